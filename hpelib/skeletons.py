@@ -6,6 +6,8 @@ official annotation (joint ids 0 to 15), LSP from its README. Left and right are
 
 from dataclasses import dataclass, field
 
+# fmt: off
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -62,7 +64,6 @@ COCO17 = Skeleton(
         "right_ankle",
     ),
     flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
-    # fmt: off
     bones=(
         (15, 13),
         (13, 11),
@@ -113,7 +114,6 @@ COCO17 = Skeleton(
         0.089,
         0.089,
     ),
-    # fmt: on
 )
 
 MPII16 = Skeleton(
@@ -137,7 +137,6 @@ MPII16 = Skeleton(
         "left_wrist",
     ),
     flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
-    # fmt: off
     bones=(
         (0, 1),
         (1, 2),
@@ -164,7 +163,6 @@ MPII16 = Skeleton(
         "Knee": (1, 4),
         "Ankle": (0, 5),
     },
-    # fmt: on
     upper_body=tuple(range(7, 16)),
     unscored=(6, 7),  # pelvis and thorax, as in the official evaluation
 )
@@ -188,7 +186,6 @@ LSP14 = Skeleton(
         "head_top",
     ),
     flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)),
-    # fmt: off
     bones=(
         (0, 1),
         (1, 2),
@@ -214,7 +211,6 @@ LSP14 = Skeleton(
         "Knee": (1, 4),
         "Ankle": (0, 5),
     },
-    # fmt: on
     upper_body=tuple(range(6, 14)),
 )
 
