@@ -1,0 +1,26 @@
+# Two commands: `make study` sets up and runs the study, `make test` sets up and runs the tests.
+PYTHON ?= python3
+JOBS ?= 2
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1
+
+.PHONY: study test env lab lock lint
+
+study: env
+	@$(IN_VENV) python -m hpelib.study.run $(JOBS)
+
+test: env
+	@$(IN_VENV) python -m pytest -n $(JOBS) --dist loadfile
+
+env:
+	@$(PYTHON) tools/environment.py
+
+lab: env
+	@$(IN_VENV) jupyter lab notebooks
+
+lint: env
+	@$(IN_VENV) ruff check .
+	@$(IN_VENV) ruff format --check .
+
+lock: env
+	@$(IN_VENV) uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --custom-compile-command "make lock" --all-extras pyproject.toml --output-file requirements.lock
