@@ -1,0 +1,101 @@
+"""Geometric training augmentation with the sampling rules of the official HRNet code.
+
+All draws of an epoch are made at once, one row per person, so that a person's augmentation is a function of
+(seed, epoch, person): not of workers, processes or the make-up of batches.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .crops import crop_regions
+from .people import People
+
+HALF_BODY_PADDING = 1.5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths; the defaults are those of HRNet on COCO. `CropPlan` says how each is drawn."""
+
+    scale_factor: float = 0.35
+    rotation_deg: float = 45.0
+    rotation_probability: float = 0.6
+    flip_probability: float = 0.5
+    half_body_probability: float = 0.3
+    half_body_min_keypoints: int = 8
+
+    def __post_init__(self):
+        if not 0 <= self.scale_factor < 1:
+            raise ValueError(f"scale_factor must lie in [0, 1), got {self.scale_factor}")
+        for name in ("rotation_probability", "flip_probability", "half_body_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """The regions to cut for N persons: where, how large (padded), how turned, and whether mirrored afterwards."""
+
+    centers: np.ndarray  # (N, 2) float64 image px
+    sizes_px: np.ndarray  # (N, 2) float64 image px
+    rotations_deg: np.ndarray  # (N,) float64
+    flips: np.ndarray  # (N,) bool
+
+
+def plain(people: People, input_size: tuple[int, int]) -> CropPlan:
+    """The plan without augmentation: every person upright and whole."""
+    sizes_px = crop_regions(people.centers, people.sizes_px, input_size)
+    return CropPlan(people.centers.astype(np.float64), sizes_px, np.zeros(len(people)), np.zeros(len(people), bool))
+
+
+def draw(people: People, augmentation: Augmentation, input_size: tuple[int, int], seed: int, epoch: int) -> CropPlan:
+    """The plan of one epoch over all of `people`.
+
+    As officially: half the body instead of the whole for some with more than `half_body_min_keypoints` labelled
+    keypoints; scale ~ N(1, scale_factor) clipped to 1 +- scale_factor; with `rotation_probability` an angle
+    ~ N(0, rotation_deg) clipped to +-2 rotation_deg; mirrored with `flip_probability`.
+    """
+    random = np.random.default_rng([seed, epoch])
+    # every row takes the same draws whatever the probabilities, so that ablations share their randomness
+    normal = random.standard_normal((len(people), 3))
+    uniform = random.random((len(people), 3))
+
+    whole = plain(people, input_size)
+    centers, sizes_px = half_bodies(people, input_size, prefer_upper=normal[:, 0] < 0.5)
+    eligible = (people.visibility > 0).sum(1) > augmentation.half_body_min_keypoints
+    chosen = eligible & (uniform[:, 0] < augmentation.half_body_probability) & np.isfinite(sizes_px).all(1)
+    chosen = chosen[:, None]
+
+    spread, angle = augmentation.scale_factor, augmentation.rotation_deg
+    scales = np.clip(1 + spread * normal[:, 1], 1 - spread, 1 + spread)
+    rotations_deg = np.clip(angle * normal[:, 2], -2 * angle, 2 * angle)
+    return CropPlan(
+        centers=np.where(chosen, centers, whole.centers),
+        sizes_px=np.where(chosen, sizes_px, whole.sizes_px) * scales[:, None],
+        rotations_deg=np.where(uniform[:, 1] < augmentation.rotation_probability, rotations_deg, 0),
+        flips=uniform[:, 2] < augmentation.flip_probability,
+    )
+
+
+def half_bodies(people: People, input_size: tuple[int, int], prefer_upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and padded sizes (N, 2) of the upper or lower halves; NaN where neither half has an extent.
+
+    The upper half where preferred (N,) and more than two of its keypoints are labelled, otherwise the lower half,
+    or the upper again if the lower has no more than two; the half chosen needs two keypoints.
+    """
+    labelled = people.visibility > 0  # (N, K)
+    upper_keypoints = np.isin(np.arange(people.skeleton.num_keypoints), people.skeleton.upper_body)
+    upper_count, lower_count = (labelled & upper_keypoints).sum(1), (labelled & ~upper_keypoints).sum(1)
+    upper = (prefer_upper & (upper_count > 2)) | (lower_count <= 2)
+    selected = labelled & (upper_keypoints == upper[:, None])  # (N, K)
+
+    count = selected.sum(1)[:, None]
+    keypoints = people.keypoints.astype(np.float64)
+    centers = np.where(selected[..., None], keypoints, 0).sum(1) / np.maximum(count, 1)
+    lowest = np.where(selected[..., None], keypoints, np.inf).min(1)
+    highest = np.where(selected[..., None], keypoints, -np.inf).max(1)
+    usable = (count[:, 0] >= 2) & (highest > lowest).any(1)
+    sizes_px = np.where(usable[:, None], highest - lowest, 1)
+    sizes_px = crop_regions(centers, sizes_px, input_size, HALF_BODY_PADDING)
+    return centers, np.where(usable[:, None], sizes_px, np.nan)

@@ -1,0 +1,234 @@
+"""Batches for the networks: crops, keypoints in crop px, and where each came from.
+
+Workers decode and warp; all geometry is vectorised over the batch; pixels travel as uint8 and are normalised on the
+target device. Heatmaps are not made here: `Codec.encode` renders them where the network runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..codecs import Codec, make_codec
+from .augment import Augmentation, CropPlan, draw, plain
+from .crops import read_image, to_crop, warp
+from .people import People
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """What a network is fed; sizes are (width, height)."""
+
+    codec: str = "msra"
+    input_size: tuple[int, int] = (192, 256)
+    heatmap_size: tuple[int, int] = (48, 64)
+    sigma: float = 2.0  # heatmap px
+    batch_size: int = 32  # per process
+    workers: int = 0
+    seed: int = 0
+    augmentation: Augmentation | None = field(default_factory=Augmentation)  # in training only
+    pixel_order: str = "rgb"  # "bgr" for the official SimpleBaseline weights, with the RGB statistics all the same
+    image_cache_mb: int = 512  # decoded images kept per worker
+
+    def __post_init__(self):
+        if self.pixel_order not in ("rgb", "bgr"):
+            raise ValueError(f"unknown pixel_order {self.pixel_order!r}, choose 'rgb' or 'bgr'")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def make_codec(self) -> Codec:
+        return make_codec(self.codec, self.input_size, self.heatmap_size, self.sigma)
+
+
+class Crops(Dataset):
+    """Whole batches of crops: `crops[epoch, indices]`, so that any augmented sample can be looked at again."""
+
+    def __init__(self, people: People, settings: InputSettings, train: bool):
+        self.people = people
+        self.settings = settings
+        self.augmentation = settings.augmentation if train else None
+        self.codec = settings.make_codec()
+        self._plan: tuple[int, CropPlan] | None = None
+        self._images: dict[str, np.ndarray] = {}
+        self._free_bytes = settings.image_cache_mb * 2**20
+
+    def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
+        epoch, indices = request
+        indices = np.asarray(indices)
+        plan, people = self.plan(epoch), self.people.take(indices)
+        flips = plan.flips[indices]
+        matrices = self.codec.crop_matrix(plan.centers[indices], plan.sizes_px[indices], plan.rotations_deg[indices])
+        images = self._crops(people.image_paths, matrices, flips)
+
+        # pixels are mirrored after the warp and not by it, so that a flipped crop is exactly the mirrored crop
+        matrices[flips, 0] *= -1
+        matrices[flips, 0, 2] += self.settings.input_size[0] - 1
+        mirrored = np.array(people.skeleton.flip_permutation)
+        order = np.where(flips[:, None], mirrored, np.arange(len(mirrored)))  # (B, K)
+        keypoints = np.take_along_axis(to_crop(people.keypoints, matrices), order[..., None], 1)
+        return {
+            "images": images,  # (B, H, W, 3) uint8
+            "keypoints": keypoints,  # (B, K, 2) crop px
+            "visible": np.take_along_axis(people.visibility, order, 1),  # (B, K)
+            "matrices": matrices,  # (B, 2, 3) image px to crop px
+            "ids": people.ids,  # (B,)
+            "index": indices,  # (B,)
+        }
+
+    def plan(self, epoch: int) -> CropPlan:
+        """The regions of all persons in `epoch`; without augmentation the same in every epoch."""
+        if self._plan is None or self._plan[0] != epoch:
+            settings = self.settings
+            if self.augmentation is None:
+                plan = plain(self.people, settings.input_size)
+            else:
+                plan = draw(self.people, self.augmentation, settings.input_size, settings.seed, epoch)
+            self._plan = epoch, plan
+        return self._plan[1]
+
+    def _crops(self, paths: np.ndarray, matrices: np.ndarray, flips: np.ndarray) -> np.ndarray:
+        width, height = self.settings.input_size
+        crops = np.empty((len(paths), height, width, 3), np.uint8)
+        unique_paths, owners = np.unique(paths, return_inverse=True)  # persons often share an image
+        for owner, path in enumerate(unique_paths):
+            image = self._image(path)
+            for row in np.flatnonzero(owners == owner):
+                crop = warp(image, matrices[row], (width, height))
+                crops[row] = crop[:, ::-1] if flips[row] else crop
+        return crops
+
+    def _image(self, path: str) -> np.ndarray:
+        """Images stay until the cache is full: under random visits that hits more often than evicting the oldest."""
+        image = self._images.get(path)
+        if image is None:
+            image = read_image(path)
+            if image.nbytes <= self._free_bytes:
+                self._images[path] = image
+                self._free_bytes -= image.nbytes
+        return image
+
+
+class Batches(Sampler):
+    """Requests (epoch, indices) to `Crops` for one process of several.
+
+    Training: shuffled by (seed, epoch), the incomplete last batch of all processes dropped; the processes' batches
+    of one step together are the same persons as one process with the joint batch size would take.
+    Evaluation: every person once, in order, each process a contiguous share.
+    """
+
+    def __init__(self, people_count: int, settings: InputSettings, train: bool, rank: int, world_size: int):
+        self.people_count, self.batch_size, self.seed = people_count, settings.batch_size, settings.seed
+        self.train, self.rank, self.world_size = train, rank, world_size
+        self.epoch = self.start_step = 0
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch."""
+        if self.train:
+            return self.people_count // (self.batch_size * self.world_size)
+        return -(-len(self._share()) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        share = self._share()
+        for step in range(self.start_step, len(self)):
+            yield self.epoch, share[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def _share(self) -> np.ndarray:
+        if not self.train:
+            return np.array_split(np.arange(self.people_count), self.world_size)[self.rank]
+        random = np.random.default_rng([self.seed, self.epoch, 1])  # apart from the stream of augment.draw
+        steps = len(self)
+        shuffled = random.permutation(self.people_count)[: steps * self.batch_size * self.world_size]
+        return shuffled.reshape(steps, self.world_size, self.batch_size)[:, self.rank].ravel()
+
+
+class PeopleLoader:
+    """Iterates over batches on `device`; `make_loader` describes them. `len` is the steps of a whole epoch."""
+
+    def __init__(
+        self,
+        people: People,
+        settings: InputSettings,
+        train: bool,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.people = people
+        self.settings = settings
+        self.device = torch.device(device)
+        self.crops = Crops(people, settings, train)
+        self.batches = Batches(len(people), settings, train, rank, world_size)
+        self._loader = DataLoader(
+            self.crops,
+            sampler=self.batches,
+            batch_size=None,  # the sampler's requests are batches already
+            num_workers=settings.workers,
+            persistent_workers=settings.workers > 0,  # they hold the decoded images
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # leaves the global one, which a resumed run restores, alone
+        )
+        std = torch.tensor(IMAGENET_STD, device=self.device)
+        self._gain = 1 / (255 * std)
+        self._offset = torch.tensor(IMAGENET_MEAN, device=self.device) / std
+
+    @property
+    def codec(self) -> Codec:
+        return self.crops.codec
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Choose the epoch to iterate next; `start_step` skips the steps that a resumed run has already made."""
+        self.batches.epoch, self.batches.start_step = epoch, start_step
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for batch in self._loader:
+            batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+            yield batch | {"images": self._normalised(batch["images"])}
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        if self.settings.pixel_order == "bgr":
+            pixels = pixels.flip(-1)
+        pixels = pixels.float().mul_(self._gain).sub_(self._offset)  # (B, H, W, 3)
+        return pixels.permute(0, 3, 1, 2)  # (B, 3, H, W), channels last in memory
+
+
+def make_loader(
+    people: People,
+    settings: InputSettings,
+    train: bool,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+) -> PeopleLoader:
+    """Batches of `people` as dicts of tensors on `device`; `settings` may be a run with `.inputs` of that type.
+
+    `images` (B, 3, H, W) float32 normalised by the ImageNet statistics, channels last in memory; `keypoints`
+    (B, K, 2) crop px, NaN where not labelled; `visible` (B, K) uint8; `matrices` (B, 2, 3) float64, image px to
+    crop px; `ids` (B,) and `index` (B,), the position in `people`. In training shuffled, augmented and without the
+    incomplete last batch; in evaluation every person once and in order. Process `rank` of `world_size` gets its
+    share. Raises ValueError if there are no people, or fewer than one step of training takes.
+    """
+    settings = getattr(settings, "inputs", settings)
+    if not len(people):
+        raise ValueError("no people to load: check the annotation file and the split")
+    loader = PeopleLoader(people, settings, train, device, rank, world_size)
+    if train and not len(loader):
+        raise ValueError(
+            f"{len(people)} people do not fill one step of {world_size} x batch_size {settings.batch_size}: "
+            f"set batch_size to at most {len(people) // world_size}"
+        )
+    return loader
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # parallelism comes from the workers

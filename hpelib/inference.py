@@ -1,0 +1,70 @@
+"""Keypoints of many people from a network: batched, with the flip test, in image px."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .codecs import Codec
+from .data.crops import to_image
+from .data.loader import PeopleLoader
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per person, in the order of the loader."""
+
+    index: np.ndarray  # (N,) int64 position in the loader's people
+    ids: np.ndarray  # (N,) int64 annotation ids
+    keypoints: np.ndarray  # (N, K, 2) float32 image px
+    scores: np.ndarray  # (N, K) float32 heatmap maxima
+
+
+def flip_back(heatmaps: Tensor, flip_pairs: Sequence[tuple[int, int]], shift: bool) -> Tensor:
+    """Heatmaps (N, K, h, w) of mirrored images as if of the images themselves; the input is left as it is.
+
+    Columns are mirrored and the keypoints of `flip_pairs` exchanged. With `shift` all maps move one px to the right
+    and column 0 stays, as in the official HRNet code; `Codec.flip_shift` says whether a codec asks for it.
+    """
+    order = list(range(heatmaps.shape[1]))
+    for left, right in flip_pairs:
+        order[left], order[right] = right, left
+    heatmaps = heatmaps[:, order].flip(-1)
+    return torch.cat((heatmaps[..., :1], heatmaps[..., :-1]), -1) if shift else heatmaps
+
+
+@torch.no_grad()
+def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: bool = True) -> Predictions:
+    """Keypoints of everybody in `loader`, from `model` in eval mode; its former mode is restored.
+
+    `flip_test` averages the heatmaps of each crop and of its mirror image. Mixed precision is the caller's choice:
+    call it under `torch.autocast`; decoding is float32 in any case. Raises ValueError if `codec` decodes to another
+    crop than the loader cuts.
+    """
+    if (codec.name == "udp", codec.input_size) != (loader.codec.name == "udp", loader.codec.input_size):
+        raise ValueError(f"codec {codec} does not belong to crops cut for {loader.codec}: use loader.codec")
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        batches = [_predict_batch(model, batch, loader, codec, flip_test) for batch in loader]
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if not batches:
+        raise ValueError("the loader gave no batch to predict")
+    return Predictions(*(np.concatenate(column) for column in zip(*batches, strict=True)))
+
+
+def _predict_batch(
+    model: nn.Module, batch: dict[str, Tensor], loader: PeopleLoader, codec: Codec, flip_test: bool
+) -> tuple[np.ndarray, ...]:
+    images = batch["images"]
+    heatmaps = model(images).float()  # (B, K, h, w)
+    if flip_test:
+        mirrored = flip_back(model(images.flip(-1)).float(), loader.people.skeleton.flip_pairs, codec.flip_shift)
+        heatmaps = (heatmaps + mirrored) / 2
+    keypoints, scores = codec.decode(heatmaps)
+    image_keypoints = to_image(keypoints.cpu().numpy(), batch["matrices"].cpu().numpy())
+    return batch["index"].cpu().numpy(), batch["ids"].cpu().numpy(), image_keypoints, scores.cpu().numpy()
