@@ -1,0 +1,190 @@
+"""COCO keypoints: annotations, detector boxes, and a writer that pycocotools accepts.
+
+Filters and boxes are those of the official HRNet code (`lib/dataset/coco.py`).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hpelib.data.files import column, find_images, read_json, reject, text_column, write_json
+from hpelib.data.people import People
+from hpelib.skeletons import COCO17
+
+
+def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
+    """Persons with at least one labelled keypoint; crowds, empty areas and degenerate boxes are left out.
+
+    Boxes are clipped to the image and lose one px in width and height (x2 = x1 + w - 1), as in the
+    official code. An annotation's "factors" become columns of `People.factors`.
+
+    Raises FileNotFoundError for a missing file or image, ValueError for anything in the file that
+    cannot be used as it stands.
+    """
+    document = _read_document(annotation_json, "images", "annotations", "categories")
+    category_id = _person_category(document["categories"], annotation_json)
+    images = _image_table(document["images"], annotation_json)
+
+    source = f"{annotation_json}: annotations"
+    _unique(document["annotations"], source)
+    of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category_id
+    persons = [document["annotations"][i] for i in np.flatnonzero(of_persons)]
+    persons = [annotation for annotation in persons if not annotation.get("iscrowd", 0)]
+    ids = column(persons, "id", source, dtype=np.int64)
+    image_ids = column(persons, "image_id", source, dtype=np.int64)
+    boxes = column(persons, "bbox", source, (4,))
+    areas = column(persons, "area", source)
+    keypoints = column(persons, "keypoints", source, (COCO17.num_keypoints * 3,)).reshape(len(persons), -1, 3)
+    visibility = keypoints[..., 2]
+    reject(~np.isin(visibility, (0, 1, 2)).all(1), source, "with a visibility other than 0, 1, 2, by id", ids)
+
+    sizes = _image_sizes(images, image_ids, ids, source)
+    used = (areas > 0) & (visibility > 0).any(1)
+    reject(used & _outside(boxes, sizes), source, "whose box lies outside the image, by id", ids)
+    boxes = _clip(boxes, sizes)
+    used &= (boxes[:, 2:] >= 0).all(1) & (boxes[:, 2:] > 0).any(1)
+    if not used.any():
+        raise ValueError(
+            f"{annotation_json}: none of its {len(document['annotations'])} annotations is a person "
+            "with labelled keypoints, a positive area and a box"
+        )
+
+    kept = np.flatnonzero(used)
+    return People.build(
+        COCO17,
+        image_paths=_image_paths(images, image_ids[kept], image_dir, annotation_json),
+        ids=ids[kept],
+        image_ids=image_ids[kept],
+        boxes=boxes[kept],
+        keypoints=keypoints[kept, :, :2],
+        visibility=visibility[kept],
+        areas=areas[kept],
+        factors=pd.DataFrame([persons[i].get("factors", {}) for i in kept]),
+    )
+
+
+def read_detections(detections_json: str | Path, annotation_json: str | Path, image_dir: str | Path) -> People:
+    """A detector's person boxes, as they stand, with its scores; no keypoint is labelled.
+
+    `detections_json` is a COCO result file (image_id, category_id, bbox, score); ids count from 1 in
+    file order. Boxes without extent are left out. Errors as for `read_coco`.
+    """
+    document = _read_document(annotation_json, "images", "categories")
+    category_id = _person_category(document["categories"], annotation_json)
+    images = _image_table(document["images"], annotation_json)
+
+    detections = read_json(detections_json)
+    if not isinstance(detections, list):
+        raise ValueError(f"{detections_json}: must be a list of detections, got {type(detections).__name__}")
+    of_persons = column(detections, "category_id", detections_json, dtype=np.int64) == category_id
+    persons = [detections[i] for i in np.flatnonzero(of_persons)]
+    ids = np.arange(1, len(persons) + 1)
+    image_ids = column(persons, "image_id", detections_json, dtype=np.int64)
+    boxes = column(persons, "bbox", detections_json, (4,))
+    scores = column(persons, "score", detections_json)
+    sizes = _image_sizes(images, image_ids, ids, detections_json)
+    reject(_outside(boxes, sizes), detections_json, "boxes outside their image, by position from 1", ids)
+    kept = np.flatnonzero((boxes[:, 2:] > 0).all(1))
+    if not len(kept):
+        raise ValueError(f"{detections_json}: no box of category {category_id} (person) among {len(detections)}")
+
+    K = COCO17.num_keypoints
+    return People.build(
+        COCO17,
+        image_paths=_image_paths(images, image_ids[kept], image_dir, annotation_json),
+        ids=ids[kept],
+        image_ids=image_ids[kept],
+        boxes=boxes[kept],
+        keypoints=np.zeros((len(kept), K, 2)),
+        visibility=np.zeros((len(kept), K)),
+        scores=scores[kept],
+    )
+
+
+def write_coco(path: str | Path, images: list[dict], annotations: list[dict]) -> None:
+    """Write an annotation file for `read_coco` and pycocotools.
+
+    images: id, file_name, width, height. annotations: id (from 1: pycocotools takes 0 for "no match"),
+    image_id, bbox (x, y, w, h), area, keypoints (17 times x, y, v, flat; 0, 0, 0 where not labelled),
+    and optionally factors; iscrowd, category_id and num_keypoints are filled in.
+    """
+    source = str(path)
+    _unique(images, f"{source}: images")
+    ids = _unique(annotations, f"{source}: annotations")
+    reject(ids < 1, source, "annotation ids below 1", ids)
+    keypoints = column(annotations, "keypoints", source, (COCO17.num_keypoints * 3,))
+    labelled = (keypoints[:, 2::3] > 0).sum(1)
+    person = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": COCO17.keypoints,
+        "skeleton": [(a + 1, b + 1) for a, b in COCO17.bones],  # COCO counts keypoints from 1 here
+    }
+    completed = [
+        {"iscrowd": 0, "category_id": 1, "num_keypoints": int(count)} | annotation
+        for annotation, count in zip(annotations, labelled, strict=True)
+    ]
+    write_json(path, {"info": {}, "images": images, "annotations": completed, "categories": [person]})
+
+
+def _read_document(path: str | Path, *sections: str) -> dict:
+    document = read_json(path)
+    for section in sections:
+        if not isinstance(document, dict) or not isinstance(document.get(section), list):
+            raise ValueError(f"{path}: no list '{section}'; a COCO keypoint file (person_keypoints_*.json) has one")
+    return document
+
+
+def _person_category(categories: list[dict], source: str | Path) -> int:
+    person = next((category for category in categories if category.get("name") == "person"), None)
+    if person is None:
+        raise ValueError(f"{source}: no category 'person' among {[c.get('name') for c in categories]}")
+    names = person.get("keypoints", [])
+    if tuple(names) != COCO17.keypoints:
+        raise ValueError(
+            f"{source}: category 'person' must list the {COCO17.num_keypoints} COCO keypoints in their order "
+            f"({', '.join(COCO17.keypoints)}), got {len(names)}: {', '.join(names)}"
+        )
+    return person["id"]
+
+
+def _image_table(images: list[dict], source: str | Path) -> pd.DataFrame:
+    """file_name, width and height by image id."""
+    source = f"{source}: images"
+    ids = _unique(images, source)
+    sizes = np.stack([column(images, side, source, dtype=np.int64) for side in ("width", "height")], 1)
+    reject((sizes < 1).any(1), source, "without width or height, by id", ids)
+    names = text_column(images, "file_name", source)
+    return pd.DataFrame({"file_name": names, "width": sizes[:, 0], "height": sizes[:, 1]}, index=ids)
+
+
+def _unique(records: list[dict], source: str) -> np.ndarray:
+    ids = column(records, "id", source, dtype=np.int64)
+    values, counts = np.unique(ids, return_counts=True)
+    reject(counts > 1, source, "ids used more than once", values)
+    return ids
+
+
+def _image_sizes(images: pd.DataFrame, image_ids: np.ndarray, ids: np.ndarray, source: str | Path) -> np.ndarray:
+    """(N, 2) width and height of the image of each person."""
+    unknown = ~np.isin(image_ids, images.index)
+    reject(unknown, str(source), "of images that the annotation file does not list, by image_id", image_ids)
+    return images.loc[image_ids, ["width", "height"]].to_numpy()
+
+
+def _image_paths(images: pd.DataFrame, image_ids: np.ndarray, image_dir: str | Path, source: str | Path) -> np.ndarray:
+    return find_images(image_dir, images.loc[image_ids, "file_name"].tolist(), source)
+
+
+def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    start, extent = boxes[:, :2], boxes[:, 2:]
+    return (extent > 0).all(1) & ((start >= sizes) | (start + extent <= 0)).any(1)
+
+
+def _clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Boxes inside the image by the official rule; a negative extent marks a degenerate box."""
+    start = np.maximum(boxes[:, :2], 0)
+    end = np.minimum(sizes - 1, start + np.maximum(boxes[:, 2:] - 1, 0))
+    return np.concatenate([start, end - start], 1)

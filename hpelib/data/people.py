@@ -1,0 +1,175 @@
+"""The table of annotated persons that every reader returns and everything downstream takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from hpelib.skeletons import Skeleton
+
+COLUMNS = {  # shape per person and dtype; "K" is the number of keypoints
+    "image_paths": ((), object),
+    "image_ids": ((), np.int64),
+    "ids": ((), np.int64),
+    "keypoints": (("K", 2), np.float32),
+    "visibility": (("K",), np.uint8),
+    "boxes": ((4,), np.float32),
+    "centers": ((2,), np.float32),
+    "sizes_px": ((2,), np.float32),
+    "areas": ((), np.float32),
+    "head_sizes_px": ((), np.float32),
+    "scores": ((), np.float32),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """N persons, one row each; continuous px, pixel centres at integers, origin top-left, x before y.
+
+    Raises ValueError, naming the column and the ids, where a shape, dtype or range does not hold.
+    """
+
+    skeleton: Skeleton
+    image_paths: np.ndarray  # (N,) str objects, readable as they stand
+    image_ids: np.ndarray  # (N,)
+    ids: np.ndarray  # (N,) annotation id, unique
+    keypoints: np.ndarray  # (N, K, 2), NaN where visibility is 0
+    visibility: np.ndarray  # (N, K), 0 not labelled, 1 labelled but occluded, 2 visible
+    boxes: np.ndarray  # (N, 4) x, y, w, h
+    centers: np.ndarray  # (N, 2) centre of the crop
+    sizes_px: np.ndarray  # (N, 2) w, h of the person before the crop's aspect and 1.25 padding
+    areas: np.ndarray  # (N,) the area that OKS divides by, NaN where the format has none
+    head_sizes_px: np.ndarray  # (N,) what PCKh divides by, NaN where the format has none
+    scores: np.ndarray  # (N,) 1 for ground truth, the detector's score for detections
+    factors: pd.DataFrame  # N rows; what is known of each person beyond the annotation, often no columns
+
+    def __post_init__(self):
+        self._check_columns()
+        self._check_values()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def build(
+        skeleton: Skeleton,
+        *,
+        image_paths: np.ndarray,
+        image_ids: np.ndarray,
+        ids: np.ndarray,
+        keypoints: np.ndarray,
+        visibility: np.ndarray,
+        boxes: np.ndarray,
+        centers: np.ndarray | None = None,
+        sizes_px: np.ndarray | None = None,
+        areas: np.ndarray | None = None,
+        head_sizes_px: np.ndarray | None = None,
+        scores: np.ndarray | None = None,
+        factors: pd.DataFrame | None = None,
+    ) -> "People":
+        """People from columns of any numeric dtype; keypoints that are not labelled become NaN.
+
+        What the format lacks may be left out: centre and size are then the box's, scores 1, areas and
+        head sizes NaN, factors without columns.
+        """
+        n = len(ids)
+        columns = {
+            "image_paths": image_paths,
+            "image_ids": image_ids,
+            "ids": ids,
+            "keypoints": np.where(visibility[..., None] > 0, keypoints, np.nan),
+            "visibility": visibility,
+            "boxes": boxes,
+            "centers": boxes[:, :2] + boxes[:, 2:] / 2 if centers is None else centers,
+            "sizes_px": boxes[:, 2:] if sizes_px is None else sizes_px,
+            "areas": np.full(n, np.nan) if areas is None else areas,
+            "head_sizes_px": np.full(n, np.nan) if head_sizes_px is None else head_sizes_px,
+            "scores": np.ones(n) if scores is None else scores,
+        }
+        columns = {name: np.asarray(values).astype(COLUMNS[name][1]) for name, values in columns.items()}
+        return People(skeleton, **columns, factors=pd.DataFrame(index=range(n)) if factors is None else factors)
+
+    def take(self, indices) -> "People":
+        """The persons at `indices` (positions, a boolean mask or a slice), in that order."""
+        rows = np.arange(len(self))[indices]
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return replace(self, **columns, factors=self.factors.iloc[rows].reset_index(drop=True))
+
+    @staticmethod
+    def concatenate(parts: Sequence["People"]) -> "People":
+        """All persons of `parts`, which share one skeleton.
+
+        Where a part's ids are taken already (every LSP set starts at 1), its ids and image ids are
+        raised above all before it.
+        """
+        skeletons = sorted({part.skeleton.name for part in parts})
+        if len(skeletons) != 1:
+            raise ValueError(f"People.concatenate needs parts of one skeleton, got {skeletons or 'no parts'}")
+        distinct = [parts[0]]
+        for part in parts[1:]:
+            taken = np.concatenate([before.ids for before in distinct])
+            if np.isin(part.ids, taken).any():
+                highest = max(max(before.ids.max(), before.image_ids.max()) for before in distinct if len(before))
+                part = replace(part, ids=part.ids + highest + 1, image_ids=part.image_ids + highest + 1)
+            distinct.append(part)
+        columns = {name: np.concatenate([getattr(part, name) for part in distinct]) for name in COLUMNS}
+        factors = pd.concat([part.factors for part in distinct], ignore_index=True)
+        return People(parts[0].skeleton, **columns, factors=factors)
+
+    def describe(self) -> pd.DataFrame:
+        """Counts over all persons (first row) and over the persons in whom each keypoint is labelled.
+
+        Columns: persons, images, labelled and visible keypoints, median_height_px of the boxes.
+        """
+        labelled, visible = self.visibility > 0, self.visibility == 2
+        everyone = np.ones(len(self), bool)
+        rows = {"all": (everyone, slice(None))}
+        rows |= {name: (labelled[:, k], k) for k, name in enumerate(self.skeleton.keypoints)}
+        return pd.DataFrame.from_dict(
+            {
+                name: {
+                    "persons": persons.sum(),
+                    "images": len(np.unique(self.image_ids[persons])),
+                    "labelled": labelled[:, k].sum(),
+                    "visible": visible[:, k].sum(),
+                    "median_height_px": pd.Series(self.boxes[persons, 3]).median(),
+                }
+                for name, (persons, k) in rows.items()
+            },
+            orient="index",
+        ).astype({"persons": int, "images": int, "labelled": int, "visible": int})
+
+    def _check_columns(self):
+        for name, (shape, dtype) in COLUMNS.items():
+            column = getattr(self, name)
+            expected = (len(self), *(self.skeleton.num_keypoints if axis == "K" else axis for axis in shape))
+            if column.shape != expected or column.dtype != dtype:
+                raise ValueError(
+                    f"People.{name} must be {expected} of {np.dtype(dtype)} for {self.skeleton.name}, "
+                    f"got {column.shape} of {column.dtype}"
+                )
+        if len(self.factors) != len(self):
+            raise ValueError(f"People.factors must have {len(self)} rows, one per person, got {len(self.factors)}")
+
+    def _check_values(self):
+        ids, counts = np.unique(self.ids, return_counts=True)
+        rules = {
+            "ids must be unique": np.isin(self.ids, ids[counts > 1]),
+            "visibility must be 0, 1 or 2": (self.visibility > 2).any(1),
+            "keypoints must be numbers where visibility is 1 or 2 and NaN where it is 0": (
+                np.isnan(self.keypoints) != (self.visibility == 0)[..., None]
+            ).any((1, 2))
+            | np.isinf(self.keypoints).any((1, 2)),
+            "boxes must be finite": ~np.isfinite(self.boxes).all(1),
+            "centers must be finite": ~np.isfinite(self.centers).all(1),
+            "sizes_px must be finite, not negative, and positive in one side at least": (
+                ~np.isfinite(self.sizes_px).all(1) | (self.sizes_px < 0).any(1) | (self.sizes_px == 0).all(1)
+            ),
+            "areas must be positive, or NaN": (self.areas <= 0) | np.isinf(self.areas),
+            "head_sizes_px must be positive, or NaN": (self.head_sizes_px <= 0) | np.isinf(self.head_sizes_px),
+            "scores must be finite": ~np.isfinite(self.scores),
+        }
+        for rule, broken in rules.items():
+            if broken.any():
+                raise ValueError(f"People: {rule}; not so for {broken.sum()} person(s), ids {self.ids[broken][:5]}")

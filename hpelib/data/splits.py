@@ -1,0 +1,45 @@
+"""Splits in which near-duplicate photographs stay together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hpelib.data.files import require_file
+
+
+def grouped_split(n: int, groups: Sequence[Sequence[int]], fractions: Sequence[float], seed: int) -> list[np.ndarray]:
+    """Positions 0 to n - 1 divided at random into len(fractions) sorted parts, no group in two of them.
+
+    groups: positions that belong together; whoever is in none stands alone. fractions: share of each
+    part, summing to 1. The same arguments give the same parts. Each part is as near to its share as the
+    groups allow: they are dealt out largest first, each to the part that lacks most.
+    """
+    if abs(sum(fractions) - 1) > 1e-9 or min(fractions) <= 0:
+        raise ValueError(f"fractions must be positive and sum to 1, got {list(fractions)}")
+    grouped = np.array([member for group in groups for member in group], dtype=np.int64)
+    if len(np.unique(grouped)) != len(grouped) or np.any((grouped < 0) | (grouped >= n)):
+        raise ValueError(f"groups must hold positions 0 to {n - 1}, each at most once")
+    units = [*map(list, groups), *([single] for single in np.setdiff1d(np.arange(n), grouped))]
+    order = np.random.default_rng(seed).permutation(len(units))
+    lacking = n * np.array(fractions, dtype=np.float64)
+    parts = [[] for _ in fractions]
+    for unit in sorted((units[i] for i in order), key=len, reverse=True):
+        part = int(lacking.argmax())
+        parts[part] += unit
+        lacking[part] -= len(unit)
+    return [np.array(sorted(part), dtype=np.int64) for part in parts]
+
+
+def read_groups(csv: str | Path, image_numbers: np.ndarray) -> list[np.ndarray]:
+    """Groups of near-duplicates (columns group, image_number) as positions in `image_numbers`.
+
+    Images that are not among `image_numbers` are passed over. ValueError where a column is missing.
+    """
+    table = pd.read_csv(require_file(csv))
+    if not {"group", "image_number"} <= set(table.columns):
+        raise ValueError(f"{csv}: needs columns group and image_number, has {', '.join(table.columns)}")
+    position = pd.Series(np.arange(len(image_numbers)), index=image_numbers)
+    table = table[table["image_number"].isin(position.index)]
+    return [position[members].to_numpy() for _, members in table.groupby("group")["image_number"]]
