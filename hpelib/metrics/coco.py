@@ -1,0 +1,144 @@
+"""COCO keypoint figures, and the steps between a network's keypoints and the results file that they read.
+
+Sources: the COCO keypoint evaluation (pycocotools is the reference and does the scoring here); rescoring and
+OKS-NMS as in the official code of SimpleBaseline (Xiao et al. 2018, section 3) and HRNet (Sun et al. 2019).
+"""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from hpelib.skeletons import COCO17
+
+FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
+RESULT_FIELDS = {"image_id", "category_id", "keypoints", "score"}
+PERSON = 1  # COCO's category id
+
+
+def coco_ap(ground_truth_json: str | Path, results: list[dict] | str | Path) -> dict[str, float]:
+    """The ten COCO keypoint figures by name, in percent (0 to 100).
+
+    `results` is a COCO results list or the path of one. All images of the ground truth count, those without a
+    result as missed. A figure without any ground truth (no large person, say) is NaN; without results all are 0.
+    Which boxes the results come from (annotated or detected) decides two points of AP: say so where you print it.
+
+    Raises ValueError if a result lacks a field or belongs to an image that the ground truth does not have, or if a
+    labelled person there lacks the area that OKS is measured by.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports progress
+        truth = COCO(str(ground_truth_json))
+        _check_truth(truth, ground_truth_json)
+        evaluation = COCOeval(truth, _load_results(truth, results), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    figures = dict(zip(FIGURES, evaluation.stats.tolist(), strict=True))
+    return {name: 100 * value if value >= 0 else np.nan for name, value in figures.items()}
+
+
+def _check_truth(truth: COCO, path: str | Path) -> None:
+    for person in truth.dataset["annotations"]:
+        if person.get("num_keypoints") is None or "keypoints" not in person:
+            raise ValueError(f"{path}: annotation {person['id']} has no 'keypoints' or 'num_keypoints'")
+        if person["num_keypoints"] and not person.get("area", 0) > 0:
+            raise ValueError(f"{path}: annotation {person['id']} needs a positive 'area', which OKS is measured by")
+
+
+def _load_results(truth: COCO, results: list[dict] | str | Path) -> COCO:
+    if isinstance(results, str | Path):
+        results = json.loads(Path(results).read_text())
+    if not results:  # pycocotools cannot load an empty list
+        empty = COCO()
+        empty.dataset = truth.dataset | {"annotations": []}
+        empty.createIndex()
+        return empty
+    for position, result in enumerate(results):
+        if missing := RESULT_FIELDS - result.keys():
+            raise ValueError(f"result {position} lacks {sorted(missing)}")
+        if len(result["keypoints"]) != 3 * COCO17.num_keypoints:
+            raise ValueError(f"result {position} has {len(result['keypoints'])} keypoint values instead of 51")
+    if unknown := {result["image_id"] for result in results} - set(truth.getImgIds()):
+        raise ValueError(f"results for images that are not in the ground truth: {sorted(unknown)[:5]}")
+    return truth.loadRes([dict(result) for result in results])  # copies, as loadRes adds fields to what it is given
+
+
+def keypoint_similarity(keypoints: np.ndarray, reference: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Similarity of each COCO keypoint to its reference, 0 to 1, the mean of which over a person's keypoints is OKS.
+
+    exp(-d^2 / (2 area k^2)) with k = 2 sigma, as in pycocotools; NaN where either is NaN.
+
+    Shapes: keypoints and reference (..., 17, 2) px, areas (...) px^2 -> (..., 17); leading axes broadcast.
+    """
+    variances = np.square(2 * np.array(COCO17.sigmas))  # (17,)
+    distances_squared = np.square(np.subtract(keypoints, reference, dtype=np.float64)).sum(-1)  # (..., 17)
+    return np.exp(-distances_squared / (2 * variances * (np.asarray(areas, np.float64)[..., None] + np.spacing(1))))
+
+
+def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float = 0.9) -> np.ndarray:
+    """Indices of the persons of one image that stay when near-copies of better ones go, best first.
+
+    A person goes when its OKS with a kept one is above `threshold`; OKS is over all 17 keypoints and the mean of the
+    two areas. Equals the official hard OKS-NMS of HRNet, among equal scores the later person first.
+
+    Shapes: keypoints (N, 17, 3) x, y, score; scores (N,); areas (N,) px^2 -> (M,) int.
+    """
+    keypoints, scores, areas = np.asarray(keypoints), np.asarray(scores), np.asarray(areas, np.float64)
+    if keypoints.shape != (len(scores), COCO17.num_keypoints, 3) or areas.shape != scores.shape:
+        raise ValueError(
+            f"expected keypoints (N, 17, 3), scores (N,), areas (N,), "
+            f"got {keypoints.shape}, {scores.shape}, {areas.shape}"
+        )
+    points = keypoints[..., :2]
+    order = np.argsort(scores, kind="stable")[::-1]
+    kept = []
+    while order.size:
+        best, order = order[0], order[1:]
+        kept.append(best)
+        oks = keypoint_similarity(points[order], points[best], (areas[order] + areas[best]) / 2).mean(-1)
+        order = order[oks <= threshold]
+    return np.array(kept, dtype=np.int64)
+
+
+def rescore(box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+    """Person scores (N,): box score x mean of the keypoint scores (N, 17) above `threshold`, 0 where none is.
+
+    As in the official code of HRNet and SimpleBaseline; with annotated boxes the box score is 1.
+    """
+    confident = np.asarray(keypoint_scores) > threshold  # (N, K)
+    totals = np.where(confident, keypoint_scores, 0).sum(1, dtype=np.float64)
+    return np.asarray(box_scores, np.float64) * totals / np.maximum(confident.sum(1), 1)
+
+
+def coco_results(
+    image_ids: np.ndarray,
+    keypoints: np.ndarray,
+    keypoint_scores: np.ndarray,
+    box_scores: np.ndarray,
+    areas: np.ndarray,
+    nms_threshold: float = 0.9,
+) -> list[dict]:
+    """COCO results of predicted persons: rescored, OKS-NMS within each image, by image and best first.
+
+    Shapes: image_ids (N,), keypoints (N, 17, 2) image px, keypoint_scores (N, 17), box_scores (N,), areas (N,) px^2
+    of the padded crop (1.25 per side), which the official code takes as the area of a prediction.
+    """
+    scores = rescore(box_scores, keypoint_scores)
+    poses = np.concatenate([keypoints, np.asarray(keypoint_scores)[..., None]], axis=-1, dtype=np.float64)  # (N, 17, 3)
+    results = []
+    for image_id in np.unique(image_ids):
+        persons = np.flatnonzero(image_ids == image_id)
+        for person in persons[oks_nms(poses[persons], scores[persons], areas[persons], nms_threshold)]:
+            results.append(
+                {
+                    "image_id": int(image_id),
+                    "category_id": PERSON,
+                    "keypoints": poses[person].ravel().tolist(),
+                    "score": float(scores[person]),
+                }
+            )
+    return results

@@ -1,0 +1,108 @@
+"""Percentage of correct keypoints: PCKh on MPII and PCK on LSP, from one matrix of hits.
+
+Sources: PCKh from Andriluka et al. 2014 as the official HRNet code computes it; PCK on LSP from Yang and Ramanan
+2013 as in bearpaw/eval_pose. Both count a keypoint whose error is exactly the threshold. Keypoints are scored where
+labelled (visibility above 0), occluded or not.
+
+The "Mean@0.1" that HRNet and SimpleBaseline print for MPII is PCKh at `LEGACY_PCKH_THRESHOLD`.
+"""
+
+import numpy as np
+
+from hpelib.skeletons import LSP14, MPII16, Skeleton
+
+LEGACY_PCKH_THRESHOLD = 0.11  # their index 11 into steps of 0.01 was meant to be 0.10
+CURVE_THRESHOLDS = np.arange(51) / 100  # 0, 0.01, ..., 0.5
+
+
+def pckh(
+    pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, head_size: np.ndarray, threshold: float = 0.5
+) -> dict[str, float]:
+    """MPII's PCKh in percent: Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle and Mean.
+
+    A group is the plain average of left and right, Head is the head top alone. Mean is over all labelled keypoints
+    without pelvis and thorax, so each keypoint weighs as often as it is labelled. NaN where a keypoint never is.
+
+    Shapes: pred and gt (N, 16, 2) px, visible (N, 16), head_size (N,) px: 0.6 x diagonal of the head box.
+    """
+    return _figures(hits(pred, gt, visible, head_size, threshold), MPII16)
+
+
+def pck(
+    pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, torso_size: np.ndarray, threshold: float = 0.2
+) -> dict[str, float]:
+    """LSP's PCK in percent, person-centric: the same names as `pckh`, Head being head top and neck.
+
+    Mean is over all labelled keypoints, all 14 of them scored.
+
+    Shapes: pred and gt (N, 14, 2) px, visible (N, 14), torso_size (N,) px from `torso_size(gt)`.
+    """
+    return _figures(hits(pred, gt, visible, torso_size, threshold), LSP14)
+
+
+def torso_size(gt: np.ndarray) -> np.ndarray:
+    """Distance in px from left shoulder to right hip, (N,), of LSP keypoints (N, 14, 2); NaN where one is missing."""
+    return np.linalg.norm(gt[:, LSP14.index("left_shoulder")] - gt[:, LSP14.index("right_hip")], axis=-1)
+
+
+def pckh_curve(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, head_size: np.ndarray) -> np.ndarray:
+    """MPII's mean PCKh in percent at each of `CURVE_THRESHOLDS`, (51,)."""
+    errors = normalised_errors(pred, gt, visible, head_size)[:, _scored(MPII16)]
+    errors = errors[~np.isnan(errors)]
+    return np.array([_percent(errors <= threshold) for threshold in CURVE_THRESHOLDS])
+
+
+def area_under_curve(curve: np.ndarray) -> float:
+    """Area under a `pckh_curve` over its range of thresholds, in percent: 100 if every error is zero."""
+    return float(np.trapezoid(curve, CURVE_THRESHOLDS) / np.ptp(CURVE_THRESHOLDS))
+
+
+def hits(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, size: np.ndarray, threshold: float) -> np.ndarray:
+    """1 where a keypoint lies within threshold x size of the truth, 0 where not, NaN where not labelled: (N, K).
+
+    A predicted NaN is a miss. Shapes and errors as in `normalised_errors`.
+    """
+    errors = normalised_errors(pred, gt, visible, size)
+    return np.where(np.isnan(errors), np.nan, errors <= threshold)
+
+
+def normalised_errors(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Distance to the truth over the person's size, (N, K): NaN where not labelled, infinite where not predicted.
+
+    Shapes: pred and gt (N, K, 2) px, visible (N, K), size (N,) px.
+    Raises ValueError if shapes disagree, a labelled keypoint has no position, or the size of a person with labelled
+    keypoints is not positive.
+    """
+    pred, gt, size = (np.asarray(array, np.float64) for array in (pred, gt, size))
+    labelled = np.asarray(visible) > 0
+    N, K = labelled.shape
+    if pred.shape != (N, K, 2) or gt.shape != (N, K, 2) or size.shape != (N,):
+        raise ValueError(
+            f"expected pred and gt {(N, K, 2)} and sizes {(N,)} for visible {(N, K)}, "
+            f"got {pred.shape}, {gt.shape}, {size.shape}"
+        )
+    if lost := np.argwhere(labelled & np.isnan(gt).any(-1)).tolist():
+        raise ValueError(f"labelled but NaN in the truth: person, keypoint {lost[:5]}")
+    if sizeless := np.flatnonzero(labelled.any(1) & ~(size > 0)).tolist():
+        raise ValueError(f"persons {sizeless[:5]} have labelled keypoints but no positive size")
+    errors = np.full((N, K), np.nan)
+    distances = np.linalg.norm(pred - gt, axis=-1) / np.where(size > 0, size, np.nan)[:, None]
+    errors[labelled] = np.nan_to_num(distances[labelled], nan=np.inf)
+    return errors
+
+
+def _figures(hit: np.ndarray, skeleton: Skeleton) -> dict[str, float]:
+    if hit.shape[1] != skeleton.num_keypoints:
+        raise ValueError(f"{skeleton.name} has {skeleton.num_keypoints} keypoints, got {hit.shape[1]}")
+    per_keypoint = np.array([_percent(column) for column in hit.T])
+    figures = {group: float(per_keypoint[list(members)].mean()) for group, members in skeleton.groups.items()}
+    return figures | {"Mean": _percent(hit[:, _scored(skeleton)])}
+
+
+def _scored(skeleton: Skeleton) -> list[int]:
+    return [i for i in range(skeleton.num_keypoints) if i not in skeleton.unscored]
+
+
+def _percent(hit: np.ndarray) -> float:
+    labelled = hit[~np.isnan(hit)]
+    return 100 * float(labelled.mean()) if labelled.size else np.nan

@@ -1,0 +1,232 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from hpelib.metrics.coco import coco_ap, coco_results, keypoint_similarity, oks_nms, rescore
+from hpelib.skeletons import COCO17
+
+COCO_MINI = Path(__file__).resolve().parents[3] / "shared/data/coco_mini/annotations/person_keypoints_train2017.json"
+
+
+def poses(rng, count, size=100):
+    return np.concatenate([rng.uniform(0, size, (count, 17, 2)), rng.uniform(size=(count, 17, 1))], axis=-1)
+
+
+def make_truth(path, keypoints, areas):
+    """Ground truth with one image per person, all keypoints visible."""
+    annotations = [
+        {
+            "id": i + 1,
+            "image_id": i + 10,
+            "category_id": 1,
+            "iscrowd": 0,
+            "num_keypoints": 17,
+            "keypoints": np.concatenate([points, np.full((17, 1), 2)], axis=-1).ravel().tolist(),
+            "bbox": [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()],
+            "area": float(area),
+        }
+        for i, (points, area) in enumerate(zip(keypoints, areas, strict=True))
+    ]
+    images = [{"id": i + 10, "width": 200, "height": 200} for i in range(len(keypoints))]
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO17.keypoints), "skeleton": []}]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """Four persons of 17 keypoints, two medium and two large, and the keypoints themselves."""
+    keypoints = poses(np.random.default_rng(0), 4)[..., :2]
+    return make_truth(tmp_path / "truth.json", keypoints, [2000, 3000, 10000, 20000]), keypoints
+
+
+def results_for(keypoints, scores):
+    return [
+        {
+            "image_id": i + 10,
+            "category_id": 1,
+            "keypoints": np.concatenate([points, np.ones((17, 1))], axis=-1).ravel().tolist(),
+            "score": score,
+        }
+        for i, (points, score) in enumerate(zip(keypoints, scores, strict=True))
+    ]
+
+
+def official_oks_nms(persons, threshold):
+    """The loops of HRNet's lib/nms/nms.py."""
+    variances = (np.array(COCO17.sigmas) * 2) ** 2
+    order = np.array([person["score"] for person in persons]).argsort()[::-1]
+    keep = []
+    while order.size > 0:
+        best = persons[order[0]]
+        keep.append(order[0])
+        overlaps = []
+        for other in (persons[i] for i in order[1:]):
+            total = 0.0
+            for k in range(17):
+                dx = other["keypoints"][k][0] - best["keypoints"][k][0]
+                dy = other["keypoints"][k][1] - best["keypoints"][k][1]
+                total += np.exp(-(dx**2 + dy**2) / variances[k] / ((best["area"] + other["area"]) / 2) / 2)
+            overlaps.append(total / 17)
+        order = order[1:][np.array(overlaps) <= threshold]
+    return keep
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
+def test_nms_keeps_what_the_official_loops_keep(threshold):
+    rng = np.random.default_rng(1)
+    originals = poses(rng, 4)
+    keypoints = np.repeat(originals, 6, axis=0) + rng.normal(0, 3, (24, 17, 3)) * np.linspace(0, 2, 24)[:, None, None]
+    scores, areas = rng.uniform(size=24), rng.uniform(1000, 9000, 24)
+    persons = [
+        {"keypoints": k, "score": s, "area": a} for k, s, a in zip(keypoints.tolist(), scores, areas, strict=True)
+    ]
+    kept = oks_nms(keypoints, scores, areas, threshold)
+    assert kept.tolist() == official_oks_nms(persons, threshold)
+    assert 4 <= len(kept) < 24
+
+
+def test_nms_of_nobody_is_nobody():
+    assert oks_nms(np.zeros((0, 17, 3)), np.zeros(0), np.zeros(0)).shape == (0,)
+
+
+def test_nms_rejects_other_skeletons():
+    with pytest.raises(ValueError, match=r"\(N, 17, 3\)"):
+        oks_nms(np.zeros((2, 16, 3)), np.zeros(2), np.ones(2))
+
+
+def test_mean_similarity_is_the_oks_of_pycocotools(truth):
+    path, keypoints = truth
+    rng = np.random.default_rng(2)
+    moved = keypoints + rng.normal(0, 4, keypoints.shape)
+    gt = COCO(str(path))
+    evaluation = COCOeval(gt, gt.loadRes(results_for(moved, np.ones(4))), "keypoints")
+    evaluation.evaluate()
+    expected = [evaluation.ious[image_id, 1][0, 0] for image_id in (10, 11, 12, 13)]
+    ours = keypoint_similarity(moved, keypoints, [2000, 3000, 10000, 20000])
+    np.testing.assert_allclose(ours.mean(-1), expected, rtol=1e-9)
+
+
+def test_similarity_of_a_missing_keypoint_is_missing():
+    keypoints = np.zeros((17, 2))
+    reference = keypoints.copy()
+    reference[3] = np.nan
+    similarity = keypoint_similarity(keypoints, reference, np.array(100.0))
+    assert np.flatnonzero(np.isnan(similarity)).tolist() == [3]
+    assert np.nanmin(similarity) == 1
+
+
+def test_rescoring_by_hand():
+    keypoint_scores = np.full((3, 17), 0.1)
+    keypoint_scores[0, :2] = 0.4, 0.8
+    keypoint_scores[1, 0] = 0.2  # not above the threshold
+    keypoint_scores[2] = 1
+    np.testing.assert_allclose(rescore([0.5, 1, 0.9], keypoint_scores), [0.5 * 0.6, 0, 0.9])
+
+
+def test_results_are_rescored_and_cleared_of_copies_within_an_image():
+    pose = poses(np.random.default_rng(3), 1)[0, :, :2]
+    keypoints = np.stack([pose, pose + 0.1, pose, pose + 500]).astype(np.float32)
+    confidence = np.repeat([[0.5], [0.9], [0.5], [0.4]], 17, axis=1)
+    results = coco_results(np.array([7, 7, 3, 7]), keypoints, confidence, np.ones(4), np.full(4, 9000.0))
+    assert [result["image_id"] for result in results] == [3, 7, 7]
+    assert [result["score"] for result in results] == pytest.approx([0.5, 0.9, 0.4])
+    np.testing.assert_allclose(np.reshape(results[1]["keypoints"], (17, 3))[:, :2], keypoints[1], rtol=1e-6)
+    json.dumps(results)
+
+
+def test_results_of_nobody_are_empty():
+    nobody = coco_results(np.zeros(0, int), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros(0))
+    assert nobody == []
+
+
+def test_perfect_predictions_score_100_and_leave_their_input_alone(truth, capsys):
+    path, keypoints = truth
+    results = results_for(keypoints, [0.9, 0.8, 0.7, 0.6])
+    figures = coco_ap(path, results)
+    assert figures == dict.fromkeys(("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"), 100.0)
+    assert results == results_for(keypoints, [0.9, 0.8, 0.7, 0.6])
+    assert capsys.readouterr().out == ""
+
+
+def test_figures_by_hand(tmp_path, truth):
+    """Two of four persons are found exactly and best scored, the other two are far off."""
+    path, keypoints = truth
+    keypoints = keypoints + np.array([0, 900, 0, 900])[:, None, None]
+    results_json = tmp_path / "results.json"
+    results_json.write_text(json.dumps(results_for(keypoints, [0.9, 0.1, 0.8, 0.2])))
+    figures = coco_ap(path, results_json)
+    assert figures["AR"] == figures["ARM"] == figures["ARL"] == 50
+    assert figures["AP"] == pytest.approx(100 * 51 / 101)  # precision 1 at recalls 0 to 0.50 of 101
+
+
+def test_no_results_score_zero(truth):
+    assert set(coco_ap(truth[0], []).values()) == {0.0}
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_figure_without_ground_truth_is_missing(tmp_path, found):
+    keypoints = poses(np.random.default_rng(4), 2)[..., :2]
+    path = make_truth(tmp_path / "truth.json", keypoints, [2000, 3000])
+    figures = coco_ap(path, results_for(keypoints, [1, 1]) if found else [])
+    assert {name for name, value in figures.items() if np.isnan(value)} == {"APL", "ARL"}
+    assert figures["AP"] == (100 if found else 0)
+
+
+def test_results_of_unknown_images_are_refused(truth):
+    path, keypoints = truth
+    results = results_for(keypoints, np.ones(4))
+    results[2]["image_id"] = 4711
+    with pytest.raises(ValueError, match="4711"):
+        coco_ap(path, results)
+
+
+def test_results_without_a_field_are_refused(truth):
+    path, keypoints = truth
+    results = results_for(keypoints, np.ones(4))
+    del results[1]["score"]
+    with pytest.raises(ValueError, match=r"result 1 lacks \['score'\]"):
+        coco_ap(path, results)
+
+
+def test_results_of_another_skeleton_are_refused(truth):
+    path, keypoints = truth
+    results = results_for(keypoints, np.ones(4))
+    results[3]["keypoints"] = [0] * 48
+    with pytest.raises(ValueError, match="result 3 has 48"):
+        coco_ap(path, results)
+
+
+@pytest.mark.parametrize("area", [0, None])
+def test_a_person_without_area_is_refused(truth, area):
+    path = truth[0]
+    content = json.loads(path.read_text())
+    content["annotations"][2]["area"] = area
+    if area is None:
+        del content["annotations"][2]["area"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"annotation 3 .*'area'"):
+        coco_ap(path, [])
+
+
+@pytest.mark.skipif(not COCO_MINI.exists(), reason="the COCO sample is not here")
+def test_annotations_of_coco_as_results_are_perfect():
+    annotations = json.loads(COCO_MINI.read_text())["annotations"]
+    labelled = [person for person in annotations if person["num_keypoints"] and not person["iscrowd"]]
+    figures = coco_ap(
+        COCO_MINI,
+        coco_results(
+            np.array([person["image_id"] for person in labelled]),
+            np.array([person["keypoints"] for person in labelled]).reshape(-1, 17, 3)[..., :2],
+            np.ones((len(labelled), 17)),
+            np.ones(len(labelled)),
+            np.array([person["area"] for person in labelled]),
+            nms_threshold=1,
+        ),
+    )
+    assert figures["AP"] == pytest.approx(100)
+    assert figures["AR"] == pytest.approx(100)

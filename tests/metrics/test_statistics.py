@@ -1,0 +1,83 @@
+import math
+
+import numpy as np
+import pytest
+
+from hpelib.metrics.statistics import Interval, bootstrap, bootstrap_difference, spread
+
+
+def draw_hits(rng, persons, keypoints=4):
+    """Hits of persons that differ in difficulty (mean rate 0.6), a third not labelled."""
+    rates = rng.beta(3, 2, (persons, 1))
+    hits = (rng.uniform(size=(persons, keypoints)) < rates).astype(float)
+    hits[rng.uniform(size=hits.shape) < 1 / 3] = np.nan
+    return hits
+
+
+def test_interval_equals_a_plain_loop_over_redrawn_persons():
+    hits = draw_hits(np.random.default_rng(0), 50)
+    rng = np.random.default_rng(1)
+    resampled = [100 * np.nanmean(hits[rng.integers(0, 50, 50)]) for _ in range(4000)]
+    interval = bootstrap(hits, draws=4000)
+    assert interval.value == pytest.approx(100 * np.nanmean(hits))
+    assert interval.low == pytest.approx(np.quantile(resampled, 0.025), abs=0.8)
+    assert interval.high == pytest.approx(np.quantile(resampled, 0.975), abs=0.8)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(300):
+        interval = bootstrap(draw_hits(rng, 80), level=0.9, draws=300)
+        covered += interval.low <= 60 <= interval.high
+    assert 0.84 < covered / 300 < 0.95  # 0.9 within three standard errors, percentile intervals being a bit short
+
+
+def test_seed_fixes_the_interval_and_persons_without_labels_have_no_say():
+    hits = draw_hits(np.random.default_rng(3), 30)
+    unlabelled = np.full((5, 4), np.nan)
+    assert bootstrap(hits, seed=7) == bootstrap(np.concatenate([hits, unlabelled]), seed=7)
+    assert bootstrap(hits, seed=7) != bootstrap(hits, seed=8)
+
+
+def test_pairing_sees_a_gain_that_single_intervals_hide():
+    rng = np.random.default_rng(4)
+    baseline = draw_hits(rng, 200)
+    better = baseline.copy()
+    better[:20][better[:20] == 0] = 1
+    gain = bootstrap_difference(better, baseline)
+    assert gain.value == pytest.approx(bootstrap(better).value - bootstrap(baseline).value)
+    assert gain.low > 0
+    assert bootstrap(better).low < bootstrap(baseline).high
+
+
+def test_a_network_does_not_differ_from_itself():
+    hits = draw_hits(np.random.default_rng(5), 20)
+    assert bootstrap_difference(hits, hits) == Interval(0, 0, 0)
+
+
+def test_difference_needs_the_same_persons():
+    hits = draw_hits(np.random.default_rng(6), 20)
+    others = hits.copy()
+    others[0, 0] = 1 if np.isnan(hits[0, 0]) else np.nan
+    for baseline in (hits[:10], others):
+        with pytest.raises(ValueError, match="not the same persons"):
+            bootstrap_difference(hits, baseline)
+
+
+def test_no_labels_no_interval():
+    with pytest.raises(ValueError, match="no labelled keypoint"):
+        bootstrap(np.full((3, 2), np.nan))
+
+
+def test_spread_by_hand():
+    result = spread([88.0, 90.0, 89.0])
+    assert (result.mean, result.sd, result.low, result.high, result.count) == (89, 1, 88, 90, 3)
+
+
+def test_spread_of_one_seed_has_no_deviation():
+    result = spread([88.0])
+    assert result.mean == 88
+    assert math.isnan(result.sd)
+    with pytest.raises(ValueError, match="no values"):
+        spread([])
