@@ -5,7 +5,8 @@ in the PyTorch rendering of the authors' code by W. Yang (pytorch-pose).
 
 Differs in: the heatmap layers start at N(0, 0.001), see `simple_baseline.heatmap_head`.
 
-In (N, 3, H, W), H and W multiples of 64; out (N, K, H/4, W/4). Eight stacks, 16 keypoints: 25.6 M parameters.
+In (N, 3, H, W), H and W multiples of 64; out (N, K, H/4, W/4). Parameters with eight stacks
+and 17 keypoints: 25,598,472 (papers print 25.1 M).
 """
 
 from collections.abc import Callable, Sequence

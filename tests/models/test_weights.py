@@ -1,0 +1,109 @@
+"""Loading: strict, explained, and as far as it fits."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from hpelib.models import create_model, weights
+from hpelib.models.weights import load_matching, load_weights, read_state_dict
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
+def filled(model, value):
+    return {name: torch.full_like(tensor, value) for name, tensor in model.state_dict().items()}
+
+
+def test_all_problems_are_named_and_nothing_is_loaded(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    wrong = filled(model, 2)
+    wrong["0.weight"] = torch.zeros(5, 3, 1, 1)
+    del wrong["1.bias"]
+    wrong["head.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"unexpected: head\.weight; missing: 1\.bias") as error:
+        load_weights(model, wrong)
+    assert "0.weight (5, 3, 1, 1) instead of (4, 3, 1, 1)" in str(error.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "wrap", [dict, lambda w: {"state_dict": w, "epoch": 3}, lambda w: {f"module.{k}": v for k, v in w.items()}]
+)
+def test_training_wrappers_are_taken_off(model, wrap):
+    load_weights(model, wrap(filled(model, 2)))
+    assert all((tensor == 2).all() for tensor in model.state_dict().values())
+
+
+def test_checkpoints_without_batch_counters_load(model):
+    old = filled(model, 2)
+    del old["1.num_batches_tracked"]
+    load_weights(model, old)
+    assert (model[0].weight == 2).all()
+
+
+@pytest.mark.parametrize(("suffix", "save"), [(".safetensors", save_file), (".pth", torch.save)])
+def test_files_of_both_kinds_are_read(model, tmp_path, suffix, save):
+    path = tmp_path / f"weights{suffix}"
+    save(filled(model, 3), path)
+    load_weights(model, path)
+    assert (model[0].weight == 3).all()
+
+
+def test_files_cannot_run_code(tmp_path):
+    torch.save({"weights": pytest.approx}, tmp_path / "evil.pth")
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        read_state_dict(tmp_path / "evil.pth")
+
+
+def test_missing_file_is_named(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        load_weights(model, tmp_path / "absent.pth")
+
+
+def test_matching_takes_what_fits(model):
+    source = filled(model, 2)
+    source["0.weight"] = torch.zeros(5, 3, 1, 1)
+    assert load_matching(model, source) == ["0.weight"]
+    assert (model[1].running_mean == 2).all()
+    with pytest.raises(ValueError, match=r"none of the 1 entries \(fc.weight"):
+        load_matching(model, {"fc.weight": torch.zeros(1)})
+
+
+def test_a_wrapped_backbone_takes_the_weights_of_the_backbone(model):
+    wrapper = nn.Module()
+    wrapper.backbone = model
+    load_weights(wrapper, filled(model, 4))
+    assert (model[0].weight == 4).all()
+
+
+def test_sources_are_adapted_by_the_network(model):
+    model.adapt_pretrained = lambda source: {"0.weight": source["0.weight"][:4]}
+    load_matching(model, {"0.weight": torch.full((6, 3, 1, 1), 5.0)})
+    assert (model[0].weight == 5).all()
+
+
+def test_pretrained_starts_from_a_file_or_from_timm(tmp_path, monkeypatch):
+    name, narrow = "simple_baseline_resnet34", {"width": 8, "depths": (1, 1, 1, 1)}
+    source = create_model(name, num_keypoints=3, **narrow)
+    save_file(source.state_dict(), tmp_path / "trunk.safetensors")
+    model = create_model(name, pretrained=str(tmp_path / "trunk.safetensors"), **narrow)
+    assert torch.equal(model.layer4[0].conv1.weight, source.layer4[0].conv1.weight)
+
+    asked = []
+    monkeypatch.setattr(weights, "imagenet_weights", lambda name: asked.append(name) or source.state_dict())
+    model = create_model(name, pretrained=True, **narrow)
+    assert asked == ["resnet34.tv_in1k"]
+    assert torch.equal(model.conv1.weight, source.conv1.weight)
+
+
+def test_without_a_network_the_way_out_is_given(monkeypatch):
+    def offline(*args, **kwargs):
+        raise ConnectionError
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(OSError, match=r"resnet34\.tv_in1k.*path of a state dict"):
+        create_model("simple_baseline_resnet34", pretrained=True)
