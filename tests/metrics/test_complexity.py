@@ -73,6 +73,15 @@ def test_modules_share_the_sum():
     assert counted.params == 18 + 6 + 12 + 2
 
 
+class AuxiliaryHead(nn.Conv2d):
+    def forward(self, images):
+        return super().forward(super().forward(images)) if self.training else super().forward(images)
+
+
+def test_what_only_training_needs_is_not_counted():
+    assert complexity(AuxiliaryHead(3, 3, 1).train(), (12, 8)).macs == 9 * 96
+
+
 def test_counting_leaves_the_network_as_it_was():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()).train()
     model[1].eval()

@@ -59,6 +59,10 @@ def test_pckh_equals_the_official_evaluation(mpii, threshold):
     assert figures == pytest.approx(official_pckh(*mpii, threshold))
 
 
+def test_the_legacy_threshold_is_index_11_of_the_official_grid():
+    assert pytest.approx(np.arange(0, 0.5 + 0.01, 0.01)[11]) == LEGACY_PCKH_THRESHOLD
+
+
 def test_an_error_of_exactly_the_threshold_is_a_hit():
     gt = np.zeros((1, 16, 2))
     pred = gt.copy()
