@@ -39,7 +39,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
     visibility = keypoints[..., 2]
     reject(~np.isin(visibility, (0, 1, 2)).all(1), source, "with a visibility other than 0, 1, 2, by id", ids)
 
-    sizes = _image_sizes(images, image_ids, ids, source)
+    sizes = _image_sizes(images, image_ids, source)
     used = (areas > 0) & (visibility > 0).any(1)
     reject(used & _outside(boxes, sizes), source, "whose box lies outside the image, by id", ids)
     boxes = _clip(boxes, sizes)
@@ -83,7 +83,7 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
     image_ids = column(persons, "image_id", detections_json, dtype=np.int64)
     boxes = column(persons, "bbox", detections_json, (4,))
     scores = column(persons, "score", detections_json)
-    sizes = _image_sizes(images, image_ids, ids, detections_json)
+    sizes = _image_sizes(images, image_ids, detections_json)
     reject(_outside(boxes, sizes), detections_json, "boxes outside their image, by position from 1", ids)
     kept = np.flatnonzero((boxes[:, 2:] > 0).all(1))
     if not len(kept):
@@ -167,7 +167,7 @@ def _unique(records: list[dict], source: str) -> np.ndarray:
     return ids
 
 
-def _image_sizes(images: pd.DataFrame, image_ids: np.ndarray, ids: np.ndarray, source: str | Path) -> np.ndarray:
+def _image_sizes(images: pd.DataFrame, image_ids: np.ndarray, source: str | Path) -> np.ndarray:
     """(N, 2) width and height of the image of each person."""
     unknown = ~np.isin(image_ids, images.index)
     reject(unknown, str(source), "of images that the annotation file does not list, by image_id", image_ids)

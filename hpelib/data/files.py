@@ -104,7 +104,7 @@ def reject(broken: np.ndarray, source: str, what: str, labels: Sequence) -> None
     """ValueError "source: what: labels" naming the first of `labels` where `broken` is true, if any is."""
     if np.any(broken):
         offenders = np.asarray(labels)[broken]
-        raise ValueError(f"{source}: {len(offenders)} {what}: {enumerate_first(offenders)}")
+        raise ValueError(f"{source}: {len(offenders)} {what}: {enumerate_first(offenders)}; correct or remove them")
 
 
 def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path) -> np.ndarray:

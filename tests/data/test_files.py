@@ -1,0 +1,135 @@
+import cv2
+import numpy as np
+import pytest
+
+from hpelib.data.files import check_images, column, find_images, read_json, read_mat, write_json
+from hpelib.data.people import People
+from hpelib.skeletons import LSP14
+
+
+def people_in(paths) -> People:
+    n = len(paths)
+    return People.build(
+        LSP14,
+        image_paths=np.array([str(path) for path in paths], dtype=object),
+        image_ids=np.arange(n),
+        ids=np.arange(n),
+        keypoints=np.zeros((n, 14, 2)),
+        visibility=np.ones((n, 14)),
+        boxes=np.tile([0, 0, 9, 9], (n, 1)),
+    )
+
+
+def encoded(extension: str) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    return cv2.imencode(extension, noise)[1].tobytes()
+
+
+def test_broken_json_is_named(tmp_path):
+    path = tmp_path / "annotations.json"
+    with pytest.raises(FileNotFoundError, match=r"annotations\.json"):
+        read_json(path)
+    path.write_text('[{"id": 1}, {"id"')
+    with pytest.raises(ValueError, match=r"annotations\.json: not valid JSON.*incomplete"):
+        read_json(path)
+
+
+def test_json_takes_numpy_and_refuses_nan(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"x": np.arange(2), "y": np.float32(0.5)})
+    assert read_json(tmp_path / "new" / "a.json") == {"x": [0, 1], "y": 0.5}
+    with pytest.raises(ValueError, match=r"a\.json: NaN"):
+        write_json(tmp_path / "a.json", [np.nan])
+
+
+def test_broken_mat_is_named(tmp_path):
+    path = tmp_path / "joints.mat"
+    path.write_bytes(b"not a mat file" * 20)
+    with pytest.raises(ValueError, match=r"joints\.mat: not readable as a Matlab file"):
+        read_mat(path, "joints")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], r"record 1 \(id 8\): 'bbox' must be finite numbers of shape \(3,\), got \[1, 2\]"),
+        ([1, 2, float("nan")], "record 1.*finite"),
+        ([1, 2, float("inf")], "record 1.*finite"),
+        ([1, 2, None], "record 1.*finite"),
+        ([1, [2], 3], "record 1.*finite"),
+        ("abc", "record 1.*finite"),
+    ],
+    ids=str,
+)
+def test_column_names_the_first_wrong_record(value, message):
+    records = [{"id": 7, "bbox": [1, 2, 3]}, {"id": 8, "bbox": value}]
+    with pytest.raises(ValueError, match="a.json: " + message):
+        column(records, "bbox", "a.json", (3,))
+
+
+def test_column_whole_numbers_and_absent_fields():
+    assert column([{"id": 1}, {"id": 2.0}], "id", "a.json", dtype=np.int64).dtype == np.int64
+    with pytest.raises(ValueError, match=r"whole numbers.*2\.5"):
+        column([{"id": 2.5}], "id", "a.json", dtype=np.int64)
+    with pytest.raises(ValueError, match=r"record 1.*no field 'id'"):
+        column([{"id": 1}, {}], "id", "a.json")
+    assert column([], "bbox", "a.json", (4,)).shape == (0, 4)
+
+
+def test_images_are_found_in_subfolders_and_under_any_name(tmp_path):
+    names = ["hände.jpg", "sub/b.png", "hände.jpg"]
+    (tmp_path / "sub").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    paths = find_images(tmp_path, names, "a.json")
+    assert paths.tolist() == [str(tmp_path / name) for name in names]
+
+
+def test_missing_images_are_counted_and_named(tmp_path):
+    (tmp_path / "0.jpg").touch()
+    with pytest.raises(FileNotFoundError, match=r"9 of the 10 images that a\.json names.*: 1\.jpg, .*5\.jpg, \.\.\.;"):
+        find_images(tmp_path, [f"{i}.jpg" for i in range(10)], "a.json")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        find_images(tmp_path / "nowhere", ["0.jpg"], "a.json")
+
+
+@pytest.mark.parametrize("name", ["/etc/a.jpg", "../a.jpg", "b/../../a.jpg", "C:\\a.jpg", "..\\a.jpg"])
+def test_names_must_stay_in_the_folder(tmp_path, name):
+    with pytest.raises(ValueError, match=r"a\.json: image name .* inside the image folder"):
+        find_images(tmp_path, [name], "a.json")
+
+
+def test_check_images_accepts_whole_ones(tmp_path):
+    thumbnail = encoded(".jpg")
+    whole = {
+        "a.jpg": encoded(".jpg"),
+        "b.png": encoded(".png"),
+        "trailing.jpg": encoded(".jpg") + b"\0" * 50,
+        "thumbnail.jpg": encoded(".jpg")[:2] + app1(thumbnail) + encoded(".jpg")[2:],
+    }
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data)
+    check_images(people_in(sorted(tmp_path.iterdir())))
+
+
+def app1(payload: bytes) -> bytes:
+    return b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "empty file"),
+        (b"\0" * 100, "not an image"),
+        (encoded(".jpg")[:-200], "truncated"),
+        (encoded(".jpg")[:2] + app1(encoded(".jpg")) + encoded(".jpg")[2:-200], "truncated"),
+        (encoded(".png")[:-200], "truncated"),
+        (None, "missing"),
+    ],
+    ids=["empty", "zeros", "jpeg", "jpeg with thumbnail", "png", "missing"],
+)
+def test_check_images_names_the_bad_ones(tmp_path, data, fault):
+    (tmp_path / "good.jpg").write_bytes(encoded(".jpg"))
+    if data is not None:
+        (tmp_path / "bad.jpg").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"1 of 2 images cannot be used: \S*bad\.jpg \({fault}\)"):
+        check_images(people_in([tmp_path / "good.jpg", tmp_path / "bad.jpg"]))
