@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .codecs import Codec
-from .data.crops import to_image
-from .data.loader import PeopleLoader
+from hpelib.codecs import Codec
+from hpelib.data.crops import to_image
+from hpelib.data.loader import PeopleLoader
 
 
 @dataclass(frozen=True)

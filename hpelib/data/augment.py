@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .crops import crop_regions
-from .people import People
+from hpelib.data.crops import crop_regions
+from hpelib.data.people import People
 
 HALF_BODY_PADDING = 1.5
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..codecs import Codec, make_codec
-from .augment import Augmentation, CropPlan, draw, plain
-from .crops import read_image, to_crop, warp
-from .people import People
+from hpelib.codecs import Codec, make_codec
+from hpelib.data.augment import Augmentation, CropPlan, draw, plain
+from hpelib.data.crops import read_image, to_crop, warp
+from hpelib.data.people import People
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,23 +62,23 @@ class Crops(Dataset):
     def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
         epoch, indices = request
         indices = np.asarray(indices)
-        plan, people = self.plan(epoch), self.people.take(indices)
+        plan, people = self.plan(epoch), self.people
         flips = plan.flips[indices]
         matrices = self.codec.crop_matrix(plan.centers[indices], plan.sizes_px[indices], plan.rotations_deg[indices])
-        images = self._crops(people.image_paths, matrices, flips)
+        images = self._crops(people.image_paths[indices], matrices, flips)
 
         # pixels are mirrored after the warp and not by it, so that a flipped crop is exactly the mirrored crop
         matrices[flips, 0] *= -1
         matrices[flips, 0, 2] += self.settings.input_size[0] - 1
         mirrored = np.array(people.skeleton.flip_permutation)
         order = np.where(flips[:, None], mirrored, np.arange(len(mirrored)))  # (B, K)
-        keypoints = np.take_along_axis(to_crop(people.keypoints, matrices), order[..., None], 1)
+        keypoints = np.take_along_axis(to_crop(people.keypoints[indices], matrices), order[..., None], 1)
         return {
             "images": images,  # (B, H, W, 3) uint8
             "keypoints": keypoints,  # (B, K, 2) crop px
-            "visible": np.take_along_axis(people.visibility, order, 1),  # (B, K)
+            "visible": np.take_along_axis(people.visibility[indices], order, 1),  # (B, K)
             "matrices": matrices,  # (B, 2, 3) image px to crop px
-            "ids": people.ids,  # (B,)
+            "ids": people.ids[indices],  # (B,)
             "index": indices,  # (B,)
         }
 
