@@ -1,0 +1,1 @@
+"""Building blocks of the networks, one idea per file; those that attend return `(features, map)` to be looked at."""

@@ -1,0 +1,36 @@
+"""Dilated residual block of SADI-Net's receptive fortified module (RFM): Sec. III-B, Fig. 3, Eq. 1."""
+
+from timm.layers import ConvNormAct, SqueezeExcite
+from torch import Tensor, nn
+
+DILATION = 2  # the rate's value is lost from Eq. 1
+SE_RATIO = 16
+
+
+class DilatedResidualBlock(nn.Module):
+    """ReLU(SE(p + q) + shortcut): p two 3x3 convolutions, q a parallel dilated 3x3 convolution of the block's input.
+
+    With `fortified=False` q and SE are left out, which is ResNet's basic block. SE is timm's, with C/16 hidden
+    channels. The shortcut is the identity, or a 1x1 convolution and batch norm where the shape changes.
+
+    Shape: (N, in, H, W) -> (N, out, H / stride, W / stride).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, fortified: bool = True):
+        super().__init__()
+        self.conv1 = ConvNormAct(in_channels, out_channels, 3, stride)
+        self.conv2 = ConvNormAct(out_channels, out_channels, 3, apply_act=False)
+        self.fortified = fortified
+        if fortified:
+            self.dilated = ConvNormAct(in_channels, out_channels, 3, stride, dilation=DILATION, apply_act=False)
+            self.se = SqueezeExcite(out_channels, rd_channels=max(out_channels // SE_RATIO, 1))
+        unchanged = stride == 1 and in_channels == out_channels
+        self.shortcut = (
+            nn.Identity() if unchanged else ConvNormAct(in_channels, out_channels, 1, stride, apply_act=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        if self.fortified:
+            y = self.se(y + self.dilated(x))
+        return (y + self.shortcut(x)).relu()

@@ -1,0 +1,73 @@
+"""RealNVP normalising flow in the plane: the learned residual density of RLE and of SADI-Net's DLM.
+
+L. Dinh, J. Sohl-Dickstein, S. Bengio: Density estimation using Real NVP, ICLR 2017; sizes and start of the official
+code of J. Li et al.: Human Pose Regression with Residual Log-likelihood Estimation (RLE), ICCV 2021; SADI-Net, Sec.
+III-D.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TABLE_EXTENT = 6.0  # standard deviations either way
+TABLE_NODES = 65
+
+
+def gaussian_log_density(x: Tensor) -> Tensor:
+    """log N(x; 0, I) in the plane. Shape: (..., 2) -> (...)."""
+    return -0.5 * x.square().sum(-1) - math.log(2 * math.pi)
+
+
+def laplace_log_density(x: Tensor) -> Tensor:
+    """Log density of two independent standard Laplace variables. Shape: (..., 2) -> (...)."""
+    return -x.abs().sum(-1) - 2 * math.log(2)
+
+
+class RealNVP(nn.Module):
+    """Six coupling layers over a standard normal; each moves one axis by a scale and shift that read the other axis."""
+
+    def __init__(self, couplings: int = 6, hidden: int = 64):
+        super().__init__()
+        kept = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(couplings // 2, 1)
+        self.register_buffer("kept", kept, persistent=False)  # (couplings, 2), 1 for the axis that a layer leaves alone
+        self.scales = nn.ModuleList(nn.Sequential(*_two_hidden_layers(hidden), nn.Tanh()) for _ in kept)
+        self.shifts = nn.ModuleList(nn.Sequential(*_two_hidden_layers(hidden)) for _ in kept)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The normal variable z (..., 2) that the flow maps to x (..., 2), and log |det dz/dx| (...)."""
+        log_det = x.new_zeros(x.shape[:-1])
+        for kept, scale, shift in reversed(list(zip(self.kept, self.scales, self.shifts, strict=True))):
+            log_scale = scale(kept * x) * (1 - kept)
+            x = kept * x + (1 - kept) * (x - shift(kept * x)) * torch.exp(-log_scale)
+            log_det = log_det - log_scale.sum(-1)
+        return x, log_det
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log G(x). Shape: (..., 2) -> (...)."""
+        z, log_det = self.inverse(x)
+        return gaussian_log_density(z) + log_det
+
+    def tabulate(self) -> Tensor:
+        """log G - log N(0, I) on a grid of (rows y, columns x) over the table's extent, for `tabulated_log_density`."""
+        axis = torch.linspace(-TABLE_EXTENT, TABLE_EXTENT, TABLE_NODES, device=self.kept.device)
+        points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
+        return self.log_density(points) - gaussian_log_density(points)
+
+
+def tabulated_log_density(table: Tensor, x: Tensor) -> Tensor:
+    """log G(x) from a flow's table, bilinear between nodes, beyond the extent with the border's ratio to the normal.
+
+    A million look-ups cost less than a few thousand evaluations. Differentiable in x and table. Shape: (..., 2) -> (...)
+    """
+    grid = (x / TABLE_EXTENT).reshape(1, 1, -1, 2)
+    ratio = F.grid_sample(table[None, None], grid, padding_mode="border", align_corners=True)
+    return gaussian_log_density(x) + ratio.reshape(x.shape[:-1])
+
+
+def _two_hidden_layers(hidden: int) -> list[nn.Module]:
+    linear = [nn.Linear(2, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 2)]
+    for layer in linear:
+        nn.init.xavier_uniform_(layer.weight, gain=0.01)
+    return [linear[0], nn.LeakyReLU(), linear[1], nn.LeakyReLU(), linear[2]]
