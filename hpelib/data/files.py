@@ -66,24 +66,23 @@ def column(
     Raises ValueError naming `source`, the first wrong record and the field where it is missing, has
     another shape or holds anything but finite (for an integer dtype: whole) numbers.
     """
+    if not records:
+        return np.zeros((0, *shape), dtype)
     try:
         values = np.array([record[field] for record in records])
         if _are_numbers(values, (len(records), *shape), dtype):
             return values.astype(dtype)
     except (KeyError, TypeError, ValueError):
         pass  # the search below says which record it was
-    for position, record in enumerate(records):
-        name = f"{source}: record {position} (id {record.get('id', 'none')})" if isinstance(record, dict) else source
-        if not isinstance(record, dict) or field not in record:
-            raise ValueError(f"{name} has no field '{field}'")
-        try:
-            fits = _are_numbers(np.array(record[field]), shape, dtype)
-        except ValueError:
-            fits = False
-        if not fits:
-            kind = "whole numbers" if np.issubdtype(dtype, np.integer) else "finite numbers"
-            raise ValueError(f"{name}: '{field}' must be {kind} of shape {shape}, got {record[field]!r:.120}")
-    return np.zeros((0, *shape), dtype)
+    position = next(i for i, record in enumerate(records) if not _fits(record, field, shape, dtype))
+    record = records[position]
+    if not isinstance(record, dict) or field not in record:
+        raise ValueError(f"{source}: record {position} has no field '{field}', got {record!r:.120}")
+    kind = "whole numbers" if np.issubdtype(dtype, np.integer) else "finite numbers"
+    raise ValueError(
+        f"{source}: record {position} (id {record.get('id', 'none')}): '{field}' must be {kind} of shape {shape}, "
+        f"got {record[field]!r:.120}"
+    )
 
 
 def text_column(records: Sequence[dict], field: str, source: str) -> list[str]:
@@ -97,7 +96,16 @@ def text_column(records: Sequence[dict], field: str, source: str) -> list[str]:
 def _are_numbers(values: np.ndarray, shape: tuple[int, ...], dtype: type) -> bool:
     if values.shape != shape or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         return False
-    return not np.issubdtype(dtype, np.integer) or bool((values == np.floor(values)).all())
+    if np.issubdtype(dtype, np.integer):
+        return bool((values == np.floor(values)).all() and (np.abs(values) < 2**53).all())  # exact in JSON's doubles
+    return True
+
+
+def _fits(record: Any, field: str, shape: tuple[int, ...], dtype: type) -> bool:
+    try:
+        return _are_numbers(np.array(record[field]), shape, dtype)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def reject(broken: np.ndarray, source: str, what: str, labels: Sequence) -> None:

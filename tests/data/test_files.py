@@ -72,6 +72,10 @@ def test_column_whole_numbers_and_absent_fields():
         column([{"id": 2.5}], "id", "a.json", dtype=np.int64)
     with pytest.raises(ValueError, match=r"record 1.*no field 'id'"):
         column([{"id": 1}, {}], "id", "a.json")
+    with pytest.raises(ValueError, match=r"record 0.*whole numbers"):
+        column([{"id": 2**63}, {"id": -1}], "id", "a.json", dtype=np.int64)
+    with pytest.raises(ValueError, match=r"record 1 has no field 'id', got \[3\]"):
+        column([{"id": 1}, [3]], "id", "a.json")
     assert column([], "bbox", "a.json", (4,)).shape == (0, 4)
 
 

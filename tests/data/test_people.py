@@ -57,10 +57,10 @@ def test_concatenate_undoes_a_division():
 
 
 def test_concatenate_renumbers_where_ids_collide():
-    joined = People.concatenate([people(), people(), people()])
+    joined = People.concatenate([people(ids=np.arange(3)) for _ in range(3)])
     assert len(np.unique(joined.ids)) == 9
     assert len(np.unique(joined.image_ids)) == 6  # two images each
-    np.testing.assert_array_equal(joined.ids[:3], [1, 2, 3])
+    np.testing.assert_array_equal(joined.ids[:3], [0, 1, 2])
 
 
 def test_concatenate_needs_one_skeleton():
