@@ -7,7 +7,10 @@ precision of the network, losses are computed in float32.
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor
+
+from hpelib.layers.flow import residual_log_density
 
 
 def joints_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -56,3 +59,44 @@ def _joint_losses(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         )
     differences = (heatmaps.float() - targets.float()) * weights.float()[:, :, None, None]  # (N, K, H, W)
     return 0.5 * differences.square().mean(dim=(2, 3))  # (N, K)
+
+
+# SADI-Net: what a network with a distribution learning module is trained for
+
+
+def residual_log_likelihood(
+    output: Mapping[str, Tensor],
+    keypoints: Tensor,
+    weights: Tensor,
+    base_density: Literal["gaussian", "laplace"] = "gaussian",
+) -> Tensor:
+    """Mean over labelled keypoints of -log P(keypoint), in nats: SADI-Net, Eq. 4, after Li et al. 2021 (RLE).
+
+    `keypoints` (N, K, 2) in crop px may be NaN where weights are 0; `output` has SADI-Net's "mu", "sigma" and
+    "log_flow". `base_density` is the network's.
+    """
+    mu = output["mu"].float()
+    labelled = weights > 0
+    points = torch.where(labelled[..., None], keypoints, mu.detach())
+    log_density = residual_log_density(points, mu, output["sigma"].float(), output["log_flow"].float(), base_density)
+    return -(log_density * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+def distribution_loss(
+    output: Mapping[str, Tensor | list[Tensor]],
+    targets: Tensor,
+    weights: Tensor,
+    keypoints: Tensor,
+    dlm_weight: float = 1.0,
+    likelihood_weight: float = 0.1,
+    base_density: Literal["gaussian", "laplace"] = "gaussian",
+) -> Tensor:
+    """Heatmap loss + lambda * loss of the learned heatmaps + eta * residual log-likelihood: SADI-Net, Sec. III-E.
+
+    lambda is `dlm_weight` (its value is lost from the paper), eta `likelihood_weight`. The paper's Eqs. 6-8 stop before
+    the likelihood; without it the learned heatmaps shrink to nothing, because a peak that misses its target has no
+    gradient.
+    """
+    learned = joints_mse(output["dlm_heatmaps"], targets, weights)
+    likelihood = residual_log_likelihood(output, keypoints, weights, base_density)
+    return heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood

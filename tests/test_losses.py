@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from hpelib.losses import heatmap_loss, joints_mse, ohkm
+from hpelib.layers.flow import RealNVP
+from hpelib.losses import distribution_loss, heatmap_loss, joints_mse, ohkm, residual_log_likelihood
 
 
 @pytest.fixture
@@ -87,3 +88,69 @@ def test_resolutions_must_fit(batch):
         heatmap_loss({"heatmaps": heatmaps, "intermediate": [heatmaps[:, :, :3]]}, targets, weights)
     with pytest.raises(ValueError, match="weights"):
         joints_mse(heatmaps, targets, weights[:, :9])
+
+
+@pytest.fixture
+def distribution():
+    """Output of a distribution learning module for 3 persons with 10 keypoints, and the true places in crop px."""
+    torch.manual_seed(0)
+    output = {
+        "heatmaps": torch.rand(3, 10, 6, 5),
+        "dlm_heatmaps": torch.rand(3, 10, 6, 5),
+        "mu": 64 * torch.rand(3, 10, 2),
+        "sigma": 1 + 9 * torch.rand(3, 10, 2),
+        "log_flow": RealNVP().tabulate().detach(),
+    }
+    return output, output["mu"] + output["sigma"] * torch.randn(3, 10, 2)
+
+
+@pytest.mark.parametrize(
+    ("base_density", "marginal"), [("gaussian", torch.distributions.Normal), ("laplace", torch.distributions.Laplace)]
+)
+def test_likelihood_is_base_times_flow_over_deviation(distribution, base_density, marginal):
+    output, keypoints = distribution
+    torch.manual_seed(0)
+    flow, weights = RealNVP(), torch.ones(3, 10)
+    expected = 0
+    for mu, sigma, point in zip(
+        output["mu"].view(-1, 2), output["sigma"].view(-1, 2), keypoints.view(-1, 2), strict=True
+    ):
+        e = (point - mu) / sigma
+        expected -= marginal(0, 1).log_prob(e).sum() + flow.log_density(e) - sigma.prod().log()
+    actual = residual_log_likelihood(output, keypoints, weights, base_density)
+    torch.testing.assert_close(actual, expected.detach() / 30, rtol=0, atol=0.01)
+
+
+def test_likelihood_passes_over_keypoints_without_label(distribution):
+    output, keypoints = distribution
+    weights = torch.ones(3, 10)
+    weights[1:] = 0
+    expected = residual_log_likelihood(
+        {k: v[:1] if k != "log_flow" else v for k, v in output.items()}, keypoints[:1], weights[:1]
+    )
+    keypoints[1:] = torch.nan
+    output["mu"].requires_grad_()
+    loss = residual_log_likelihood(output, keypoints, weights)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert output["mu"].grad.isfinite().all()
+    assert residual_log_likelihood(output, keypoints, torch.zeros(3, 10)) == 0
+
+
+def test_likelihood_is_largest_at_the_truth(distribution):
+    output, keypoints = distribution
+    at_truth = output | {"mu": keypoints}
+    weights = torch.ones(3, 10)
+    assert residual_log_likelihood(at_truth, keypoints, weights) < residual_log_likelihood(output, keypoints, weights)
+
+
+def test_distribution_loss_is_the_weighted_sum(distribution):
+    output, keypoints = distribution
+    targets, weights = torch.rand(3, 10, 6, 5), torch.ones(3, 10)
+    expected = (
+        joints_mse(output["heatmaps"], targets, weights)
+        + 2 * joints_mse(output["dlm_heatmaps"], targets, weights)
+        + 3 * residual_log_likelihood(output, keypoints, weights)
+    )
+    loss = distribution_loss(output, targets, weights, keypoints, dlm_weight=2, likelihood_weight=3)
+    torch.testing.assert_close(loss, expected)

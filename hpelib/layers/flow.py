@@ -6,10 +6,13 @@ III-D.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hpelib.layers.choices import require_choice
 
 TABLE_EXTENT = 6.0  # standard deviations either way
 TABLE_NODES = 65
@@ -23,6 +26,9 @@ def gaussian_log_density(x: Tensor) -> Tensor:
 def laplace_log_density(x: Tensor) -> Tensor:
     """Log density of two independent standard Laplace variables. Shape: (..., 2) -> (...)."""
     return -x.abs().sum(-1) - 2 * math.log(2)
+
+
+BASE_DENSITIES = {"gaussian": gaussian_log_density, "laplace": laplace_log_density}
 
 
 class RealNVP(nn.Module):
@@ -59,11 +65,25 @@ class RealNVP(nn.Module):
 def tabulated_log_density(table: Tensor, x: Tensor) -> Tensor:
     """log G(x) from a flow's table, bilinear between nodes, beyond the extent with the border's ratio to the normal.
 
-    A million look-ups cost less than a few thousand evaluations. Differentiable in x and table. Shape: (..., 2) -> (...)
+    A million look-ups cost less than a few thousand evaluations. Differentiable in x and table. Shape: (..., 2) ->
+    (...)
     """
     grid = (x / TABLE_EXTENT).reshape(1, 1, -1, 2)
     ratio = F.grid_sample(table[None, None], grid, padding_mode="border", align_corners=True)
     return gaussian_log_density(x) + ratio.reshape(x.shape[:-1])
+
+
+def residual_log_density(
+    points: Tensor, mu: Tensor, sigma: Tensor, table: Tensor, base_density: Literal["gaussian", "laplace"] = "gaussian"
+) -> Tensor:
+    """log P(x) = log Q(e) + log G(e) - log(sigma_x sigma_y), e = (x - mu) / sigma (RLE, Eq. 6; SADI-Net, Eqs. 4, 5).
+
+    Q is the base density and G the flow of `table`. Like RLE, without the constant that would make P integrate to one.
+    Units are those of the points. Shape: points, mu and sigma broadcast to (..., 2) -> (...).
+    """
+    require_choice("base_density", base_density, BASE_DENSITIES)
+    e = (points - mu) / sigma
+    return BASE_DENSITIES[base_density](e) + tabulated_log_density(table, e) - sigma.log().sum(-1)
 
 
 def _two_hidden_layers(hidden: int) -> list[nn.Module]:

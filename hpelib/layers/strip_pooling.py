@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from hpelib.layers.choices import require_choice
+
 StripForm = Literal["spnet", "pointwise"]
 
 
@@ -18,6 +20,7 @@ class StripPooling(nn.Module):
 
     def __init__(self, channels: int, form: StripForm = "spnet"):
         super().__init__()
+        require_choice("form", form, ("spnet", "pointwise"))
         if form == "spnet":
             self.rows = nn.Sequential(
                 nn.Conv2d(channels, channels, (3, 1), padding=(1, 0), bias=False), nn.BatchNorm2d(channels)
@@ -26,11 +29,9 @@ class StripPooling(nn.Module):
                 nn.Conv2d(channels, channels, (1, 3), padding=(0, 1), bias=False), nn.BatchNorm2d(channels)
             )
             self.fuse = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1))
-        elif form == "pointwise":
+        else:
             self.rows = self.columns = nn.Identity()
             self.fuse = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
-        else:
-            raise ValueError(f"unknown strip form {form!r}; choose 'spnet' or 'pointwise'")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rows = self.rows(x.mean(dim=3, keepdim=True))  # (N, C, H, 1), Eq. 4

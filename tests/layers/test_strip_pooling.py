@@ -62,5 +62,5 @@ def test_output_is_input_times_gate_and_every_parameter_learns(form, x):
 
 
 def test_unknown_form_is_named():
-    with pytest.raises(ValueError, match=r"'none'.*'spnet' or 'pointwise'"):
+    with pytest.raises(ValueError, match=r"'none'.*'spnet', 'pointwise'"):
         StripPooling(4, "none")
