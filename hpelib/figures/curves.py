@@ -1,0 +1,124 @@
+"""Curves and charts of results. Tables come in long form, one row per measurement, as the study writes them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from hpelib.figures import style
+
+COSTS = {"macs": (1e9, "GMACs"), "params": (1e6, "million parameters")}  # column: unit and its name
+HATCHES = {"-": None, "--": "////", "-.": "....", ":": "xxxx"}
+
+
+def learning_curves(history: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
+    """One panel per metric against the epoch: mean over seeds, band of one standard deviation.
+
+    `history` has the columns `name`, `seed`, `epoch` and those of `metrics`, which maps column to axis label; a
+    metric is NaN where it was not measured.
+    """
+    figure = _seed_bands(history, "epoch", metrics, "epoch")
+    for axes in figure.axes:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], reference: str) -> Figure:
+    """PCK in percent against the threshold: mean over seeds, band of one standard deviation.
+
+    `table` has the columns `name`, `seed`, `threshold` and those of `metrics`, which maps column to axis label;
+    `reference` names what thresholds are fractions of, such as "head size".
+    """
+    figure = _seed_bands(table, "threshold", metrics, f"threshold / {reference}")
+    for axes in figure.axes:
+        axes.set(xlim=(0, table["threshold"].max()), ylim=(0, 100))
+    return figure
+
+
+def joint_bars(table: pd.DataFrame, label: str) -> Figure:
+    """Bars per joint and network with intervals.
+
+    `table` has the columns `name`, `joint`, `value`, `low`, `high`; the interval's ends may be NaN. Joints and
+    networks keep the order of their first appearance; `label` names value and unit.
+    """
+    _require(table, ("name", "joint", "value", "low", "high"))
+    joints, names = table["joint"].unique(), table["name"].unique()
+    width = 0.8 / len(names)
+    with style.apply():
+        figure, (axes,) = style.panels(1, 1, 0.3)
+        for i, (name, look) in enumerate(style.series_styles(names).items()):
+            rows = table[table["name"] == name].set_index("joint").reindex(joints)
+            offset = np.arange(len(joints)) + (i - (len(names) - 1) / 2) * width
+            spread = np.abs(rows[["low", "high"]].sub(rows["value"], axis=0)).to_numpy().T
+            hatch = HATCHES[look["linestyle"]]
+            face = 0.6 * np.array(to_rgb(look["color"])) + 0.4  # pale enough for intervals to show on black
+            axes.bar(
+                offset, rows["value"], width, color=face, hatch=hatch, edgecolor="white", linewidth=0.5, label=name
+            )
+            axes.errorbar(offset, rows["value"], spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
+        axes.set_xticks(range(len(joints)), [joint.replace("_", " ") for joint in joints])
+        axes.set_ylabel(label)
+        axes.grid(axis="x", visible=False)
+        _add_legend(figure, axes)
+    return figure
+
+
+def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
+    """Accuracy against multiply-accumulates and against parameters, with the front that no network surpasses.
+
+    `table` has one row per network and the columns `name`, `value`, `low`, `high` (interval, may be NaN), `macs`
+    and `params`; `label` names value and unit.
+    """
+    _require(table, ("name", "value", "low", "high", "macs", "params"))
+    with style.apply():
+        figure, grid = style.panels(2, 2, 0.85)
+        for axes, (cost, (unit, title)) in zip(grid, COSTS.items(), strict=True):
+            front = table.iloc[pareto_front(table[cost], table["value"])]
+            axes.plot(
+                front[cost] / unit, front["value"], color="#BBBBBB", linewidth=1, drawstyle="steps-post", zorder=1
+            )
+            for row, look in zip(table.itertuples(), style.series_styles(table["name"]).values(), strict=True):
+                spread = [[row.value - row.low], [row.high - row.value]]
+                axes.errorbar(
+                    getattr(row, cost) / unit, row.value, spread, label=row.name, **look | {"linestyle": "none"}
+                )
+            axes.set(xlabel=title, ylabel=label, xlim=(0, None))
+        _add_legend(figure, grid[0])
+    return figure
+
+
+def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
+    """Positions, cheapest first, of those that nothing as cheap or cheaper reaches or exceeds."""
+    costs, accuracies = np.asarray(costs, dtype=float), np.asarray(accuracies, dtype=float)
+    order = np.lexsort((-accuracies, costs))
+    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], accuracies[order][:-1])))
+    return order[accuracies[order] > best_before]
+
+
+def _seed_bands(table: pd.DataFrame, x: str, metrics: Mapping[str, str], x_label: str) -> Figure:
+    _require(table, ("name", "seed", x, *metrics))
+    with style.apply():
+        figure, grid = style.panels(len(metrics), len(metrics), 0.75 if len(metrics) > 1 else 0.4)
+        for axes, (metric, label) in zip(grid, metrics.items(), strict=True):
+            for name, look in style.series_styles(table["name"].unique()).items():
+                over_seeds = table[table["name"] == name].dropna(subset=[metric]).groupby(x)[metric]
+                mean, deviation = over_seeds.mean(), over_seeds.std().fillna(0.0)  # one seed: no band
+                axes.plot(mean, label=name, markevery=0.2, **look)
+                axes.fill_between(mean.index, mean - deviation, mean + deviation, color=look["color"], alpha=0.2, lw=0)
+            axes.set(xlabel=x_label, ylabel=label)
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4), useMathText=True)
+        _add_legend(figure, grid[0])
+    return figure
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """One legend for the whole figure below it, where it hides no data."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def _require(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    if table.empty or not set(columns) <= set(table):
+        raise ValueError(f"need rows with {list(columns)}, got {len(table)} rows with {list(table)}")

@@ -1,0 +1,72 @@
+"""A person's skeleton drawn over an image."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
+
+from hpelib.figures.style import SIDE_COLORS, SIDE_RIMS
+from hpelib.skeletons import Skeleton
+
+
+def keypoint_side(skeleton: Skeleton, keypoint: int) -> str:
+    """The person's own side of a keypoint: "left", "right" or "centre"."""
+    prefix = skeleton.keypoints[keypoint].partition("_")[0]
+    return prefix if prefix in ("left", "right") else "centre"
+
+
+def bone_side(skeleton: Skeleton, bone: tuple[int, int]) -> str:
+    """The side that a bone's ends agree on, where a central end agrees with either; else "centre"."""
+    sides = {keypoint_side(skeleton, end) for end in bone} - {"centre"}
+    return sides.pop() if len(sides) == 1 else "centre"
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """Show an image (H, W, 3) or (H, W), 8 bit, without ticks and with its borders as the limits."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[], xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.autoscale(False)
+
+
+def draw_person(
+    axes: Axes,
+    image: np.ndarray | None,
+    keypoints: np.ndarray,
+    visibility: np.ndarray,
+    skeleton: Skeleton,
+    line_width_pt: float = 1.0,
+) -> None:
+    """Draw a skeleton on `axes`, over `image` (H, W, 3) uint8 if one is given.
+
+    Bones take the colour of their side. Of `keypoints` (K, 2), in px of the image, a visible one (2 in
+    `visibility` (K,)) is a filled dot, an occluded one (1) a hollow dot; one that is unlabelled (0) or NaN is
+    left out together with its bones.
+    """
+    if keypoints.shape != (skeleton.num_keypoints, 2) or visibility.shape != (skeleton.num_keypoints,):
+        raise ValueError(
+            f"{skeleton.name} has {skeleton.num_keypoints} keypoints, "
+            f"got keypoints {keypoints.shape} and visibility {visibility.shape}"
+        )
+    if image is not None:
+        show_image(axes, image)
+    drawn = visibility > 0  # matplotlib leaves NaN out of itself
+    sides = np.array([keypoint_side(skeleton, keypoint) for keypoint in range(skeleton.num_keypoints)])
+    for side, color in SIDE_COLORS.items():
+        rim = SIDE_RIMS[side]
+        bones = [bone for bone in skeleton.bones if drawn[list(bone)].all() and bone_side(skeleton, bone) == side]
+        outline = withStroke(linewidth=2 * line_width_pt, foreground=rim)
+        axes.add_collection(
+            LineCollection(keypoints[bones], colors=color, linewidths=line_width_pt, path_effects=[outline], zorder=2)
+        )
+        for face, shown in ((color, visibility == 2), ("white", visibility == 1)):
+            axes.scatter(
+                *keypoints[drawn & shown & (sides == side)].T,
+                s=(3 * line_width_pt) ** 2,
+                facecolors=face,
+                edgecolors=color,
+                linewidths=line_width_pt / 2,
+                path_effects=[withStroke(linewidth=line_width_pt, foreground=rim)],
+                zorder=3,
+            )
