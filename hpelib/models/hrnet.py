@@ -17,6 +17,11 @@ from hpelib.layers.sizes import require_multiple
 Looks = dict[str, Tensor]
 
 
+def nearest(channels: int, scale: int) -> nn.Upsample:
+    """HRNet's upsampling, the same for any number of channels."""
+    return nn.Upsample(scale_factor=scale)
+
+
 class HighResolutionModule(nn.Module):
     """Residual blocks on each branch, then an exchange between all of them (Fig. 3).
 
@@ -30,7 +35,7 @@ class HighResolutionModule(nn.Module):
         widths: Sequence[int],
         blocks: int,
         outputs: int,
-        upsample: Callable[[int, int], nn.Module] = lambda channels, scale: nn.Upsample(scale_factor=scale),
+        upsample: Callable[[int, int], nn.Module] = nearest,
     ):
         super().__init__()
         self.branches = nn.ModuleList(

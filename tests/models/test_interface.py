@@ -15,6 +15,7 @@ NARROW = {
     **{f"simple_baseline_resnet{depth}": RESNET for depth in (34, 50, 101, 152)},
     "hourglass": {"stacks": 2, "widths": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)},
     **{f"hrnet_w{width}": HRNET for width in (32, 48)},
+    **{f"de_hrnet_w{width}": HRNET for width in (32, 48)},
 }
 # parameters of the full networks with 17 keypoints, and their stride
 FULL = {
@@ -25,6 +26,8 @@ FULL = {
     "hourglass": (25_598_472, 4),
     "hrnet_w32": (28_536_113, 4),
     "hrnet_w48": (63_595_745, 4),
+    "de_hrnet_w32": (33_569_457, 4),
+    "de_hrnet_w48": (74_821_345, 4),
 }
 SIZE = (64, 64)  # (H, W)
 
