@@ -94,12 +94,13 @@ def test_resolutions_must_fit(batch):
 def distribution():
     """Output of a distribution learning module for 3 persons with 10 keypoints, and the true places in crop px."""
     torch.manual_seed(0)
+    log_flow = RealNVP().tabulate().detach()
     output = {
         "heatmaps": torch.rand(3, 10, 6, 5),
         "dlm_heatmaps": torch.rand(3, 10, 6, 5),
         "mu": 64 * torch.rand(3, 10, 2),
         "sigma": 1 + 9 * torch.rand(3, 10, 2),
-        "log_flow": RealNVP().tabulate().detach(),
+        "log_flow": log_flow,
     }
     return output, output["mu"] + output["sigma"] * torch.randn(3, 10, 2)
 
