@@ -105,7 +105,7 @@ def network_comparison(
     limits = _common_limits(*(prediction.heatmaps for prediction in predictions.values()))
     everywhere = np.full(skeleton.num_keypoints, 2)
     with style.apply():
-        figure, grid = style.panels(4 * len(predictions), 4, image.shape[0] / image.shape[1], width_in=5.0)
+        figure, grid = style.panels(4 * len(predictions), 4, image.shape[0] / image.shape[1], width_in=4.5)
         rows = grid.reshape(-1, 4)
         for axes, title in zip(rows[0], ("crop", "annotation", "prediction", "heatmaps"), strict=True):
             axes.set_title(title)

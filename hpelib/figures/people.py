@@ -48,18 +48,18 @@ def scene_sheet(people: People, n: int, columns: int = 2) -> Figure:
 
 
 def factor_distributions(factors: pd.DataFrame, columns: int = 4) -> Figure:
-    """One histogram per column of `People.factors`: bins for numbers, bars for a few values or words."""
+    """One histogram per column of `People.factors`: bins for numbers, a bar for each of a few words."""
     if factors.empty:
         raise ValueError(f"factors has {factors.shape[0]} persons and {factors.shape[1]} columns: nothing to draw")
     with style.apply():
         figure, grid = style.panels(factors.shape[1], columns, 0.75)
         for axes, (name, values) in zip(grid, factors.items(), strict=True):
             known = values.dropna()
-            if pd.api.types.is_numeric_dtype(known) and known.nunique() > 10:
-                axes.hist(known, bins=24, color=style.BLUE)
+            if pd.api.types.is_numeric_dtype(known):
+                axes.hist(known.astype(float), bins=24, color=style.BLUE)
             else:
                 counts = known.value_counts().sort_index()
-                axes.bar(counts.index.astype(str), counts, color=style.BLUE)
+                axes.bar(counts.index, counts, color=style.BLUE)
             axes.set_xlabel(name.replace("_", " "))
             axes.grid(axis="x", visible=False)
         for axes in grid[::columns]:

@@ -98,14 +98,15 @@ def test_factors_are_counted_each_person_once():
             "height_px": np.arange(40.0),
             "overlap": [np.nan] * 10 + list(np.linspace(0, 1, 30)),
             "noise": [10, 2] * 20,
+            "mirrored": [True, False] * 20,
             "light": ["dusk"] * 15 + ["day"] * 25,
             "unknown": [np.nan] * 40,
         }
     )
     axes = {a.get_xlabel(): a for a in factor_distributions(factors).axes}
     counts = {name: sum(bar.get_height() for bar in a.patches) for name, a in axes.items()}
-    assert counts == {"height px": 40, "overlap": 30, "noise": 40, "light": 40, "unknown": 0}
-    assert [tick.get_text() for tick in axes["noise"].get_xticklabels()] == ["2", "10"]
+    assert counts == {"height px": 40, "overlap": 30, "noise": 40, "mirrored": 40, "light": 40, "unknown": 0}
+    assert [tick.get_text() for tick in axes["light"].get_xticklabels()] == ["day", "dusk"]
     assert [bar.get_height() for bar in axes["light"].patches] == [25, 15]
 
 
