@@ -60,6 +60,12 @@ def test_keypoints_land_on_what_is_drawn(name, rotation_deg):
         np.testing.assert_allclose(owner, (y, x), atol=0.35)
 
 
+def test_warping_is_bilinear():
+    ramp = np.repeat(np.arange(0, 200, 20, np.uint8)[:, None], 3, 1)[None].repeat(10, 0)  # 20 per px to the right
+    crop = warp(ramp, np.array([[1, 0, 0.25], [0, 1, 0]]), (10, 10))
+    np.testing.assert_allclose(crop[:, 1:].astype(int), ramp[:, 1:].astype(int) - 5, atol=1)
+
+
 def test_beyond_the_image_is_black():
     matrix = make_codec("msra", (32, 32), (8, 8)).crop_matrix((0, 0), (32, 32), 0)
     crop = warp(np.full((50, 50, 3), 255, np.uint8), matrix, (32, 32))
