@@ -46,7 +46,8 @@ def read_image(path: str | Path) -> np.ndarray:
     """Image (H, W, 3) uint8 RGB, also from grey, 16-bit or CMYK files; the EXIF orientation is ignored.
 
     COCO and MPII annotate pixels as stored, hence no rotation. Raises FileNotFoundError, or ValueError naming the
-    file if it is empty or no readable image.
+    file if it is empty or no readable image; truncated JPEGs, whose lost part OpenCV fills with grey, are what
+    `check_images` finds.
     """
     path = Path(path)
     if not path.is_file():
