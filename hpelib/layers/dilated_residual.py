@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 DILATION = 2  # the rate's value is lost from Eq. 1
 SE_RATIO = 16
+SE_MIN_WIDTH = 4  # that of the narrowest block of the paper; with fewer, a quick variant's SE dies easily
 
 
 class DilatedResidualBlock(nn.Module):
@@ -23,7 +24,7 @@ class DilatedResidualBlock(nn.Module):
         self.fortified = fortified
         if fortified:
             self.dilated = ConvNormAct(in_channels, out_channels, 3, stride, dilation=DILATION, apply_act=False)
-            self.se = SqueezeExcite(out_channels, rd_channels=max(out_channels // SE_RATIO, 1))
+            self.se = SqueezeExcite(out_channels, rd_channels=max(out_channels // SE_RATIO, SE_MIN_WIDTH))
         unchanged = stride == 1 and in_channels == out_channels
         self.shortcut = (
             nn.Identity() if unchanged else ConvNormAct(in_channels, out_channels, 1, stride, apply_act=False)

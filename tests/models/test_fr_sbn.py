@@ -176,13 +176,13 @@ def test_learns_a_few_pictures_by_heart(images):
     targets[0, :, 20:36, 30:46] = targets[1, :, 40:56, 60:76] = 1
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
-    for _ in range(25):
+    for _ in range(15):
         loss = F.mse_loss(model(images)["heatmaps"], targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_impossible_requests_are_explained(images):

@@ -1,0 +1,238 @@
+"""SADI-Net: its hourglass, spatial fusion and distribution learning against the formulas, and the specified sizes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from hpelib.losses import distribution_loss
+from hpelib.metrics.complexity import complexity
+from hpelib.models.sadi_net import DistributionLearningModule, GlobalAttention, LocalAttention, SADINet
+
+NARROW = {
+    "widths": (8, 8, 16, 16),
+    "blocks": (1, 1, 1, 1),
+    "stem_width": 8,
+    "sfm_width": 8,
+    "head_widths": (8, 8, 16, 16),
+    "vector_width": 16,
+}
+HOURGLASS_52 = {"widths": (256, 256, 384, 384, 384, 512), "blocks": (2, 2, 2, 2, 2, 4)}
+
+
+def narrow(**options):
+    torch.manual_seed(0)
+    return SADINet(num_keypoints=5, **(NARROW | options))
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "params_m", "macs_g"),
+    [
+        ({"dlm": False}, 62.5, 10.0),  # what predicts
+        ({"dlm": False, "rfm": False}, 41.9, 6.9),
+        ({}, 75.3, 10.0),  # SFM, DLM and flow have parameters, but predict nothing
+        ({"dlm": False, "stacks": 2}, 125, 19.4),
+        ({"dlm": False, "rfm": False} | HOURGLASS_52, 93.7, 28.6),
+        ({"dlm": False} | HOURGLASS_52, 140, 40.8),
+    ],
+)
+def test_variants_have_the_specified_size(options, params_m, macs_g):
+    with torch.device("meta"):
+        size = complexity(SADINet(16, **options), (256, 256))
+    assert (size.params / 1e6, size.macs / 1e9) == pytest.approx((params_m, macs_g), rel=0.01)
+
+
+def test_training_costs_as_specified():
+    with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        SADINet(16)(torch.empty(2, 3, 256, 256))
+    assert counter.get_total_flops() / 2 / 2 / 1e9 == pytest.approx(15.1, rel=0.01)
+
+
+@pytest.mark.parametrize("size", [(192, 256), (288, 384), (256, 256)])
+def test_heatmaps_have_a_quarter_of_the_resolution(size):
+    with torch.device("meta"):
+        assert SADINet(16).eval()(torch.empty(1, 3, *size)).shape == (1, 16, size[0] // 4, size[1] // 4)
+
+
+def test_hourglass_is_wired_as_specified(images):
+    model = narrow(stacks=2, dlm=False).eval()
+
+    def level(h, x):
+        below = h.low1(x)
+        below = level(h.low2, below) if hasattr(h.low2, "low1") else h.low2(below)
+        return h.up1(x) + F.interpolate(h.low3(below), scale_factor=2, mode="nearest")
+
+    x = model.stem(images)
+    y1 = model.features[0](level(model.hourglasses[0], x))
+    h1 = model.heads[0](y1)
+    x = model.joins[0](x + model.remap_features[0](y1) + model.remap_heatmaps[0](h1))
+    h2 = model.heads[1](model.features[1](level(model.hourglasses[1], x)))
+    heatmaps, looks = model(images, look=True)
+    torch.testing.assert_close(heatmaps, h2)
+    torch.testing.assert_close(looks["stack1"], h1)
+
+
+def test_global_attention_weighs_scales_at_every_position():
+    torch.manual_seed(0)
+    module = GlobalAttention((4, 8, 16), width=6).eval()
+    features = [torch.randn(1, c, 8 // 2**i, 12 // 2**i) for i, c in enumerate((4, 8, 16))]
+    maps, weights = module(features)
+    unified = [F.interpolate(p(x), (8, 12), mode="bilinear") for p, x in zip(module.project, features, strict=True)]
+    fused = torch.zeros(1, 6, 8, 12)
+    for i in range(8):
+        for j in range(12):
+            scores = torch.stack([s(u)[0, 0, i, j] for s, u in zip(module.score, unified, strict=True)])
+            a = scores.exp() / scores.exp().sum()
+            torch.testing.assert_close(weights[0, :, i, j], a)
+            fused[0, :, i, j] = sum(w * u[0, :, i, j] for w, u in zip(a, unified, strict=True))
+    half = module.reduce[0](fused)
+    for actual, expected in zip(maps, (module.keep(fused), half, module.reduce[1](half)), strict=True):
+        torch.testing.assert_close(actual, expected)
+    assert [m.shape[2:] for m in maps] == [(8, 12), (4, 6), (2, 3)]
+
+
+def test_local_attention_is_a_softmax_down_each_column():
+    module, x = LocalAttention(3).eval(), torch.randn(1, 3, 4, 5)
+    y, _ = module(x)
+    for c in range(3):
+        for j in range(5):
+            column = x[0, c, :, j]
+            w = column.exp() / column.exp().sum()
+            torch.testing.assert_close(y[0, c, :, j], torch.relu(4 * w * column / (1 + 1e-5) ** 0.5))
+
+
+def test_classification_head_joins_scales_from_fine_to_coarse(images):
+    sfm = narrow().eval().sfm
+    features = [torch.randn(2, c, 16 // 2**i, 24 // 2**i) for i, c in enumerate((8, 8, 16, 16))]
+    e = [widen(g) for widen, g in zip(sfm.widen, sfm.global_attention(features)[0], strict=True)]
+    y = e[0]
+    for i in range(3):
+        y, _ = sfm.local_attention[i](sfm.down[i](y) + e[i + 1])
+    torch.testing.assert_close(sfm(features)[0], sfm.last(y).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("base_density", ["gaussian", "laplace"])
+def test_learned_heatmap_is_the_rescaled_density_with_its_peak_at_mu(base_density):
+    torch.manual_seed(0)
+    dlm = DistributionLearningModule(4, num_keypoints=3, base_density=base_density)
+    torch.nn.init.normal_(dlm.mean.weight, std=0.05)
+    torch.nn.init.constant_(dlm.deviation.bias, -3)
+    for parameter in dlm.flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    out = dlm(torch.randn(2, 4), (96, 64), (24, 16))
+    heatmaps = out["dlm_heatmaps"]
+    assert heatmaps.shape == (2, 3, 16, 24)
+    x, y = 4 * torch.arange(24.0), 4 * torch.arange(16.0)
+    cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    marginal = {"gaussian": torch.distributions.Normal, "laplace": torch.distributions.Laplace}[base_density](0, 1)
+    for n in range(2):
+        for k in range(3):
+            e = (cells - out["mu"][n, k]) / out["sigma"][n, k]
+            log_density = marginal.log_prob(e).sum(-1) + dlm.flow.log_density(e)
+            expected = (log_density - log_density.max()).exp()
+            torch.testing.assert_close(heatmaps[n, k], expected, rtol=0, atol=0.01)
+            row, column = divmod(heatmaps[n, k].argmax().item(), 24)
+            peak = torch.tensor([4.0 * column, 4.0 * row])
+            assert (peak - out["mu"][n, k]).abs().max() < 4
+    assert heatmaps.amax() == 1
+
+
+def test_distribution_starts_in_the_middle_of_the_crop():
+    dlm = DistributionLearningModule(4, num_keypoints=3, base_density="gaussian")
+    torch.nn.init.zeros_(dlm.mean.bias)
+    torch.nn.init.zeros_(dlm.deviation.bias)
+    out = dlm(torch.zeros(1, 4), (96, 64), (24, 16))
+    torch.testing.assert_close(out["mu"], torch.tensor([48.0, 32.0]).expand(1, 3, 2))
+    torch.testing.assert_close(out["sigma"], torch.tensor([48.0, 32.0]).expand(1, 3, 2))
+
+
+def trained(model, images, steps):
+    """Losses of `steps` on two pictures with the joints of each at one place."""
+    keypoints = torch.tensor([[[40.0, 24.0]], [[68.0, 48.0]]]).expand(2, 5, 2)
+    weights, targets = torch.ones(2, 5), torch.zeros(2, 5, 16, 24)
+    targets[0, :, 5:8, 9:12] = targets[1, :, 11:14, 16:19] = 1
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(steps):
+        loss = distribution_loss(model(images), targets, weights, keypoints)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, keypoints
+
+
+@pytest.mark.parametrize("options", [{}, {"stacks": 2}, {"sfm": False}, {"base_density": "laplace"}])
+def test_every_parameter_learns(options, images):
+    model = narrow(**options)
+    trained(model, images, steps=1)
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_learns_a_few_pictures_by_heart(images):
+    model = narrow()
+    losses, keypoints = trained(model, images, steps=40)
+    assert losses[-1] < losses[0] - 0.1
+    error = (model(images)["mu"] - keypoints).norm(dim=-1).mean()
+    assert error < 10  # px of a 96x64 crop
+
+
+def test_only_training_runs_the_distribution_learning_module(images):
+    model = narrow(stacks=2)
+    output = model(images)
+    assert set(output) == {"heatmaps", "intermediate", "dlm_heatmaps", "mu", "sigma", "log_flow"}
+    assert len(output["intermediate"]) == 1
+    plain = narrow(stacks=2, dlm=False).eval()
+    model.eval()
+    model.sfm = None
+    plain.load_state_dict({name: t for name, t in model.state_dict().items() if not name.startswith("dlm.")})
+    assert torch.equal(model(images), plain(images))
+    assert set(plain.train()(images)) == {"heatmaps", "intermediate"}
+
+
+def test_looks_show_both_attentions_and_the_learned_heatmaps(images):
+    model = narrow().eval()
+    heatmaps, looks = model(images, look=True)
+    assert torch.equal(heatmaps, model(images))
+    assert set(looks) == {"stack1", "sfm_global", "sfm_local1", "sfm_local2", "sfm_local3", "dlm_heatmaps"}
+    torch.testing.assert_close(looks["sfm_global"].sum(dim=1), torch.ones(2, 16, 24))
+    torch.testing.assert_close(looks["sfm_local3"].sum(dim=2), torch.ones(2, 16, 3))
+    assert looks["dlm_heatmaps"].shape == heatmaps.shape
+
+
+def test_training_and_eval_agree(images):
+    model = narrow().eval()
+    expected = model(images)
+    model.training = True  # of the network alone, so that batch norms keep their statistics
+    torch.testing.assert_close(model(images)["heatmaps"], expected)
+
+
+def test_captured_graphs_agree(images):
+    model = narrow().eval()
+    expected = model(images)
+    exported = torch.export.export(model, (images,)).module()
+    torch.testing.assert_close(exported(images), expected)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), expected)
+
+
+def test_distribution_stays_in_full_precision_under_autocast(images):
+    with torch.autocast("cpu", torch.bfloat16):
+        output = narrow()(images)
+    assert output["heatmaps"].dtype == torch.bfloat16
+    assert {output[name].dtype for name in ("dlm_heatmaps", "mu", "sigma", "log_flow")} == {torch.float32}
+
+
+def test_impossible_requests_are_explained():
+    with pytest.raises(ValueError, match=r"100x60 px.*try 96x64"):
+        narrow()(torch.zeros(1, 3, 60, 100))
+    with pytest.raises(ValueError, match="4 levels, but there are 2 widths"):
+        narrow(widths=(8, 8), blocks=(1, 1))
+    with pytest.raises(ValueError, match=r"base_density='cauchy'.*'gaussian', 'laplace'"):
+        narrow(base_density="cauchy")
