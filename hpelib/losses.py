@@ -4,12 +4,15 @@ Shapes throughout: heatmaps and targets (N, K, H, W), weights (N, K), 0 for keyp
 precision of the network, losses are computed in float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from hpelib.layers.choices import require_choice
 from hpelib.layers.flow import residual_log_density
 
 
@@ -100,3 +103,79 @@ def distribution_loss(
     learned = joints_mse(output["dlm_heatmaps"], targets, weights)
     likelihood = residual_log_likelihood(output, keypoints, weights, base_density)
     return heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood
+
+
+# DITN: bones beside joints, easy pixels with less weight
+
+
+def transfer_loss(
+    output: Mapping[str, Tensor],
+    targets: Tensor,
+    weights: Tensor,
+    keypoints: Tensor,
+    bones: Sequence[tuple[int, int]],
+    stride: float = 4.0,
+    sigma: float = 2.0,
+    bone_weight: float = 0.1,
+    joint_loss: str = "focal_l2",
+    bone_loss: str = "smooth_l1",
+) -> Tensor:
+    """Loss of the joints + lambda * loss of the bones: DITN, Eqs. 6-10, lambda being `bone_weight` (Table 7).
+
+    `keypoints` (N, K, 2) in crop px, `stride` crop px per heatmap px, `sigma` of the bones in heatmap px. A bone counts
+    where both of its joints have a target. Other losses, those of Table 6 among them, are in `PIXEL_LOSSES`. `output`
+    without "bones" (DITN without `multi_task`) is judged by its joints alone.
+    """
+    require_choice("joint_loss", joint_loss, PIXEL_LOSSES)
+    require_choice("bone_loss", bone_loss, PIXEL_LOSSES)
+    loss = _weighted_mean(PIXEL_LOSSES[joint_loss](output["heatmaps"].float(), targets.float()), weights)
+    if "bones" not in output:
+        return loss
+    first, second = torch.tensor(bones, device=weights.device).T
+    drawn = bone_heatmaps(keypoints / stride, bones, targets.shape[-2:], sigma)
+    pixels = PIXEL_LOSSES[bone_loss](output["bones"].float(), drawn)
+    return loss + bone_weight * _weighted_mean(pixels, weights[:, first] * weights[:, second])
+
+
+def focal_l2(
+    heatmaps: Tensor, targets: Tensor, gamma: float = 2.0, threshold: float = 0.01, as_printed: bool = False
+) -> Tensor:
+    """Squared differences times |1 - S|^gamma, pixel by pixel: S is H on the foreground (G >= `threshold`), else 1 - H.
+
+    DITN's Eq. 6 in the form of the work that it follows (Li et al. 2020, "Simple Pose"). Eq. 7 `as_printed`
+    has 1 - H on the background and G on the foreground instead, which keeps easy background at full weight.
+    """
+    foreground = targets >= threshold
+    if as_printed:
+        factor = torch.where(foreground, targets, 1 - heatmaps)
+    else:
+        factor = torch.where(foreground, 1 - heatmaps, heatmaps)
+    return (heatmaps - targets).square() * factor.abs().pow(gamma)
+
+
+def bone_heatmaps(keypoints: Tensor, bones: Sequence[tuple[int, int]], size: Sequence[int], sigma: float) -> Tensor:
+    """exp(-d^2 / 2 sigma^2), d the distance in px to the segment between two joints, (N, B, H, W) for `size` (H, W).
+
+    `keypoints` (N, K, 2) in heatmap px; a bone with a missing (NaN) joint has an empty map.
+    """
+    first, second = torch.tensor(bones, device=keypoints.device).T
+    start, along = keypoints[:, first], keypoints[:, second] - keypoints[:, first]  # (N, B, 2)
+    rows, columns = (torch.arange(side, device=keypoints.device) for side in size)
+    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2), x first
+    offset = pixels - start[:, :, None, None]  # (N, B, H, W, 2)
+    along = along[:, :, None, None]
+    share = (offset * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)  # of the way to the second joint
+    distance = offset - share.clamp(0, 1)[..., None] * along
+    return (-distance.square().sum(-1) / (2 * sigma**2)).exp().nan_to_num(0.0)
+
+
+def _weighted_mean(pixels: Tensor, weights: Tensor) -> Tensor:
+    return (pixels * weights[:, :, None, None]).mean()
+
+
+PIXEL_LOSSES = {
+    "focal_l2": focal_l2,
+    "focal_l2_as_printed": partial(focal_l2, as_printed=True),
+    "mse": lambda heatmaps, targets: (heatmaps - targets).square(),
+    "smooth_l1": lambda heatmaps, targets: F.smooth_l1_loss(heatmaps, targets, reduction="none"),
+}

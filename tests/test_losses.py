@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from hpelib.layers.flow import RealNVP
-from hpelib.losses import distribution_loss, heatmap_loss, joints_mse, ohkm, residual_log_likelihood
+from hpelib.losses import (
+    bone_heatmaps,
+    distribution_loss,
+    focal_l2,
+    heatmap_loss,
+    joints_mse,
+    ohkm,
+    residual_log_likelihood,
+    transfer_loss,
+)
 
 
 @pytest.fixture
@@ -155,3 +164,51 @@ def test_distribution_loss_is_the_weighted_sum(distribution):
     )
     loss = distribution_loss(output, targets, weights, keypoints, dlm_weight=2, likelihood_weight=3)
     torch.testing.assert_close(loss, expected)
+
+
+def test_focal_l2_equals_its_formula_pixel_by_pixel(batch):
+    heatmaps, targets, _ = batch
+    targets = targets * (targets > 0.5)
+    loss, printed = focal_l2(heatmaps, targets), focal_l2(heatmaps, targets, as_printed=True)
+    for pixel in [(0, 0, 0, 0), (1, 4, 2, 3), (2, 9, 5, 4), (0, 1, 2, 3), (1, 1, 1, 1)]:
+        h, g = heatmaps[pixel].item(), targets[pixel].item()
+        s = h if g >= 0.01 else 1 - h
+        assert loss[pixel].item() == pytest.approx((h - g) ** 2 * abs(1 - s) ** 2, abs=1e-6)
+        assert printed[pixel].item() == pytest.approx((h - g) ** 2 * (g if g >= 0.01 else 1 - h) ** 2, abs=1e-6)
+    assert (targets == 0).any()
+    torch.testing.assert_close(focal_l2(heatmaps, targets, gamma=0), (heatmaps - targets) ** 2)
+
+
+def test_bones_are_gaussians_of_the_distance_to_the_segment():
+    keypoints = torch.tensor([[[2.0, 3.0], [7.5, 5.0], [torch.nan, torch.nan], [2.0, 3.0]]])
+    maps = bone_heatmaps(keypoints, ((0, 1), (1, 2), (0, 3)), (8, 12), sigma=1.5)
+    assert maps.shape == (1, 3, 8, 12)
+    for y in range(8):
+        for x in range(12):
+            nearest = min(  # a fine walk along the segment
+                (x - (2 + 5.5 * step / 2000)) ** 2 + (y - (3 + 2 * step / 2000)) ** 2 for step in range(2001)
+            )
+            assert maps[0, 0, y, x].item() == pytest.approx(torch.exp(torch.tensor(-nearest / 4.5)).item(), abs=1e-3)
+    assert not maps[0, 1].any()
+    assert maps[0, 2].argmax() == 3 * 12 + 2  # a bone without length is a point
+
+
+def test_transfer_loss_is_the_weighted_sum_of_both_tasks(batch):
+    heatmaps, targets, weights = batch
+    weights = (weights > 0).float()
+    generator = torch.Generator().manual_seed(1)
+    bones, keypoints = ((0, 1), (4, 2)), 20 * torch.rand(3, 10, 2, generator=generator)
+    keypoints[weights == 0] = torch.nan
+    output = {"heatmaps": heatmaps, "bones": torch.randn(3, 2, 6, 5, generator=generator)}
+    drawn, expected = bone_heatmaps(keypoints / 4, bones, (6, 5), 2.0), 0.0
+    for n in range(3):
+        for k in range(10):
+            expected += weights[n, k] * focal_l2(heatmaps[n, k], targets[n, k]).mean() / 30
+        for b, (i, j) in enumerate(bones):
+            pixels = torch.nn.functional.smooth_l1_loss(output["bones"][n, b], drawn[n, b])
+            expected += 0.3 * weights[n, i] * weights[n, j] * pixels / 6
+    torch.testing.assert_close(transfer_loss(output, targets, weights, keypoints, bones, bone_weight=0.3), expected)
+    alone = transfer_loss({"heatmaps": heatmaps}, targets, weights, keypoints, bones, joint_loss="mse")
+    torch.testing.assert_close(alone, ((heatmaps - targets) ** 2 * weights[:, :, None, None]).mean())
+    with pytest.raises(ValueError, match="bone_loss='l1' is none of 'focal_l2'"):
+        transfer_loss(output, targets, weights, keypoints, bones, bone_loss="l1")
