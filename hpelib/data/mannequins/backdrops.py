@@ -23,7 +23,7 @@ def paint_backdrop(spec: BackdropSpec, camera: Camera) -> np.ndarray:
     else:
         picture = _ground_and_wall(spec, camera, rng, colours)
     texture = 1 + spec.grain * _texture(rng, size, octaves=5)
-    return picture * cv2.merge((texture, texture, texture))
+    return cv2.multiply(picture, cv2.merge((texture, texture, texture)), dst=picture)
 
 
 def ground_position(camera: Camera, step_px: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ def _ground_and_wall(spec, camera, rng, colours) -> np.ndarray:
 
 def _mark_wall(rng, picture, colours, base) -> None:
     """Stripes of a wallpaper, a skirting board, pictures, windows and doors."""
-    height, width = picture.shape[:2]
+    width = picture.shape[1]
     if rng.random() < 0.4:
         period = int(rng.integers(8, 40))
         picture[:, (np.arange(width) % period) < period // 2] *= rng.uniform(0.75, 0.95)
@@ -84,16 +84,16 @@ def _mark_wall(rng, picture, colours, base) -> None:
 
 
 def _build_skyline(rng, picture, colours, base, buildings: bool) -> None:
-    width = picture.shape[1]
+    height, width = picture.shape[:2]
+    windows = (np.arange(height)[:, None] % 14 < 7) & (np.arange(width) % 11 < 5)
     for _ in range(rng.integers(6, 14)):
         left, extent = int(rng.integers(-40, width)), int(rng.integers(15, 90))
         colour = 0.25 + 0.6 * colours[rng.integers(2, 6)]
         if buildings:
             top = base - int(rng.integers(30, 160))
             cv2.rectangle(picture, (left, top), (left + extent, base + 2), colour.tolist(), -1)
-            for x in range(left + 4, left + extent - 5, 12):
-                for y in range(top + 5, base - 6, 14):
-                    cv2.rectangle(picture, (x, y), (x + 5, y + 7), (colour * 0.55).tolist(), -1)
+            house = (slice(max(top, 0), max(base, 0)), slice(max(left, 0), max(left + extent, 0)))
+            picture[house][windows[house]] = colour * 0.55
         else:
             green = np.array([0.18, 0.34, 0.14]) * rng.uniform(0.6, 1.5)
             top = base - int(rng.integers(10, 70))

@@ -268,7 +268,7 @@ def _hand(skeleton, side, length, skin) -> list[Tube]:
 
 
 def _shoe(skeleton, side, sign, lengths, colour, sides) -> Tube:
-    """From heel to toe; the sole is level with the ground when the foot is flat, and the toes point a little outwards."""
+    """From heel to toe; the sole of a flat foot is level with the ground, and the toes point a little outwards."""
     frame = skeleton.frames[f"{side} foot"] @ rotation(90.0, 0.0, -sign * 6.0)  # its y runs to the toes, its z down
     along, heights, widths = SHOE.T * np.array([[lengths["foot"]], [lengths["ankle"] / 2], [lengths["foot"]]])
     colours = np.empty((len(SHOE) - 1, sides, 3))
@@ -337,7 +337,7 @@ def head_surface(skeleton: Skeleton3D, height: float) -> np.ndarray:
 
 
 def keypoints_3d(skeleton: Skeleton3D, head_height_m: float) -> dict[str, np.ndarray]:
-    """World metres of every name in COCO-17, MPII-16 and LSP-14; thorax and pelvis are middles, neck is the upper neck."""
+    """World metres of every name in COCO-17, MPII-16, LSP-14; thorax and pelvis are middles, neck is the upper neck."""
     names = [f"{side}_{joint}" for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")]
     points = {name: skeleton.points[name] for name in (*names, "upper_neck", "head_top")}
     points["neck"] = points["upper_neck"]

@@ -88,7 +88,7 @@ def marks(corners: np.ndarray, colours: np.ndarray, nearer_m: np.ndarray) -> Mes
 
 
 def box(centre: np.ndarray, frame: np.ndarray, half_sizes: np.ndarray, colours: np.ndarray, cells: int = 6) -> Mesh:
-    """Six faces of `cells` x `cells` quadrilaterals, small enough to be sorted by depth; stripes of `colours` (C, 3)."""
+    """Six faces of `cells` x `cells` quadrilaterals, small enough to sort by depth; striped in `colours` (C, 3)."""
     grid = np.linspace(-1, 1, cells + 1)
     u, v = np.meshgrid(grid, grid, indexing="ij")
     quads = []

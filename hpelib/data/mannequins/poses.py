@@ -146,18 +146,24 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
 
 
 def plant_feet(skeleton: Skeleton3D, lengths: Mapping[str, float]) -> Skeleton3D:
-    """Both soles flat on one level: the foot that hangs higher is put down by bending its leg anew.
+    """Both soles flat on one level: each leg bends anew so that its ankle comes to that level below where it was.
 
-    The lower ankle sets the level. The other leg keeps its plane; its knee follows from the law of cosines
-    and the leg then swings about the hip until the ankle is below where it was.
+    The lower ankle sets the level, as far as the other leg can reach it. Legs keep their plane; the knee follows
+    from the law of cosines, and the leg then swings about the hip. A foot that is too far away comes nearer.
     """
     points, frames = dict(skeleton.points), dict(skeleton.frames)
-    level = min(points["left_ankle"][1], points["right_ankle"][1])
+    thigh, shin = lengths["thigh"], lengths["shin"]
+    longest = 0.999 * (thigh + shin)
+    level = max(
+        min(points[f"{side}_ankle"][1] for side in SIDES), max(points[f"{side}_hip"][1] for side in SIDES) - longest
+    )
     for side in SIDES:
-        hip, ankle = points[f"{side}_hip"], points[f"{side}_ankle"]
-        target = np.array([ankle[0], level, ankle[2]]) - hip
-        thigh, shin = lengths["thigh"], lengths["shin"]
-        reach = np.clip(np.linalg.norm(target), abs(thigh - shin) + 1e-3, 0.999 * (thigh + shin))
+        hip = points[f"{side}_hip"]
+        target = points[f"{side}_ankle"] - hip
+        target[1] = level - hip[1]
+        away = np.sqrt(target[0] ** 2 + target[2] ** 2)
+        target[[0, 2]] *= min(1.0, np.sqrt(max(longest**2 - target[1] ** 2, 0.0)) / max(away, 1e-9))
+        reach = max(np.linalg.norm(target), abs(thigh - shin) + 1e-3)
         knee_deg = np.degrees(np.arccos((reach**2 - thigh**2 - shin**2) / (2 * thigh * shin)))
         bent = rotation(knee_deg)
         straight = np.array([0.0, -thigh, 0.0]) + bent @ (0.0, -shin, 0.0)  # ankle in the thigh's axes

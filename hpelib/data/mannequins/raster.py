@@ -72,15 +72,17 @@ class Picture:
 
     def add(self, silhouette: Silhouette, owner: int) -> None:
         rows, columns, inside = _overlap(silhouette, self.depth.shape)
-        depth, patch = self.depth[rows, columns], silhouette.face[inside]
-        nearest = np.concatenate([[np.inf], silhouette.depths]).astype(np.float32)[patch]
+        patch, depth = silhouette.face[inside], self.depth[rows, columns]
+        if not patch.size:
+            return
+        nearest = np.concatenate([[np.float32(np.inf)], silhouette.depths]).take(patch)
+        opaque = np.full((len(silhouette.colours) + 1, 4), 255, np.uint8)
+        opaque[1:, :3] = silhouette.colours
         shown = nearest < depth
-        depth[shown] = nearest[shown]
+        mask = shown.view(np.uint8)
+        cv2.copyTo(nearest, mask, depth)
+        cv2.copyTo(opaque.view(np.int32)[:, 0].take(patch), mask, self.rgba.view(np.int32)[rows, columns, 0])
         self.owner[rows, columns][shown] = owner
-        opaque = np.full((len(silhouette.colours), 4), 255, np.uint8)
-        opaque[:, :3] = silhouette.colours
-        packed = self.rgba.view(np.uint32)[..., 0]
-        packed[rows, columns][shown] = opaque.view(np.uint32)[patch[shown] - 1, 0]
 
 
 def _overlap(silhouette: Silhouette, size: tuple[int, int]) -> tuple[slice, slice, tuple[slice, slice]]:

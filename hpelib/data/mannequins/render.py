@@ -16,8 +16,8 @@ from hpelib.skeletons import COCO17, LSP14, MPII16, Skeleton
 
 KEYPOINTS = tuple(dict.fromkeys(COCO17.keypoints + MPII16.keypoints + LSP14.keypoints))
 # How far the body's surface may lie in front of a joint that still counts as visible, as fractions of the stature
-COVER = {"shoulder": 0.060, "elbow": 0.042, "wrist": 0.034, "hip": 0.095, "knee": 0.052, "ankle": 0.045}
-COVER |= {"pelvis": 0.095, "thorax": 0.075, "neck": 0.070, "top": 0.060, "nose": 0.018, "eye": 0.018, "ear": 0.025}
+COVER = {"shoulder": 0.065, "elbow": 0.085, "wrist": 0.060, "hip": 0.105, "knee": 0.100, "ankle": 0.075}
+COVER |= {"pelvis": 0.105, "thorax": 0.085, "neck": 0.080, "top": 0.060, "nose": 0.025, "eye": 0.025, "ear": 0.035}
 CHAIR_M = 0.21  # half the width of a seat
 
 
@@ -56,15 +56,15 @@ def render(spec: SceneSpec) -> Scene:
     sun = np.array([cos(azimuth) * cos(elevation), sin(elevation), sin(azimuth) * cos(elevation)])
     light = Light(sun, exposure.ambient)
     picture = Picture(camera.width, camera.height)
-    bodies = [_pose(person) for person in spec.persons]
+    bodies = [pose_person(person) for person in spec.persons]
     silhouettes = []
     for number, (person, body) in enumerate(zip(spec.persons, bodies, strict=True)):
         silhouettes.append(draw(_figure(person, body, camera), camera, light))
         picture.add(silhouettes[-1], owner=number)
-    crowd = [_pose(person) for person in spec.crowd]
+    crowd = [pose_person(person) for person in spec.crowd]
     for person, body in zip(spec.crowd, crowd, strict=True):
         picture.add(draw(_figure(person, body, camera), camera, light), owner=len(bodies))
-    things = [_thing(thing) for thing in spec.things]
+    things = [thing_mesh(thing) for thing in spec.things]
     things += [
         _chair(person, body) for person, body in zip(spec.persons, bodies, strict=True) if person.support == "seat"
     ]
@@ -72,7 +72,8 @@ def render(spec: SceneSpec) -> Scene:
         picture.add(draw(mesh, camera, light), owner=NOBODY - 1)
 
     masks = [_pixels(picture.owner == number) for number in range(len(bodies) + 1)]
-    background = paint_backdrop(spec.backdrop, camera) * _shadows(camera, bodies + crowd)
+    background = paint_backdrop(spec.backdrop, camera)
+    cv2.multiply(background, _shadows(camera, bodies + crowd), dst=background)
     persons = [
         _truth(spec, number, bodies[number], silhouettes, picture, masks)
         for number in range(len(bodies))
@@ -86,7 +87,7 @@ def render(spec: SceneSpec) -> Scene:
     )
 
 
-def _pose(person: PersonSpec) -> Skeleton3D:
+def pose_person(person: PersonSpec) -> Skeleton3D:
     """The skeleton where it stands, sits, lies or flies: its lowest point touches the ground or its feet do."""
     lengths = segment_lengths(person.stature_m, person.childness)
     skeleton = articulate(lengths, person.angles, person.yaw_deg)
@@ -108,12 +109,12 @@ def _pose(person: PersonSpec) -> Skeleton3D:
 
 def _figure(person: PersonSpec, body: Skeleton3D, camera: Camera) -> Mesh:
     height_px = camera.focal_px * person.stature_m / max(-person.position_m[1], 0.5)
-    sides = int(np.clip(2 * round(height_px / 22), 6, 16))
+    sides = int(np.clip(2 * round(height_px / 24), 6, 16))
     lengths = segment_lengths(person.stature_m, person.childness)
     return dress(body, lengths, person.stature_m, person.build, person.outfit, sides)
 
 
-def _thing(thing: ThingSpec) -> Mesh:
+def thing_mesh(thing: ThingSpec) -> Mesh:
     frame = rotation(y_deg=thing.yaw_deg)
     centre, half, colours = np.array(thing.centre_m), np.array(thing.half_sizes_m), np.array(thing.colours)
     if thing.kind == "box":
@@ -247,14 +248,15 @@ def _expose(picture: Picture, background: np.ndarray, exposure: ExposureSpec) ->
     height, width = background.shape[:2]
     solid = cv2.resize(picture.rgba, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     through = 255 - solid[..., 3]
-    image = cv2.cvtColor(solid, cv2.COLOR_RGBA2RGB) + background * cv2.merge((through, through, through))
-    image = cv2.transform(image, np.diag(exposure.tint) * exposure.light)
+    image = cv2.multiply(background, cv2.merge((through, through, through)), dst=background)
+    cv2.add(image, cv2.cvtColor(solid, cv2.COLOR_RGBA2RGB), dst=image)
+    cv2.transform(image, np.diag(exposure.tint) * exposure.light, dst=image)
     if exposure.blur_px:
-        image = cv2.GaussianBlur(image, (0, 0), exposure.blur_px)
+        image = cv2.GaussianBlur(image, (0, 0), exposure.blur_px, dst=image)
     if exposure.noise:
         lag = 7 * width  # the channels share one field of noise at different places: cheaper, and no less random to see
         field = np.random.default_rng(exposure.seed).standard_normal(width * height + 2 * lag, dtype=np.float32)
         for channel in range(3):
             shifted = field[channel * lag :][: width * height].reshape(height, width)
             image[..., channel] += np.float32(exposure.noise) * shifted
-    return cv2.convertScaleAbs(np.maximum(image, 0))
+    return cv2.convertScaleAbs(cv2.max(image, 0, dst=image))

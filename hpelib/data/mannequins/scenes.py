@@ -114,7 +114,7 @@ def sample_scene(recipe: dict, seed: int, split: str, index: int) -> SceneSpec:
 
     statures = [_sample_stature(rng, recipe) for _ in range(count)]
     height_px = np.exp(rng.uniform(np.log(low), np.log(high), count))
-    height_px[0] = rng.uniform(0.5 * (low + high), high)
+    height_px[0] = rng.uniform(0.35 * (low + high), high)
     depths = [focal * stature / size for (stature, _), size in zip(statures, height_px, strict=True)]
     camera = _aim(rng, recipe, width, height, focal, depths[0], height_px[0])
     spots = _place(rng, recipe, camera, depths, statures)
@@ -268,7 +268,9 @@ def _sample_things(rng, recipe, camera, spots, wall) -> tuple[ThingSpec, ...]:
 
 
 def _thing(rng, kind, centre, half_sizes) -> ThingSpec:
-    colours = tuple(_colour(rng) for _ in range(rng.integers(1, 4)))
+    base = np.array(_colour(rng))
+    shades = [base, *(base * rng.uniform(0.6, 1.0, (int(rng.integers(3)), 1)))]  # planks of one material
+    colours = tuple(tuple(shade.tolist()) for shade in shades)
     return ThingSpec(
         kind,
         tuple(map(float, centre)),

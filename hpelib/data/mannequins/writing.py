@@ -2,14 +2,13 @@
 
 root/coco/annotations/person_keypoints_{split}.json, detections_{val,test}.json
 root/coco/images/{split}/000000000001.jpg
-root/mpii/{train,valid,test}.json, gt_{train,valid,test}.mat (the images are COCO's: image_dir is root/coco/images/{split})
+root/mpii/{train,valid,test}.json, gt_{train,valid,test}.mat (image_dir: coco/images/{split})
 root/lsp/{split}/joints.mat, images/im00001.jpg
 root/summary.json
 """
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -55,7 +54,7 @@ def write_mannequins(
         summary = {split: _write_split(unfinished, recipe, count, seed, split, pool) for split, count in counts.items()}
     write_json(unfinished / "summary.json", {"version": recipe["version"], "seed": seed, "splits": summary})
     shutil.rmtree(root, ignore_errors=True)
-    os.replace(unfinished, root)
+    unfinished.replace(root)
     return summary
 
 
@@ -112,11 +111,14 @@ def _write_scene(folders: dict[str, Path], recipe: dict, seed: int, split: str, 
         window = _lsp_window(person, (width, height))
         if window is not None:
             crops.append(_write_crop(folders["lsp"] / f"{image_id:06d}_{len(crops)}.jpg", scene, person, window))
-    rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index, 1]))
+    detections = []
+    if split != "train":
+        rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index, 1]))
+        detections = detect(rng, recipe["detector"], annotations, image_id, (width, height))
     return {
         "images": [{"id": image_id, "file_name": name, "width": width, "height": height}],
         "annotations": annotations + crowd,
-        "detections": detect(rng, recipe["detector"], annotations, image_id, (width, height)),
+        "detections": detections,
         "mpii": [_mpii_entry(person, name) for person in usable if person.of(MPII16)[1].any()],
         "crops": crops,
         "pixel_digest": hashlib.sha256(scene.image.tobytes()).hexdigest(),
