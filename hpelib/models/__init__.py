@@ -38,7 +38,7 @@ _NETWORKS = {
         f"fr_sbn_resnet{depth}": _Network("fr_sbn", "FRSBN", {"encoder": f"resnet{depth}"}, imagenet)
         for depth, imagenet in _RESNETS.items()
     },
-    "ditn_w32": _Network("ditn", "DITN", {"width": 32}, _HRNETS[32]),
+    "ditn_w32": _Network("ditn", "DITN", {}, _HRNETS[32]),
     "daunet_resnet50": _Network("daunet", "DAUNet", {}, _RESNETS[50]),
 }
 
@@ -46,6 +46,11 @@ _NETWORKS = {
 def list_models() -> list[str]:
     """Names that `create_model` knows."""
     return list(_NETWORKS)
+
+
+def presets(module: str) -> dict[str, str]:
+    """The names that one file of this package answers to, each with what it presets."""
+    return {name: repr(network) for name, network in _NETWORKS.items() if network.module == module}
 
 
 def create_model(name: str, num_keypoints: int = 17, pretrained: bool | str = False, **options) -> "nn.Module":

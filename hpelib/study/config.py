@@ -1,0 +1,148 @@
+"""From params.yaml to runs: every run is one frozen value that says all about a training."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from hpelib.data.augment import Augmentation
+from hpelib.data.loader import InputSettings
+from hpelib.training.recipe import Recipe
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One annotation format under one profile, and where its files lie."""
+
+    name: str
+    source: str  # what a report calls the pictures
+    format: str
+    root: Path
+    splits: dict  # train, val and test; for each the files that it is read from
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: which network on which data, how, and from which seed."""
+
+    network: str
+    model: str
+    options: dict
+    dataset: Dataset
+    seed: int
+    profile: str
+    threads: int
+    inputs: InputSettings
+    recipe: Recipe
+    labels: str = "true"  # or "shuffled", the control that must fail
+
+    @property
+    def is_control(self) -> bool:
+        return self.labels != "true"
+
+    @property
+    def folder(self) -> Path:
+        """Where the training leaves its files."""
+        if self.is_control:
+            return Path("work/control") / self.dataset.name / "train"
+        return Path("work/runs") / self.dataset.name / self.network / f"seed{self.seed}"
+
+    @property
+    def evaluation(self) -> Path:
+        """Where the evaluation of this network, over all its seeds, leaves its files."""
+        if self.is_control:
+            return Path("work/control") / self.dataset.name / "eval"
+        return Path("work/eval") / self.dataset.name / self.network
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that the run is; interrupted runs resume only under the same digest."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def describe(self) -> dict:
+        """The run as plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+
+def load_params(path: Path = PARAMS) -> dict:
+    """The parameters as DVC sees them.
+
+    Raises:
+        FileNotFoundError: there is no such file; the message says from where to run.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} not found in {Path.cwd()}; run from the repository's root")
+    return yaml.safe_load(Path(path).read_text())
+
+
+def profile_params(params: dict) -> dict:
+    return _choose(params["profiles"], params["profile"], "profile")
+
+
+def make_dataset(params: dict, name: str) -> Dataset:
+    """The dataset `name` of the current profile.
+
+    Raises:
+        ValueError: the profile has no such dataset.
+    """
+    entry = _choose(profile_params(params)["datasets"], name, "dataset")
+    return Dataset(name, entry["source"], entry["format"], Path(entry["root"]), entry["splits"])
+
+
+def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = "true") -> Run:
+    """The run of one network, dataset and seed under the current profile.
+
+    Later sections override earlier ones: the profile's, the dataset's, the network's.
+
+    Raises:
+        ValueError: an unknown profile, dataset, network or parameter, with the known ones.
+    """
+    profile = profile_params(params)
+    entry = _choose(profile["networks"], network, "network")
+    layers = (profile, _choose(profile["datasets"], dataset, "dataset"), entry)
+    inputs, augmentation, recipe = (
+        {key: _freeze(value) for layer in layers for key, value in layer.get(section, {}).items()}
+        for section in ("inputs", "augmentation", "recipe")
+    )
+    return Run(
+        network=network,
+        model=entry["model"],
+        options=entry.get("options", {}),
+        dataset=make_dataset(params, dataset),
+        seed=seed,
+        profile=params["profile"],
+        threads=profile["threads"],
+        inputs=_build(InputSettings, inputs | {"seed": seed, "augmentation": _build(Augmentation, augmentation)}),
+        recipe=_build(Recipe, recipe),
+        labels=labels,
+    )
+
+
+def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -> list[Run]:
+    """The runs that differ in their seed alone; the control has only the first seed."""
+    seeds = params["seeds"] if labels == "true" else params["seeds"][:1]
+    return [make_run(params, network, dataset, seed, labels) for seed in seeds]
+
+
+def _choose(entries: dict, name: str, what: str) -> dict:
+    if name not in entries:
+        raise ValueError(f"params.yaml: unknown {what} {name!r}; known here: {', '.join(entries)}")
+    return entries[name]
+
+
+def _build(kind: type, values: dict):
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := values.keys() - known:
+        raise ValueError(
+            f"params.yaml: {kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
+        )
+    return kind(**values)
+
+
+def _freeze(value):
+    return tuple(value) if isinstance(value, list) else value

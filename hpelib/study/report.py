@@ -1,0 +1,57 @@
+"""The index page of reports/, from the evaluations."""
+
+import sys
+from pathlib import Path
+
+from hpelib.study import tables
+from hpelib.study.config import load_params
+
+HEAD = """# What the study found
+
+Every number on these pages comes from a run that `dvc.lock` records; `dvc repro` makes them anew. Generated: edit
+`hpelib/study/report.py`, not this page.
+
+Networks are compared under one recipe and one codec each dataset, on people that no network has seen in training.
+**Profile `{profile}`**{caveat}
+"""
+QUICK_CAVEAT = (
+    ": narrow networks on small pictures of rendered people, trained for less than a minute on one core. These tables "
+    "show how the study works and how networks of that size compare on that data. They are **not comparable to any "
+    "paper's figures** and say nothing yet about the networks at full size."
+)
+
+
+def index(params: dict) -> str:
+    """The page as Markdown."""
+    caveat = QUICK_CAVEAT if params["profile"] == "quick" else "."
+    parts = [HEAD.format(profile=params["profile"], caveat=caveat)]
+    parts += [dataset_section(params, dataset) for dataset in params["datasets"]]
+    return "\n".join(parts)
+
+
+def dataset_section(params: dict, dataset: str) -> str:
+    """One dataset: what it is, the results, and where to look further."""
+    evaluations = tables.collect(params, dataset)
+    return f"""
+## {dataset}
+
+{tables.describe(evaluations)}
+
+{tables.results_table(evaluations).to_markdown()}
+
+{tables.order_statement(evaluations)} {tables.control_statement(params, dataset)}
+
+![{tables.interval_label(evaluations)} of every network against its multiply-accumulates and parameters, with \
+intervals]({dataset}/tables/cost.png)
+
+- [All tables and charts]({dataset}/tables/tables.ipynb) ([Markdown]({dataset}/tables/results.md), \
+[CSV]({dataset}/tables/results.csv))
+- [The data]({dataset}/data/data.ipynb): [people]({dataset}/data/contact_sheet.png), \
+[scenes]({dataset}/data/scenes.png)
+- [Heatmaps]({dataset}/heatmaps/heatmaps.ipynb): [where the networks disagree \
+most]({dataset}/heatmaps/most_disputed.png)
+"""
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(index(load_params()))

@@ -1,0 +1,100 @@
+"""What DVC's stages depend on in place of the sources themselves.
+
+A comment, a docstring or a notebook's stored output is not worth a retraining, and neither is a
+change in a module that a stage never imports. So this writes
+
+    notebooks/NAME.ipynb      the notebook without outputs: what papermill executes
+    imports/NAME.txt          every module that notebook or command NAME reaches, with a digest
+    imports/models/FILE.txt   the same for every network's file, with its entries in the table of names
+
+and a stage depends on the lines that concern it.
+"""
+
+import ast
+import hashlib
+import io
+import json
+import shutil
+import sys
+import tokenize
+from pathlib import Path
+
+from hpelib.models import presets
+from hpelib.study.imports import module_name, reachable
+from hpelib.study.notebooks import KERNEL
+
+COMMANDS = ("render", "datasets", "report")  # modules of hpelib/study that stages run without a notebook
+
+
+def freeze(target: Path, root: Path = Path()) -> None:
+    """Fill `target`, from the notebooks and modules below `root`."""
+    shutil.rmtree(target, ignore_errors=True)
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        notebook = strip_notebook(path.read_text(encoding="utf-8"))
+        _write(target / "notebooks" / path.name, notebook)
+        _write(target / "imports" / f"{path.stem}.txt", _digests(reachable(code_of(notebook), root), root))
+    for name in COMMANDS:
+        _write(target / "imports" / f"{name}.txt", _module_digests(root, Path("hpelib/study") / f"{name}.py"))
+    for path in sorted((root / "hpelib/models").glob("[!_]*.py")):
+        digests = _module_digests(root, path.relative_to(root))
+        entries = "".join(f"{name} {preset}\n" for name, preset in presets(path.stem).items())
+        _write(target / "imports" / "models" / f"{path.stem}.txt", digests + entries)
+
+
+def code_of(notebook: str) -> str:
+    """The code cells of a notebook, given as JSON, as one module."""
+    cells = json.loads(notebook)["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def strip_module(source: str) -> str:
+    """The module's lines without comments, docstrings and blank lines."""
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            docstring = node.body[0]
+            for number in range(docstring.lineno - 1, docstring.end_lineno):
+                lines[number] = "\n"
+    for token in tokenize.generate_tokens(io.StringIO("".join(lines)).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start[0] - 1, token.start[1]
+            lines[row] = lines[row][:column].rstrip() + "\n"
+    return "".join(line for line in lines if line.strip())
+
+
+def strip_notebook(source: str) -> str:
+    """The notebook without outputs, counts and editor metadata; cell ids by position."""
+    cells = [
+        {
+            "cell_type": cell["cell_type"],
+            "id": f"cell-{number:02d}",
+            "metadata": {key: value for key, value in cell["metadata"].items() if key == "tags"},
+            "source": cell["source"],
+        }
+        | ({"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {})
+        for number, cell in enumerate(json.loads(source)["cells"])
+    ]
+    clean = {"cells": cells, "metadata": KERNEL, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(clean, indent=1, ensure_ascii=False) + "\n"
+
+
+def _module_digests(root: Path, path: Path) -> str:
+    source = (root / path).read_text(encoding="utf-8")
+    return _digests(sorted({path, *reachable(source, root, module_name(path))}), root)
+
+
+def _digests(paths: list[Path], root: Path) -> str:
+    return "".join(f"{path.as_posix()} {_digest(root / path)}\n" for path in paths)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(strip_module(path.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    freeze(Path(sys.argv[1]))

@@ -1,0 +1,236 @@
+"""Evaluations side by side: the tables, their caveats in words, and the files that DVC compares."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from hpelib.metrics.statistics import bootstrap, spread
+from hpelib.study.config import study_runs
+from hpelib.study.evaluate import Evaluation, load
+from hpelib.study.scores import KEYPOINT_METRIC, MAIN_METRIC, REFERENCE
+
+Evaluations = dict[str, Evaluation | None]
+
+COLUMNS = {
+    "coco": ["AP_gt", "AP50_gt", "AP75_gt", "AR_gt", "AP_det", "OKS"],
+    "mpii": ["PCKh@0.5", "PCKh@0.1", "PCKh@0.11 (legacy)", "AUC"],
+    "lsp": ["PCK@0.2"],
+}
+GROUPS = ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"]
+NOT_RUN = "not run"
+
+
+def collect(params: dict, dataset: str) -> Evaluations:
+    """The evaluation of every network of the study on `dataset`; None where it was not run."""
+    return {
+        network: _load_if_there(study_runs(params, network, dataset)[0].evaluation) for network in params["networks"]
+    }
+
+
+def _load_if_there(folder: Path) -> Evaluation | None:
+    return load(folder) if folder.is_dir() else None
+
+
+def columns_of(evaluations: Evaluations) -> list[str]:
+    """The figures that a results table of this format shows, the leading one first."""
+    return COLUMNS[_summary(evaluations)["format"].replace("lspet", "lsp")]
+
+
+def results_table(evaluations: Evaluations) -> pd.DataFrame:
+    """One row per network: each figure as mean and standard deviation over seeds, and what the network costs."""
+    rows = {}
+    for network, evaluation in evaluations.items():
+        if evaluation is None:
+            rows[network] = {}
+            continue
+        cost = evaluation.summary
+        rows[network] = {metric: _over_seeds(evaluation, metric) for metric in columns_of(evaluations)} | {
+            "params (M)": f"{cost['params'] / 1e6:.3f}",
+            "MACs (M)": f"{cost['macs'] / 1e6:.1f}",
+            "legacy GFLOPs": f"{cost['legacy_gflops']:.4f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").fillna(NOT_RUN).rename_axis("network")
+
+
+def joint_table(evaluations: Evaluations) -> pd.DataFrame:
+    """One row per network: each joint group as mean and standard deviation over seeds."""
+    rows = {
+        network: {} if evaluation is None else {group: _over_seeds(evaluation, group) for group in GROUPS}
+        for network, evaluation in evaluations.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=GROUPS).fillna(NOT_RUN).rename_axis("network")
+
+
+def intervals(evaluations: Evaluations, group: str | None = None) -> pd.DataFrame:
+    """Columns name, value, low, high: the mean over keypoints and seeds with its 95 % interval over persons.
+
+    With `group`, over that joint group alone.
+    """
+    rows = []
+    for network, evaluation in _present(evaluations).items():
+        scores = evaluation.keypoint_scores.mean(axis=0)  # (N, K), over seeds
+        members = evaluation.groups[group] if group else slice(None)
+        found = bootstrap(scores[:, members])
+        rows.append({"name": network, "value": found.value, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
+def group_intervals(evaluations: Evaluations) -> pd.DataFrame:
+    """`intervals` of every joint group: columns joint, name, value, low, high."""
+    parts = [intervals(evaluations, group).assign(joint=group) for group in GROUPS]
+    return pd.concat(parts, ignore_index=True)
+
+
+def interval_label(evaluations: Evaluations) -> str:
+    """Name and unit of what `intervals` holds, for axes."""
+    return f"{KEYPOINT_METRIC[_summary(evaluations)['format']]} (%)"
+
+
+def reference(evaluations: Evaluations) -> str:
+    """What the thresholds of `threshold_curves` are fractions of."""
+    return REFERENCE[_summary(evaluations)["format"]]
+
+
+def cost_table(evaluations: Evaluations) -> pd.DataFrame:
+    """`intervals` beside macs and params."""
+    costs = [
+        {"name": network, "macs": evaluation.summary["macs"], "params": evaluation.summary["params"]}
+        for network, evaluation in _present(evaluations).items()
+    ]
+    return intervals(evaluations).merge(pd.DataFrame(costs), on="name")
+
+
+def threshold_curves(evaluations: Evaluations) -> pd.DataFrame:
+    """Columns name, seed, threshold, correct."""
+    parts = [evaluation.curves.assign(name=network) for network, evaluation in _present(evaluations).items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def histories(params: dict, dataset: str) -> pd.DataFrame:
+    """The histories of all runs on `dataset`: columns name, seed, epoch, learning_rate, loss and the val figure."""
+    runs = [run for network in params["networks"] for run in study_runs(params, network, dataset)]
+    parts = []
+    for run in runs:
+        if (run.folder / "history.csv").is_file():
+            part = pd.read_csv(run.folder / "history.csv")
+            part.insert(0, "name", run.network)
+            part.insert(1, "seed", run.seed)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def control_statement(params: dict, dataset: str) -> str:
+    """What the network trained on shuffled labels scores, in one sentence."""
+    evaluation = load(study_runs(params, params["control"], dataset, labels="shuffled")[0].evaluation)
+    figures = evaluation.figures.set_index("metric")["value"]
+    metric = MAIN_METRIC[evaluation.summary["format"]]
+    return f"Control: {params['control']} trained on shuffled labels scores {metric} {figures[metric]:.1f}."
+
+
+def seed_order(evaluations: Evaluations) -> pd.DataFrame:
+    """One row per seed: the networks from best to worst by the leading figure."""
+    metric = MAIN_METRIC[_summary(evaluations)["format"]]
+    values = pd.concat(
+        evaluation.figures.query("metric == @metric").assign(network=network)
+        for network, evaluation in _present(evaluations).items()
+    )
+    ranked = values.sort_values(["seed", "value"], ascending=[True, False])
+    return ranked.groupby("seed")["network"].agg(" > ".join).to_frame(f"order by {metric}")
+
+
+def order_statement(evaluations: Evaluations) -> str:
+    """Whether the order of networks is the same under every seed, in one sentence."""
+    orders = seed_order(evaluations)
+    if len(orders) < 2:
+        return "One seed only: nothing can be said about how stable the order of networks is."
+    if orders.iloc[:, 0].nunique() == 1:
+        return f"The order of networks is the same under all {len(orders)} seeds: {orders.iloc[0, 0]}."
+    return f"The order of networks is **not stable** over the {len(orders)} seeds; differences within it are noise."
+
+
+def describe(evaluations: Evaluations) -> str:
+    """What every table of a dataset must say about itself, in one paragraph."""
+    summary = _summary(evaluations)
+    figure, seeds = KEYPOINT_METRIC[summary["format"]], summary["seeds"]
+    return (
+        f"Data: {summary['source']} ({summary['format']} format), test split, {summary['persons']} persons. "
+        f"Profile: {summary['profile']}; input {'x'.join(map(str, summary['input_size']))} px (width x height), "
+        f"codec {summary['codec']}, flip test, {summary['epochs']} epochs. "
+        f"Cells: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
+        f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds."
+    )
+
+
+def save(evaluations: Evaluations, control: str, folder: Path, metrics: Path) -> None:
+    """Write results.md (with the sentence `control`), results.csv, joints.csv and the curves into `folder`, and the metrics file for DVC."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"Results": results_table(evaluations), "Joint groups": joint_table(evaluations)}
+    parts = [describe(evaluations), order_statement(evaluations), control]
+    parts += [f"### {title}\n\n{table.to_markdown()}" for title, table in tables.items()]
+    parts.append(f"### Intervals over persons\n\n{_interval_table(evaluations).to_markdown()}")
+    parts.append(f"### Order under each seed\n\n{seed_order(evaluations).to_markdown()}")
+    (folder / "results.md").write_text("\n\n".join(parts) + "\n")
+    tidy = [
+        evaluation.figures.assign(network=network)[["network", "seed", "metric", "value"]]
+        for network, evaluation in _present(evaluations).items()
+    ]
+    pd.concat(tidy).to_csv(folder / "results.csv", index=False, float_format="%.4f")
+    group_intervals(evaluations).to_csv(folder / "joints.csv", index=False, float_format="%.4f")
+    for network, evaluation in _present(evaluations).items():
+        curve = evaluation.curves.groupby("threshold", as_index=False)["correct"].mean()
+        curve.to_csv(folder / f"curve_{network}.csv", index=False, float_format="%.4f")
+    metrics.write_text(json.dumps(_metrics(evaluations), indent=2) + "\n")
+
+
+def save_histories(history: pd.DataFrame, folder: Path) -> None:
+    """Write learning_{network}.csv, means over seeds, for `dvc plots`."""
+    for network, part in history.groupby("name"):
+        mean = part.drop(columns=["seed", "name"]).groupby("epoch", as_index=False).mean()
+        mean.to_csv(folder / f"learning_{network}.csv", index=False, float_format="%.6g")
+
+
+def _metrics(evaluations: Evaluations) -> dict:
+    summary = _summary(evaluations)
+    names = {"coco": ["AP_gt", "AP_det"], "mpii": ["PCKh@0.5"]}.get(summary["format"], ["PCK@0.2"])
+    return {
+        summary["dataset"]: {
+            network: {name: round(_values(evaluation, name).mean(), 2) for name in names if name in _names(evaluation)}
+            for network, evaluation in _present(evaluations).items()
+        }
+    }
+
+
+def _interval_table(evaluations: Evaluations) -> pd.DataFrame:
+    table = intervals(evaluations).set_index("name").rename_axis("network")
+    cells = [f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in table.itertuples()]
+    return pd.DataFrame({KEYPOINT_METRIC[_summary(evaluations)["format"]]: cells}, index=table.index)
+
+
+def _over_seeds(evaluation: Evaluation, metric: str) -> str:
+    values = _values(evaluation, metric)
+    if values.empty:
+        return NOT_RUN
+    if values.isna().any():
+        return "undefined"
+    found = spread(values.tolist())
+    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f} ± {found.sd:.1f}"
+
+
+def _values(evaluation: Evaluation, metric: str) -> pd.Series:
+    return evaluation.figures.loc[evaluation.figures["metric"] == metric, "value"]
+
+
+def _names(evaluation: Evaluation) -> set[str]:
+    return set(evaluation.figures["metric"])
+
+
+def _present(evaluations: Evaluations) -> dict[str, Evaluation]:
+    return {network: evaluation for network, evaluation in evaluations.items() if evaluation is not None}
+
+
+def _summary(evaluations: Evaluations) -> dict:
+    present = _present(evaluations)
+    if not present:
+        raise ValueError(f"none of {', '.join(evaluations)} was evaluated; run: dvc repro evaluate")
+    return next(iter(present.values())).summary

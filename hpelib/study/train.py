@@ -1,0 +1,99 @@
+"""One run from its parameters to its files: what the train notebook calls."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from hpelib.data.crops import to_crop
+from hpelib.data.loader import make_loader
+from hpelib.data.people import People
+from hpelib.figures.predictions import prediction_sheet
+from hpelib.inference import predict
+from hpelib.models import create_model
+from hpelib.study.config import Run
+from hpelib.study.datasets import read_split, require_prepared
+from hpelib.study.scores import keypoint_figure, keypoint_scores, scorable
+from hpelib.training.checkpoints import save_weights, write_whole
+from hpelib.training.fit import fit
+from hpelib.training.objectives import make_objective
+
+
+def build_network(run: Run, people: People) -> nn.Module:
+    """The run's network with its initial weights, which depend on the seed alone."""
+    torch.manual_seed(run.seed)
+    return create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
+
+
+def training_people(run: Run) -> People:
+    """The persons to train on, checked to be those that were prepared; with shuffled labels for the control."""
+    require_prepared(run.dataset)
+    people = read_split(run.dataset, "train")
+    return people if run.labels == "true" else shuffle_labels(people, run.seed)
+
+
+def shuffle_labels(people: People, seed: int) -> People:
+    """Everybody with somebody else's keypoints, moved into their own box: all that is learnable is the mean pose."""
+    other = people.take(np.random.default_rng(seed).permutation(len(people)))
+    relative = (other.keypoints - other.centers[:, None]) / other.sizes_px.max(1)[:, None, None]
+    keypoints = people.centers[:, None] + relative * people.sizes_px.max(1)[:, None, None]
+    return dataclasses.replace(people, keypoints=keypoints.astype(np.float32), visibility=other.visibility)
+
+
+def train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
+    """Train `network` and leave weights.safetensors and history.csv in the run's folder; return the history.
+
+    Interrupted, it goes on from `work/checkpoints` at the next call.
+    """
+    torch.set_num_threads(run.threads)
+    loader = make_loader(people, run, train=True, device=run.recipe.device)
+    checkpoint = Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{run.digest}.pt"
+    log = Path("logs") / f"{run.dataset.name}-{run.network}-seed{run.seed}.jsonl"
+    objective = make_objective(run.recipe.loss, loader.codec)
+    history = pd.DataFrame(fit(network, loader, objective, run.recipe, checkpoint, log, make_validation(run)))
+    save_weights(network, run.folder / "weights.safetensors")
+    write_whole(run.folder / "history.csv", lambda path: history.to_csv(path, index=False, float_format="%.6g"))
+    checkpoint.unlink()
+    return history
+
+
+def make_validation(run: Run) -> Callable[[nn.Module], dict[str, float]]:
+    """What is measured after every epoch: the mean over keypoints on the val split, without flip test."""
+    people = scorable(run.dataset, read_split(run.dataset, "val"))
+    loader = make_loader(people, run, train=False, device=run.recipe.device)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        predictions = predict(network, loader, loader.codec, flip_test=False)
+        return keypoint_figure(run.dataset, people, predictions.keypoints)
+
+    return validate
+
+
+def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
+    """The `count` persons of the val split with the best, and with the worst, mean score over keypoints."""
+    people = scorable(run.dataset, read_split(run.dataset, "val"))
+    loader = make_loader(people, run, train=False, device=run.recipe.device)
+    predictions = predict(network, loader, loader.codec)
+    scores = np.nan_to_num(keypoint_scores(run.dataset, people, predictions.keypoints)).mean(axis=1)
+    order = np.argsort(-scores, kind="stable")
+    chosen = np.concatenate([order[:count], order[-count:]])
+    batch = loader.crops[0, chosen]
+    return prediction_sheet(
+        batch["images"],
+        batch["keypoints"],
+        batch["visible"],
+        to_crop(predictions.keypoints[chosen], batch["matrices"]),
+        [f"{100 * score:.0f} %" for score in scores[chosen]],
+        people.skeleton,
+    )
+
+
+def describe(run: Run) -> pd.DataFrame:
+    """The run as a table of names and values, for a reader."""
+    values = pd.json_normalize(run.describe()).iloc[0]
+    return values[~values.index.str.startswith("dataset.splits")].to_frame("value")

@@ -1,0 +1,54 @@
+"""Files that training leaves behind. Each appears whole or not at all: written beside, then renamed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file in the same folder and rename it to `path` once it is on the disk."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Weights alone, as safetensors: what `hpelib.models.load_weights` reads."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_whole(path, lambda temporary: save_file(weights, temporary))
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Everything that an interrupted run needs to go on: tensors, numbers, lists and dicts of these."""
+    write_whole(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> dict | None:
+    """State of an interrupted run, or None where there is none. No code runs on load.
+
+    Raises:
+        ValueError: the file is not a checkpoint of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of hpelib ({error}); remove it to train from the start"
+        ) from error
+    if not isinstance(state, dict) or not {"model", "optimizer", "history", "epoch", "step"} <= state.keys():
+        raise ValueError(f"{path} is not a checkpoint of hpelib; remove it to train from the start")
+    return state

@@ -1,0 +1,168 @@
+"""The training loop: one short function for one CPU, one GPU or several, through Accelerate."""
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hpelib.data.loader import PeopleLoader
+from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, write_whole
+from hpelib.training.recipe import Recipe
+
+Objective = Callable[[dict, dict], Tensor]  # (network output, batch) -> scalar loss
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """The engine for a recipe's device and precision.
+
+    Raises:
+        ValueError: the recipe asks for a GPU and torch sees none.
+    """
+    if recipe.device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"the recipe asks for device {recipe.device!r}, but torch sees no GPU; use the quick profile")
+    return Accelerator(cpu=recipe.device == "cpu", mixed_precision="bf16" if recipe.precision == "bf16" else "no")
+
+
+def fit(
+    model: nn.Module,
+    loader: PeopleLoader,
+    objective: Objective,
+    recipe: Recipe,
+    checkpoint: Path,
+    log: Path,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+) -> list[dict]:
+    """Train `model` in place and return one record per epoch: epoch, learning_rate, loss and what `validate` measures.
+
+    A checkpoint with the full state is kept at `checkpoint`. Where one is found, training goes on
+    from it and ends with the weights of an uninterrupted run: the loader's order and augmentation
+    depend on (seed, epoch, person) alone, and the random state is part of the checkpoint.
+    The records also go to `log`, one JSON line per epoch.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    accelerator = make_accelerator(recipe)
+    optimizer = recipe.make_optimizer(model)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    progress = _Progress(accelerator, model, optimizer, checkpoint)
+    for epoch in range(progress.epoch, recipe.epochs):
+        loader.set_epoch(epoch, progress.step)
+        model.train()
+        _train_epoch(accelerator, model, optimizer, loader, objective, recipe, progress)
+        record = {"epoch": epoch + 1, "learning_rate": _learning_rate(optimizer), "loss": progress.mean_loss}
+        if validate is not None:
+            record |= validate(accelerator.unwrap_model(model))
+        progress.end_epoch(record)
+        if accelerator.is_main_process:
+            progress.save()
+            _write_log(log, progress.history)
+            _print_record(record, recipe.epochs)
+    return progress.history
+
+
+class _Progress:
+    """Where a run stands, and its checkpoint."""
+
+    def __init__(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, path: Path):
+        self.model, self.optimizer, self.path = accelerator.unwrap_model(model), optimizer, path
+        self.epoch, self.step, self.updates = 0, 0, 0  # the next epoch, its next batch, optimizer steps so far
+        self.loss_sum: Tensor | float = 0.0
+        self.history: list[dict] = []
+        state = load_checkpoint(path)
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def mean_loss(self) -> float:
+        return float(self.loss_sum) / max(self.step, 1)
+
+    def require_finite_loss(self) -> None:
+        if not math.isfinite(self.mean_loss):
+            raise FloatingPointError(
+                f"the loss became {self.mean_loss} by batch {self.step} of epoch {self.epoch + 1} at learning rate "
+                f"{_learning_rate(self.optimizer):g}; lower learning_rate or lengthen warmup_steps"
+            )
+
+    def end_epoch(self, record: dict) -> None:
+        self.history.append(record)
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+
+    def save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "epoch": self.epoch,
+            "step": self.step,
+            "updates": self.updates,
+            "loss_sum": float(self.loss_sum),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        save_checkpoint(self.path, state)
+
+    def _restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = state["history"]
+        self.epoch, self.step, self.updates = state["epoch"], state["step"], state["updates"]
+        self.loss_sum = state["loss_sum"]
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        print(f"resuming at epoch {self.epoch + 1}, batch {self.step}", file=sys.stderr, flush=True)
+
+
+def _train_epoch(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: PeopleLoader,
+    objective: Objective,
+    recipe: Recipe,
+    progress: _Progress,
+) -> None:
+    last = len(loader)
+    bar = tqdm(loader, f"epoch {progress.epoch + 1}/{recipe.epochs}", mininterval=2, leave=False, file=sys.stderr)
+    for batch in bar:
+        updates_now = (progress.step + 1) % recipe.accumulation == 0 or progress.step + 1 == last
+        with contextlib.nullcontext() if updates_now else accelerator.no_sync(model):
+            with accelerator.autocast():
+                output = model(batch["images"])
+            loss = objective(output, batch)
+            accelerator.backward(loss / recipe.accumulation)
+        if updates_now:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate_at(progress.epoch, progress.updates)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.updates += 1
+        progress.loss_sum = progress.loss_sum + loss.detach()  # stays on the device: reading it would stall a GPU
+        progress.step += 1
+        if progress.step % recipe.checkpoint_steps == 0 and progress.step < last:
+            progress.require_finite_loss()
+            if accelerator.is_main_process:
+                progress.save()
+    progress.require_finite_loss()
+
+
+def _learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    return optimizer.param_groups[0]["lr"]
+
+
+def _write_log(path: Path, history: list[dict]) -> None:
+    lines = "".join(json.dumps(record) + "\n" for record in history)
+    write_whole(path, lambda temporary: temporary.write_text(lines))
+
+
+def _print_record(record: dict, epochs: int) -> None:
+    figures = "  ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
+    print(f"epoch {record['epoch']:3d}/{epochs}  {figures}", flush=True)

@@ -1,0 +1,53 @@
+"""How a network is trained: the part of a run that papers call implementation details."""
+
+from dataclasses import dataclass
+
+from torch import nn, optim
+
+OPTIMIZERS = ("adam", "adamw")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimizer, schedule and objective of one run.
+
+    The official HRNet and SimpleBaseline recipes use Adam without weight decay, whatever their
+    configuration files say, and divide the learning rate by ten at two epochs.
+    """
+
+    epochs: int
+    learning_rate: float
+    milestones: tuple[int, ...] = ()  # epochs, from 0, at whose start the learning rate is divided by ten
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
+    accumulation: int = 1  # batches per optimizer step
+    precision: str = "fp32"
+    device: str = "cpu"
+    loss: str = "mse"
+    checkpoint_steps: int = 1000  # batches between checkpoints within an epoch; one is always written at its end
+
+    def __post_init__(self) -> None:
+        _require("optimizer", self.optimizer, OPTIMIZERS)
+        _require("precision", self.precision, PRECISIONS)
+        for name in ("epochs", "accumulation", "checkpoint_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
+
+    def make_optimizer(self, model: nn.Module) -> optim.Optimizer:
+        kind = {"adam": optim.Adam, "adamw": optim.AdamW}[self.optimizer]
+        return kind(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def learning_rate_at(self, epoch: int, step: int) -> float:
+        """Learning rate of the optimizer step number `step` (counted over the whole run) in `epoch`."""
+        decay = 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        return self.learning_rate * decay * warmup
+
+
+def _require(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"recipe: {field} is {value!r}, must be one of {', '.join(choices)}")
