@@ -61,11 +61,18 @@ class SimpleBaseline(ResNet):
             stages.append(x)
         return stages
 
-    def forward(self, images: Tensor, look: bool = False):
+    def features(self, images: Tensor, looks: dict[str, Tensor] | None = None) -> Tensor:
+        """What the head sees: the output of the last transposed convolution, (N, C, H/4, W/4)."""
         stages = self.encode(images)
-        heatmaps = self.final_layer(self.deconv_layers(stages[-1]))
+        if looks is not None:
+            looks |= {f"stage{i}": stage for i, stage in enumerate(stages, start=1)}
+        return self.deconv_layers(stages[-1])
+
+    def forward(self, images: Tensor, look: bool = False):
+        looks = {} if look else None
+        heatmaps = self.final_layer(self.features(images, looks))
         output = {"heatmaps": heatmaps} if self.training else heatmaps
-        return (output, {f"stage{i}": stage for i, stage in enumerate(stages, start=1)}) if look else output
+        return (output, looks) if look else output
 
 
 def deconvolution(in_channels: int, out_channels: int) -> list[nn.Module]:

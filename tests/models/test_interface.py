@@ -16,6 +16,7 @@ NARROW = {
     "hourglass": {"stacks": 2, "widths": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)},
     **{f"hrnet_w{width}": HRNET for width in (32, 48)},
     **{f"de_hrnet_w{width}": HRNET for width in (32, 48)},
+    "ditn_w32": {"bones": ((0, 1), (1, 2), (1, 3)), "backbone_options": HRNET},
 }
 # parameters of the full networks with 17 keypoints, and their stride
 FULL = {
@@ -28,6 +29,7 @@ FULL = {
     "hrnet_w48": (63_595_745, 4),
     "de_hrnet_w32": (33_569_457, 4),
     "de_hrnet_w48": (74_821_345, 4),
+    "ditn_w32": (28_585_833, 4),
 }
 SIZE = (64, 64)  # (H, W)
 
