@@ -230,10 +230,10 @@ def _neck(skeleton, girth, colour) -> Tube:
 def _yoke(skeleton, girth, colour) -> Tube:
     """From shoulder to shoulder below the neck; keeps raised arms attached."""
     right, left = skeleton.points["right_shoulder"], skeleton.points["left_shoulder"]
-    middle = skeleton.points["neck_base"] - 0.022 * girth * skeleton.frames["chest"][:, 1]
+    middle = skeleton.points["neck_base"] - 0.028 * girth * skeleton.frames["chest"][:, 1]
     origins = np.stack([right, 0.9 * right + 0.1 * middle, middle, 0.9 * left + 0.1 * middle, left])
     frame = skeleton.frames["chest"] @ rotation(z_deg=-90.0)  # its y runs to the left shoulder
-    radius = np.array([0.015, 0.027, 0.034, 0.027, 0.015])[:, None] * girth + 0.004
+    radius = np.array([0.015, 0.026, 0.024, 0.026, 0.015])[:, None] * girth + 0.004
     return Tube(origins, np.repeat(frame[None], 5, axis=0), np.repeat(radius, 2, axis=1), colour)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -72,14 +73,20 @@ def surface(tubes: Sequence[Tube], sides: int) -> Mesh:
         origins[:, None] + np.sin(angle)[:, None] * across[:, None] + np.cos(angle)[:, None] * ahead[:, None]
     )  # (R, sides, 3)
 
-    lower = np.delete(np.arange(lengths.sum()), np.cumsum(lengths) - 1)[:, None] * sides  # last rings start nothing
-    here, there = np.arange(sides), (np.arange(sides) + 1) % sides
-    faces = np.stack([lower + here, lower + there, lower + sides + there, lower + sides + here], axis=-1)
-    colours = np.empty((len(lower), sides, 3))
+    faces = _faces(tuple(lengths.tolist()), sides)
+    colours = np.empty((lengths.sum() - len(tubes), sides, 3))
     for tube, start in zip(tubes, np.cumsum(lengths - 1) - (lengths - 1), strict=True):
         part = np.asarray(tube.colours)
         colours[start : start + len(tube.origins) - 1] = part[:, None] if part.ndim == 2 else part
-    return Mesh(vertices.reshape(-1, 3), faces.reshape(-1, 4), colours.reshape(-1, 3), np.zeros(faces[..., 0].size))
+    return Mesh(vertices.reshape(-1, 3), faces, colours.reshape(-1, 3), np.zeros(len(faces)))
+
+
+@cache
+def _faces(lengths: tuple[int, ...], sides: int) -> np.ndarray:
+    """(F, 4) vertices of the faces of tubes with that many rings."""
+    lower = np.delete(np.arange(sum(lengths)), np.cumsum(lengths) - 1)[:, None] * sides  # last rings start nothing
+    here, there = np.arange(sides), (np.arange(sides) + 1) % sides
+    return np.stack([lower + here, lower + there, lower + sides + there, lower + sides + here], axis=-1).reshape(-1, 4)
 
 
 def marks(corners: np.ndarray, colours: np.ndarray, nearer_m: np.ndarray) -> Mesh:

@@ -16,8 +16,9 @@ from hpelib.skeletons import COCO17, LSP14, MPII16, Skeleton
 
 KEYPOINTS = tuple(dict.fromkeys(COCO17.keypoints + MPII16.keypoints + LSP14.keypoints))
 # How far the body's surface may lie in front of a joint that still counts as visible, as fractions of the stature
-COVER = {"shoulder": 0.065, "elbow": 0.085, "wrist": 0.060, "hip": 0.105, "knee": 0.100, "ankle": 0.075}
-COVER |= {"pelvis": 0.105, "thorax": 0.085, "neck": 0.080, "top": 0.060, "nose": 0.025, "eye": 0.025, "ear": 0.035}
+_COVER = {"shoulder": 0.065, "elbow": 0.085, "wrist": 0.060, "hip": 0.105, "knee": 0.100, "ankle": 0.075}
+_COVER |= {"pelvis": 0.105, "thorax": 0.085, "neck": 0.080, "top": 0.060, "nose": 0.025, "eye": 0.025, "ear": 0.035}
+COVER = np.array([_COVER[name.rpartition("_")[2]] for name in KEYPOINTS])  # (P,)
 CHAIR_M = 0.21  # half the width of a seat
 
 
@@ -109,7 +110,7 @@ def pose_person(person: PersonSpec) -> Skeleton3D:
 
 def _figure(person: PersonSpec, body: Skeleton3D, camera: Camera) -> Mesh:
     height_px = camera.focal_px * person.stature_m / max(-person.position_m[1], 0.5)
-    sides = int(np.clip(2 * round(height_px / 24), 6, 16))
+    sides = int(np.clip(2 * round(height_px / 26), 6, 14))
     lengths = segment_lengths(person.stature_m, person.childness)
     return dress(body, lengths, person.stature_m, person.build, person.outfit, sides)
 
@@ -190,9 +191,9 @@ def _visibility(pixels: np.ndarray, depths: np.ndarray, stature_m: float, number
     height, width = (side // OVERSAMPLING for side in picture.depth.shape)
     inside = ((pixels >= -0.5) & (pixels < (width - 0.5, height - 0.5))).all(axis=1)
     columns, rows = np.clip((pixels + 0.5) * OVERSAMPLING, 0, np.array(picture.depth.shape)[::-1] - 1).astype(int).T
-    cover = stature_m * np.array([COVER[name.rpartition("_")[2]] for name in KEYPOINTS])
-    own = np.isin(picture.owner[rows, columns], (number, NOBODY))
-    hidden = ~own | (picture.depth[rows, columns] < depths - cover)
+    owner = picture.owner[rows, columns]
+    foreign = (owner != number) & (owner != NOBODY)
+    hidden = foreign | (picture.depth[rows, columns] < depths - stature_m * COVER)
     return np.where(inside, np.where(hidden, 1, 2), 0).astype(np.uint8)
 
 

@@ -256,7 +256,7 @@ def _sample_things(rng, recipe, camera, spots, wall) -> tuple[ThingSpec, ...]:
         x, z = spots[rng.integers(len(spots))]
         share = rng.uniform(0.6, 0.85)
         depth, x = -z * share, x * share + rng.normal(0, 0.22)
-        kind = str(rng.choice(["box", "pole", "bush", "ball"], p=[0.4, 0.2, 0.25, 0.15]))
+        kind = str(rng.choice(["box", "pole", "bush", "ball"], p=[0.45, 0.22, 0.15, 0.18]))
         half, centre_height = {
             "box": ((rng.uniform(0.1, 0.45), rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.3)), None),
             "pole": ((rng.uniform(0.03, 0.07),) * 2 + (1.6,), 1.6),
@@ -285,10 +285,10 @@ def _sample_exposure(rng, limits) -> ExposureSpec:
     low, high = limits["jpeg_quality"]
     tint = 1 + rng.normal(0, 0.05, 3)
     return ExposureSpec(
-        light=float(rng.uniform(*limits["light"]) if rng.random() < limits["dim"] else rng.uniform(0.85, 1.1)),
+        light=float(rng.uniform(*limits["light"]) if rng.random() < limits["dim"] else rng.uniform(0.95, 1.2)),
         tint=tuple(float(c) for c in tint),
         sun_deg=(float(rng.uniform(20, 160)), float(rng.uniform(20, 75))),
-        ambient=float(rng.uniform(0.45, 0.75)),
+        ambient=float(rng.uniform(0.5, 0.8)),
         blur_px=float(rng.uniform(*limits["blur_px"]) if rng.random() < limits["blurred"] else 0.0),
         noise=float(rng.uniform(*limits["noise"]) if rng.random() < limits["noisy"] else 0.0),
         jpeg_quality=int(rng.integers(low, high + 1)),

@@ -10,7 +10,7 @@ root/summary.json
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -51,14 +51,17 @@ def write_mannequins(
     unfinished = root.with_name(f"{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with ProcessPoolExecutor(processes, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        summary = {split: _write_split(unfinished, recipe, count, seed, split, pool) for split, count in counts.items()}
+        spread = partial(pool.map, chunksize=4) if processes > 1 else map
+        summary = {
+            split: _write_split(unfinished, recipe, count, seed, split, spread) for split, count in counts.items()
+        }
     write_json(unfinished / "summary.json", {"version": recipe["version"], "seed": seed, "splits": summary})
     shutil.rmtree(root, ignore_errors=True)
     unfinished.replace(root)
     return summary
 
 
-def _write_split(root: Path, recipe: dict, count: int, seed: int, split: str, pool: ProcessPoolExecutor) -> dict:
+def _write_split(root: Path, recipe: dict, count: int, seed: int, split: str, spread: Callable) -> dict:
     folders = {"coco": root / "coco" / "images" / split, "lsp": root / "lsp" / split / "images"}
     for folder in folders.values():
         folder.mkdir(parents=True)
@@ -67,7 +70,7 @@ def _write_split(root: Path, recipe: dict, count: int, seed: int, split: str, po
     persons = 0
     while persons < count:
         batch = range(len(scenes), len(scenes) + max(1, round((count - persons) / 2.6)))
-        scenes.extend(pool.map(work, batch, chunksize=8))
+        scenes.extend(spread(work, batch))
         persons = sum(sum(a["num_keypoints"] > 0 for a in scene["annotations"]) for scene in scenes)
     images, annotations, detections, mpii, crops = (
         [record for scene in scenes for record in scene[field]]
