@@ -133,12 +133,14 @@ def test_options_are_checked():
         DEHRNet(branch_gate="se")
 
 
-def test_exported_program_gives_the_same_heatmaps():
+def test_exported_and_compiled_programs_give_the_same_heatmaps():
     torch.manual_seed(0)
     model = DEHRNet(**NARROW).eval()
     images = torch.randn(1, 3, 64, 64)
     exported = torch.export.export(model, (images,)).module()
     torch.testing.assert_close(exported(images), model(images))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)  # one graph, without the cost of generating code
+    torch.testing.assert_close(compiled(images), model(images))
 
 
 def test_learns_a_few_pictures_by_heart():
