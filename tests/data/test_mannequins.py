@@ -186,10 +186,11 @@ def test_visibility_agrees_with_rays_through_the_scene(recipe):
     assert np.mean(agreed) > 0.97  # what is left are rays along edges
 
 
-def test_a_box_in_front_hides_what_is_behind_it(recipe):
+@pytest.mark.parametrize("distance_m", [3.0, 3.84])  # far in front, and touching the body
+def test_a_box_in_front_hides_what_is_behind_it(recipe, distance_m):
     spec = lone_person(recipe)
     whole = render(spec).persons[0]
-    box = ThingSpec("box", (0.0, 0.8, -3.0), (0.5, 0.3, 0.05), 0.0, ((0.5, 0.5, 0.5),), 0)
+    box = ThingSpec("box", (0.0, 0.8, -distance_m), (0.5, 0.3, 0.03), 0.0, ((0.5, 0.5, 0.5),), 0)
     covered = render(replace(spec, things=(box,))).persons[0]
     for name in ("hip", "knee"):
         for side in ("left", "right"):

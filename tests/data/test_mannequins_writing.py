@@ -24,7 +24,7 @@ ANNOTATION_DIGESTS = {
     "train": "9f0ddf6e80cf6a209c0383c6dd0b038ba0f0e79dcca8bbbd5ba69d50c04479a6",
     "val": "d772bf575feb3db133ac9820c826c35258c4931bd8fa129265a41bb770d87b7c",
 }
-PIXEL_DIGESTS = {
+PIXEL_DIGESTS = {  # with the OpenCV of the lock file
     "train": "4fb70ed63afc56de460f1a08bfaa2209da4be1a76331e4474c18ac67cca171af",
     "val": "fbb669cbbb319855e8f9988f9327d7de07cd1c45e0621d3f9115a1930150b3ab",
 }

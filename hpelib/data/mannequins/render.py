@@ -191,9 +191,8 @@ def _visibility(pixels: np.ndarray, depths: np.ndarray, stature_m: float, number
     height, width = (side // OVERSAMPLING for side in picture.depth.shape)
     inside = ((pixels >= -0.5) & (pixels < (width - 0.5, height - 0.5))).all(axis=1)
     columns, rows = np.clip((pixels + 0.5) * OVERSAMPLING, 0, np.array(picture.depth.shape)[::-1] - 1).astype(int).T
-    owner = picture.owner[rows, columns]
-    foreign = (owner != number) & (owner != NOBODY)
-    hidden = foreign | (picture.depth[rows, columns] < depths - stature_m * COVER)
+    own = picture.owner[rows, columns] == number
+    hidden = picture.depth[rows, columns] < np.where(own, depths - stature_m * COVER, depths)
     return np.where(inside, np.where(hidden, 1, 2), 0).astype(np.uint8)
 
 
