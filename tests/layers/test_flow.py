@@ -34,10 +34,12 @@ def test_log_density_is_the_change_of_variables(flow):
 
 
 def test_density_integrates_to_one(flow):
-    points = grid(12, 481)
-    mass = flow.log_density(points).exp().sum() * (24 / 480) ** 2
+    points = grid(12, 241)
+    with torch.no_grad():
+        log_density = flow.log_density(points)
+    mass = log_density.exp().sum() * (24 / 240) ** 2
     assert mass.item() == pytest.approx(1, abs=1e-3)
-    assert (flow.log_density(points) - gaussian_log_density(points)).abs().max() > 0.5
+    assert (log_density - gaussian_log_density(points)).abs().max() > 0.5  # not the normal it started from
 
 
 def test_starts_close_to_the_standard_normal_with_the_official_size():

@@ -14,12 +14,14 @@ SBN = {"full_resolution": False, "gcb": False, "sa_mfcd": False}
 
 
 def narrow(**options):
-    """A quick network whose zero-started global context has left its start."""
+    """A quick network whose layers that start at or near zero have left their start, so that all parts matter."""
     torch.manual_seed(0)
     model = FRSBN(num_keypoints=5, **(NARROW | options))
     for name, parameter in model.named_parameters():
         if "mlp_add.fc2" in name:
             torch.nn.init.normal_(parameter, std=0.1)
+        elif parameter.ndim == 4 and name.startswith(("deconv_layers", "final_layer")):
+            torch.nn.init.kaiming_normal_(parameter)
     return model
 
 

@@ -17,6 +17,25 @@ NARROW = {
     **{f"hrnet_w{width}": HRNET for width in (32, 48)},
     **{f"de_hrnet_w{width}": HRNET for width in (32, 48)},
     "ditn_w32": {"bones": ((0, 1), (1, 2), (1, 3)), "backbone_options": HRNET},
+    **{
+        f"fr_sbn_resnet{depth}": {
+            "width": 8,
+            "depths": (1, 1, 1, 1),
+            "decoder_widths": (8, 8, 8, 8, 4),
+            "fused_width": 8,
+        }
+        for depth in (34, 50, 101, 152)
+    },
+    "daunet_resnet50": {"width": 8, "depths": (1, 1, 1, 1), "decoder_widths": (16, 16, 16), "tail_blocks": 1},
+    "sadi_net": {
+        "stacks": 2,
+        "widths": (8, 8, 8),
+        "blocks": (1, 1, 1),
+        "stem_width": 8,
+        "sfm_width": 8,
+        "head_widths": (8, 8, 8),
+        "vector_width": 8,
+    },
 }
 # parameters of the full networks with 17 keypoints, and their stride
 FULL = {
@@ -30,6 +49,12 @@ FULL = {
     "de_hrnet_w32": (33_569_457, 4),
     "de_hrnet_w48": (74_821_345, 4),
     "ditn_w32": (28_585_833, 4),
+    "fr_sbn_resnet34": (32_013_205, 1),
+    "fr_sbn_resnet50": (55_632_085, 1),
+    "fr_sbn_resnet101": (74_624_213, 1),
+    "fr_sbn_resnet152": (90_267_861, 1),
+    "daunet_resnet50": (38_879_553, 4),
+    "sadi_net": (75_326_897, 4),
 }
 SIZE = (64, 64)  # (H, W)
 
@@ -67,6 +92,9 @@ def test_heatmaps_have_the_stated_shape(name, model, images):
 
 
 def test_every_parameter_learns(model, images):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.01 * torch.randn_like(p))  # a layer that starts at zero hides those in front of it
     sum(t.square().sum() + t.sum() for t in tensors(model(images))).backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
