@@ -77,8 +77,8 @@ class DAUNet(SimpleBaseline):
     `sge_groups`. `width`, `depths` (as in `SimpleBaseline`) and `decoder_widths` (multiples of 16) make quick variants.
 
     Looks: `stage1_block3_strip` and so on, strip gates (N, C, h, w); `up1_sru` to `up3_sru` (N, C, h, w), the weights
-    that part informative (> 0.5) from redundant features; `up1_cru` ... (N, 2, C, 1, 1), betas; `up1_sge` ... (N,
-    groups, h, w).
+    that part informative (> 0.5) from redundant features; `up1_cru` ... (N, 2, C, 1, 1), betas; `up1_sge` ...
+    (N, groups, h, w).
     """
 
     def __init__(
@@ -150,10 +150,9 @@ class DAUNet(SimpleBaseline):
 
     def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`state_dict` of a ResNet-50 with its 3x3 weights cut to the channels that partial convolutions work on."""
-        convolved = {
-            f"{name}.weight": m.in_channels for name, m in self.named_modules() if isinstance(m, PartialConv2d)
-        }
-        return {
-            name: tensor[: convolved.get(name), : convolved.get(name)] if name in convolved else tensor
-            for name, tensor in state_dict.items()
-        }
+        cut = dict(state_dict)
+        for name, module in self.named_modules():
+            weight = f"{name}.weight"
+            if isinstance(module, PartialConv2d) and weight in cut:
+                cut[weight] = cut[weight][: module.in_channels, : module.in_channels]
+        return cut

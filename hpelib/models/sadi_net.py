@@ -3,10 +3,10 @@
 S. Gao, J. Zhu, X. Zhuang, Z. Wang, Q. Li, "Spatial Attention-based Distribution Integration Network for Human Pose
 Estimation", 2023 (https://arxiv.org/abs/2311.05323), Sec. III and Fig. 2.
 
-Differs from the paper in: nothing known, but its text has lost its equations and prints no size; widths are the numbers
-left in Sec. III-C, the hourglass is MMPose's, whose accuracy is the paper's baseline, the rest is listed in
-docs/ledger_sadi_net.md. The distribution loss adds the likelihood of Eq. 4, without which the learned heatmaps
-collapse.
+Differs from the paper in: its loss, `hpelib.losses.distribution_loss`, adds the likelihood of Eq. 4, without which the
+learned heatmaps collapse. Much else cannot be compared: the text has lost its equations and prints no size. Widths are
+the numbers left in Sec. III-C, the hourglass is MMPose's, whose accuracy is the paper's baseline; the rest stands in
+docs/ledger_sadi_net.md.
 
 In (N, 3, H, W), H and W multiples of 4 * 2^(levels - 1), 32 by default; out (N, K, H/4, W/4).
 K = 16: 62.5 M parameters, 10.0 G MACs at 256x256 as it predicts; 75.3 M parameters as it trains. The paper prints none.
@@ -115,8 +115,7 @@ class SpatialFusionModule(nn.Module):
 
 
 class DistributionLearningModule(nn.Module):
-    """DLM (Sec. III-D, Eqs. 4, 5): from a vector the mean and deviation of each joint and, with a flow, its learned
-    heatmap.
+    """DLM (Sec. III-D, Eqs. 4, 5): from a vector each joint's mean and deviation and, with a flow, its learned heatmap.
 
     H(x) = exp(log P(x) - max log P) over the heatmap's cells, log P as in `residual_log_density`. The flow is shared by
     all joints and evaluated on a table. Computed in float32, whatever the precision around it.
@@ -153,9 +152,10 @@ class DistributionLearningModule(nn.Module):
 
 
 class SADINet(nn.Module):
-    """Heatmaps (N, K, H/4, W/4) of the last stack in eval mode; in training a dict of these ("heatmaps"), those of
-    earlier stacks ("intermediate") and what `DistributionLearningModule` returns. SFM, flow and DLM run only in
-    training or to be looked at.
+    """Heatmaps (N, K, H/4, W/4) of the last stack in eval mode.
+
+    In training a dict of these ("heatmaps"), those of earlier stacks ("intermediate") and what
+    `DistributionLearningModule` returns. SFM, flow and DLM run only in training, or to be looked at.
 
     Switched in Tables III and IV: `rfm`, receptive fortified blocks (Sec. III-B), else basic blocks; `sfm`, the DLM
     reads the spatial fusion module (Sec. III-C), else the mean of the deepest features; `dlm`, the distribution
