@@ -163,7 +163,10 @@ def describe(evaluations: Evaluations) -> str:
 
 
 def save(evaluations: Evaluations, control: str, folder: Path, metrics: Path) -> None:
-    """Write results.md (with the sentence `control`), results.csv, joints.csv and the curves into `folder`, and the metrics file for DVC."""
+    """Write results.md, results.csv, joints.csv and the curves into `folder`, and the metrics file for DVC.
+
+    `control` is the sentence about the control.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"Results": results_table(evaluations), "Joint groups": joint_table(evaluations)}
     parts = [describe(evaluations), order_statement(evaluations), control]

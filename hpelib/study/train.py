@@ -54,7 +54,7 @@ def train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
     loader = make_loader(people, run, train=True, device=run.recipe.device)
     checkpoint = Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{run.digest}.pt"
     log = Path("logs") / f"{run.dataset.name}-{run.network}-seed{run.seed}.jsonl"
-    objective = make_objective(run.recipe.loss, loader.codec)
+    objective = make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options)
     history = pd.DataFrame(fit(network, loader, objective, run.recipe, checkpoint, log, make_validation(run)))
     save_weights(network, run.folder / "weights.safetensors")
     write_whole(run.folder / "history.csv", lambda path: history.to_csv(path, index=False, float_format="%.6g"))

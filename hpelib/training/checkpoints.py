@@ -43,12 +43,11 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict | None:
     path = Path(path)
     if not path.is_file():
         return None
+    refusal = f"{path} is not a checkpoint of hpelib; remove it to train from the start"
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of hpelib ({error}); remove it to train from the start"
-        ) from error
+    except Exception as error:  # whatever a zip reader or an unpickler finds to say
+        raise ValueError(refusal) from error
     if not isinstance(state, dict) or not {"model", "optimizer", "history", "epoch", "step"} <= state.keys():
-        raise ValueError(f"{path} is not a checkpoint of hpelib; remove it to train from the start")
+        raise ValueError(refusal)
     return state

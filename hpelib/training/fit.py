@@ -20,14 +20,14 @@ Objective = Callable[[dict, dict], Tensor]  # (network output, batch) -> scalar 
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The engine for a recipe's device and precision.
+    """The engine for a recipe's device.
 
     Raises:
         ValueError: the recipe asks for a GPU and torch sees none.
     """
     if recipe.device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"the recipe asks for device {recipe.device!r}, but torch sees no GPU; use the quick profile")
-    return Accelerator(cpu=recipe.device == "cpu", mixed_precision="bf16" if recipe.precision == "bf16" else "no")
+    return Accelerator(cpu=recipe.device == "cpu")
 
 
 def fit(
@@ -50,6 +50,7 @@ def fit(
         FloatingPointError: the loss is no longer finite.
     """
     accelerator = make_accelerator(recipe)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = recipe.make_optimizer(model)
     model, optimizer = accelerator.prepare(model, optimizer)
     progress = _Progress(accelerator, model, optimizer, checkpoint)
@@ -130,18 +131,18 @@ def _train_epoch(
     recipe: Recipe,
     progress: _Progress,
 ) -> None:
-    last = len(loader)
+    last = len(loader)  # also where the epoch is resumed
     bar = tqdm(loader, f"epoch {progress.epoch + 1}/{recipe.epochs}", mininterval=2, leave=False, file=sys.stderr)
     for batch in bar:
         updates_now = (progress.step + 1) % recipe.accumulation == 0 or progress.step + 1 == last
         with contextlib.nullcontext() if updates_now else accelerator.no_sync(model):
-            with accelerator.autocast():
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 output = model(batch["images"])
             loss = objective(output, batch)
             accelerator.backward(loss / recipe.accumulation)
         if updates_now:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate_at(progress.epoch, progress.updates)
+                group["lr"] = recipe.learning_rate_at(progress.epoch + progress.step / last, progress.updates)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             progress.updates += 1

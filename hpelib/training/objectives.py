@@ -1,15 +1,32 @@
-"""What training minimises: targets from the codec, on the device, and the loss that a recipe names."""
+"""What training minimises: targets from the codec, made on the device, and the loss that a recipe names."""
 
 from hpelib.codecs import Codec
-from hpelib.losses import heatmap_loss
+from hpelib.losses import LOSSES, distribution_loss, heatmap_loss, transfer_loss
+from hpelib.skeletons import Skeleton
 from hpelib.training.fit import Objective
 
 
-def make_objective(loss: str, codec: Codec) -> Objective:
-    """The function of (network output, batch) that `fit` minimises; `loss` as in `hpelib.losses.heatmap_loss`."""
+def make_objective(loss: str, codec: Codec, skeleton: Skeleton, options: dict | None = None) -> Objective:
+    """The function of (network output, batch) that `fit` minimises.
+
+    `loss` is "mse" or "ohkm" (`heatmap_loss`), "distribution" (SADI-Net's `distribution_loss`) or "transfer" (DITN's
+    `transfer_loss`); `options` are further arguments of that function.
+
+    Raises:
+        ValueError: an unknown loss.
+    """
+    options = options or {}
 
     def objective(output, batch):
-        targets, weights = codec.encode(batch["keypoints"], batch["visible"])
+        keypoints = batch["keypoints"]
+        targets, weights = codec.encode(keypoints, batch["visible"])
+        if loss == "distribution":
+            return distribution_loss(output, targets, weights, keypoints, **options)
+        if loss == "transfer":
+            places = {"bones": skeleton.bones, "stride": codec.stride[0], "sigma": codec.sigma}
+            return transfer_loss(output, targets, weights, keypoints, **(places | options))
         return heatmap_loss(output, targets, weights, loss)
 
+    if loss not in (*LOSSES, "distribution", "transfer"):
+        raise ValueError(f"unknown loss {loss!r}; choose from {', '.join(LOSSES)}, distribution, transfer")
     return objective

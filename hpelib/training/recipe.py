@@ -1,10 +1,12 @@
 """How a network is trained: the part of a run that papers call implementation details."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from torch import nn, optim
 
 OPTIMIZERS = ("adam", "adamw")
+SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -18,18 +20,21 @@ class Recipe:
 
     epochs: int
     learning_rate: float
-    milestones: tuple[int, ...] = ()  # epochs, from 0, at whose start the learning rate is divided by ten
+    schedule: str = "step"  # or "cosine": from the full learning rate to 0 over all epochs
+    milestones: tuple[int, ...] = ()  # of "step": epochs, from 0, at whose start the learning rate falls to a tenth
     optimizer: str = "adam"
     weight_decay: float = 0.0
     warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
     accumulation: int = 1  # batches per optimizer step
     precision: str = "fp32"
     device: str = "cpu"
-    loss: str = "mse"
+    loss: str = "mse"  # as in `hpelib.training.objectives.make_objective`
+    loss_options: dict = field(default_factory=dict)
     checkpoint_steps: int = 1000  # batches between checkpoints within an epoch; one is always written at its end
 
     def __post_init__(self) -> None:
         _require("optimizer", self.optimizer, OPTIMIZERS)
+        _require("schedule", self.schedule, SCHEDULES)
         _require("precision", self.precision, PRECISIONS)
         for name in ("epochs", "accumulation", "checkpoint_steps"):
             if getattr(self, name) < 1:
@@ -39,12 +44,15 @@ class Recipe:
 
     def make_optimizer(self, model: nn.Module) -> optim.Optimizer:
         kind = {"adam": optim.Adam, "adamw": optim.AdamW}[self.optimizer]
-        return kind(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        return kind(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
-    def learning_rate_at(self, epoch: int, step: int) -> float:
-        """Learning rate of the optimizer step number `step` (counted over the whole run) in `epoch`."""
-        decay = 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+    def learning_rate_at(self, epoch: float, step: int) -> float:
+        """Learning rate of optimizer step number `step` of the run, after `epoch` epochs (0.5 is half of one)."""
         warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.schedule == "cosine":
+            decay = (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        else:
+            decay = 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
         return self.learning_rate * decay * warmup
 
 

@@ -1,0 +1,83 @@
+import errno
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, save_weights, write_whole
+
+STATE = {"model": {}, "optimizer": {}, "history": [], "epoch": 3, "step": 0}
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, STATE | {"model": {"weight": torch.arange(3.0)}, "history": [{"loss": 0.5}]})
+    state = load_checkpoint(path)
+    assert state["model"]["weight"].tolist() == [0, 1, 2]
+    assert state["history"] == [{"loss": 0.5}]
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert load_checkpoint(tmp_path / "none.pt") is None
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def break_off(temporary):
+        temporary.write_text("half of the n")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, break_off)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 a zip that is none"])
+def test_what_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / "run.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"run\.pt.*remove it"):
+        load_checkpoint(path)
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, STATE)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"run\.pt.*remove it"):
+        load_checkpoint(path)
+
+
+def test_a_state_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, {"model": {}})
+    with pytest.raises(ValueError, match="not a checkpoint of hpelib"):
+        load_checkpoint(path)
+
+
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+def test_loading_runs_no_code(tmp_path):
+    attack = Attack()
+    attack.target = str(tmp_path / "was run")
+    path = tmp_path / "run.pt"
+    path.write_bytes(pickle.dumps(attack))
+    with pytest.raises(ValueError, match=r"run\.pt"):
+        load_checkpoint(path)
+    assert not (tmp_path / "was run").exists()
+
+
+def test_weights_are_plain_safetensors(tmp_path):
+    model = nn.Conv2d(1, 2, 3).to(memory_format=torch.channels_last)
+    save_weights(model, tmp_path / "run" / "weights.safetensors")
+    stored = load_file(tmp_path / "run" / "weights.safetensors")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())

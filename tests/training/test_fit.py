@@ -1,0 +1,212 @@
+"""The loop against a plain one written out here, and against being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hpelib.data.augment import Augmentation
+from hpelib.data.loader import InputSettings, make_loader
+from hpelib.data.people import People
+from hpelib.losses import heatmap_loss
+from hpelib.skeletons import LSP14
+from hpelib.training.fit import fit, make_accelerator
+from hpelib.training.objectives import make_objective
+from hpelib.training.recipe import Recipe
+
+INPUTS = InputSettings("dark", (32, 32), (8, 8), sigma=1.0, batch_size=4, seed=3, augmentation=Augmentation())
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Ten persons in noise."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    paths = [str(folder / f"{i}.png") for i in range(10)]
+    for path in paths:
+        cv2.imwrite(path, random.integers(0, 255, (40, 40, 3), np.uint8))
+    return People.build(
+        LSP14,
+        image_paths=np.array(paths, object),
+        image_ids=np.arange(10),
+        ids=np.arange(10),
+        keypoints=random.uniform(5, 35, (10, 14, 2)),
+        visibility=np.full((10, 14), 2),
+        boxes=np.tile([5.0, 5, 30, 30], (10, 1)),
+    )
+
+
+class Tiny(nn.Module):
+    """Heatmaps of a strided convolution; dropout makes it depend on the random state."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2))
+        self.head = nn.Conv2d(8, 14, 1)
+
+    def forward(self, images):
+        heatmaps = self.head(self.body(images))
+        return {"heatmaps": heatmaps} if self.training else heatmaps
+
+
+def make_tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return Tiny()
+
+
+def run_fit(people, folder, recipe, **extra):
+    model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+    history = fit(
+        model,
+        loader,
+        make_objective("mse", loader.codec, LSP14),
+        recipe,
+        folder / "run.pt",
+        folder / "log.jsonl",
+        **extra,
+    )
+    return model, history
+
+
+def assert_same_weights(model, other):
+    for (name, tensor), (_, expected) in zip(model.state_dict().items(), other.state_dict().items(), strict=True):
+        assert torch.equal(tensor, expected), name
+
+
+def test_equals_a_plain_loop(people, tmp_path):
+    recipe = Recipe(epochs=3, learning_rate=0.01, milestones=(2,), warmup_steps=2)
+    model, history = run_fit(people, tmp_path, recipe)
+
+    expected, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+    optimizer = torch.optim.Adam(expected.parameters(), lr=0.01, fused=True)
+    step, losses = 0, []
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        losses.append([])
+        for batch in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * (0.1 if epoch == 2 else 1) * min(1, (step + 1) / 3)
+            targets, weights = loader.codec.encode(batch["keypoints"], batch["visible"])
+            loss = heatmap_loss(expected(batch["images"]), targets, weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+            step += 1
+    assert_same_weights(model, expected)
+    assert [record["loss"] for record in history] == pytest.approx([np.mean(epoch) for epoch in losses])
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == history
+
+
+def test_accumulated_batches_make_one_step_of_their_mean(people, tmp_path):
+    model, _ = run_fit(people, tmp_path, Recipe(epochs=1, learning_rate=0.01, accumulation=2))
+
+    expected, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+    optimizer = torch.optim.Adam(expected.parameters(), lr=0.01)
+    losses = []
+    for batch in loader:  # ten persons: two batches of four
+        targets, weights = loader.codec.encode(batch["keypoints"], batch["visible"])
+        losses.append(heatmap_loss(expected(batch["images"]), targets, weights) / 2)
+    sum(losses).backward()
+    optimizer.step()
+    for (name, tensor), (_, wanted) in zip(model.named_parameters(), expected.named_parameters(), strict=True):
+        torch.testing.assert_close(tensor, wanted, msg=name)
+
+
+def test_validation_is_recorded(people, tmp_path):
+    seen = []
+    validate = lambda model: seen.append(model.training) or {"PCK@0.2": 12.5}  # noqa: E731
+    _, history = run_fit(people, tmp_path, Recipe(epochs=2, learning_rate=0.01), validate=validate)
+    assert len(seen) == 2
+    assert [record["PCK@0.2"] for record in history] == [12.5, 12.5]
+
+
+class StopHere(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
+def test_goes_on_from_any_batch_to_the_same_weights(people, tmp_path, after):
+    recipe = Recipe(epochs=3, learning_rate=0.01, checkpoint_steps=1)
+    whole, history = run_fit(people, tmp_path / "whole", recipe)
+
+    model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+    objective, calls = make_objective("mse", loader.codec, LSP14), []
+
+    def interrupt(output, batch):
+        calls.append(1)
+        if len(calls) > after:
+            raise StopHere
+        return objective(output, batch)
+
+    files = (tmp_path / "run.pt", tmp_path / "log.jsonl")
+    with pytest.raises(StopHere):
+        fit(model, loader, interrupt, recipe, *files)
+    resumed, resumed_history = run_fit(people, tmp_path, recipe)
+    assert_same_weights(resumed, whole)
+    assert resumed_history == history
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
+    model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+    broken = lambda output, batch: output["heatmaps"].sum() * float("nan")  # noqa: E731
+    with pytest.raises(FloatingPointError, match=r"epoch 1.*learning rate 0\.01"):
+        fit(model, loader, broken, Recipe(epochs=1, learning_rate=0.01), tmp_path / "c.pt", tmp_path / "l.jsonl")
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_bf16_runs_and_keeps_float32_weights(people, tmp_path):
+    model, history = run_fit(people, tmp_path, Recipe(epochs=1, learning_rate=0.01, precision="bf16"))
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+    assert np.isfinite(history[0]["loss"])
+
+
+def test_a_gpu_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match=r"cuda.*no GPU"):
+        make_accelerator(Recipe(epochs=1, learning_rate=0.01, device="cuda"))
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    import torch
+    torch.set_num_threads(1)
+    import test_fit
+    from hpelib.data.loader import make_loader
+    from hpelib.training.fit import fit
+    from hpelib.skeletons import LSP14
+    from hpelib.training.objectives import make_objective
+    from hpelib.training.recipe import Recipe
+    people = torch.load({people!r}, weights_only=False)
+    model, loader = test_fit.make_tiny(), make_loader(people, test_fit.INPUTS, train=True)
+    objective, left = make_objective("mse", loader.codec, LSP14), [int(sys.argv[1])]
+    def dies(output, batch):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return objective(output, batch)
+    folder = Path({folder!r})
+    fit(model, loader, dies, Recipe(epochs=3, learning_rate=0.01, checkpoint_steps=1), folder / "run.pt", folder / "l")
+    torch.save(model.state_dict(), folder / "weights.pt")
+"""
+
+
+def test_killed_again_and_again_ends_with_the_same_weights(people, tmp_path):
+    torch.save(people, tmp_path / "people.pt")
+    tests = os.path.dirname(__file__)  # noqa: PTH120
+    script = textwrap.dedent(KILLED).format(tests=tests, people=str(tmp_path / "people.pt"), folder=str(tmp_path))
+    codes = [subprocess.run([sys.executable, "-c", script, str(after)]).returncode for after in (2, 3, 1, -1)]
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    whole, _ = run_fit(people, tmp_path / "whole", Recipe(epochs=3, learning_rate=0.01))
+    killed = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.state_dict().items())
