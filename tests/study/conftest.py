@@ -1,0 +1,154 @@
+"""A tiny data set in every format, and parameters to study it by."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from hpelib.data.coco import write_coco
+from hpelib.data.files import write_json
+from hpelib.data.lsp import write_lsp
+from hpelib.data.mpii import write_mpii
+from hpelib.skeletons import COCO17, LSP14, MPII16
+from hpelib.study.config import Dataset, make_dataset
+
+WIDTH, HEIGHT = 64, 48
+IMAGES = {"train": [0, 0, 1, 2, 3], "val": [0, 0], "test": [0, 1, 1]}  # of each person, by split
+HALF_BODY = (6, 18)  # (width, height) px: joints lie this far around somebody's middle at most
+
+
+@pytest.fixture
+def params(tmp_path) -> dict:
+    """Parameters whose only profile trains a narrow network on the tiny sets below tmp_path."""
+    splits = {
+        "coco": {
+            split: {"annotations": f"{split}.json", "images": split}
+            | ({"detections": "detections.json"} if split == "test" else {})
+            for split in IMAGES
+        },
+        "mpii": {
+            split: {"annotations": f"{split}.json", "ground_truth": f"{split}.mat", "images": split} for split in IMAGES
+        },
+        "lsp": {split: {"folder": split} for split in IMAGES},
+        "lspet": {"train": {"fraction": 0.5}, "val": {"fraction": 0.25}, "test": {"fraction": 0.25}},
+    }
+    return {
+        "profile": "tiny",
+        "datasets": list(splits),
+        "networks": ["hourglass"],
+        "seeds": [0, 1],
+        "control": "hourglass",
+        "profiles": {
+            "tiny": {
+                "threads": 1,
+                "inputs": {
+                    "codec": "dark",
+                    "input_size": [32, 32],
+                    "heatmap_size": [8, 8],
+                    "sigma": 1.0,
+                    "batch_size": 2,
+                },
+                "augmentation": {"rotation_deg": 30},
+                "recipe": {"epochs": 1, "learning_rate": 0.001},
+                "datasets": {
+                    name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
+                    for name, files in splits.items()
+                },
+                "networks": {
+                    "hourglass": {
+                        "model": "hourglass",
+                        "options": {"stacks": 1, "widths": [8, 8], "blocks": [1, 1]},
+                    }
+                },
+            }
+        },
+    }
+
+
+@pytest.fixture
+def write_set(params) -> Callable[[str], Dataset]:
+    """`write_set(format)` writes the tiny set of that format and returns its description."""
+    writers = {"coco": _write_coco, "mpii": _write_mpii, "lsp": _write_lsp, "lspet": _write_lspet}
+
+    def write(name: str) -> Dataset:
+        dataset = make_dataset(params, name)
+        writers[name](dataset.root, np.random.default_rng(0))
+        return dataset
+
+    return write
+
+
+def _write_coco(root: Path, random: np.random.Generator) -> None:
+    number = 0
+    for split, of_images in IMAGES.items():
+        _write_images(root / split, {f"{image}.png" for image in of_images}, random)
+        keypoints = _draw_joints(len(of_images), COCO17.num_keypoints, random)
+        annotations = []
+        for joints, image in zip(keypoints, of_images, strict=True):
+            number += 1
+            (left, top), (right, bottom) = joints.min(0), joints.max(0)
+            flat = np.concatenate([joints, np.full((len(joints), 1), 2)], 1)
+            flat[0] = 0  # nobody's nose is labelled
+            box = [left, top, right - left, bottom - top]
+            annotations.append(
+                {"id": number, "image_id": image + 1, "bbox": box, "area": box[2] * box[3], "keypoints": flat.ravel()}
+            )
+        images = [
+            {"id": image + 1, "file_name": f"{image}.png", "width": WIDTH, "height": HEIGHT}
+            for image in sorted(set(of_images))
+        ]
+        write_coco(root / f"{split}.json", images, annotations)
+    detections = [
+        {"image_id": annotation["image_id"], "category_id": 1, "bbox": annotation["bbox"], "score": 0.9}
+        for annotation in annotations  # of the last split, test
+    ]
+    write_json(root / "detections.json", detections)
+
+
+def _write_mpii(root: Path, random: np.random.Generator) -> None:
+    for split, of_images in IMAGES.items():
+        _write_images(root / split, {f"{image}.png" for image in of_images}, random)
+        keypoints = _draw_joints(len(of_images), MPII16.num_keypoints, random)
+        centers = (keypoints.min(1) + keypoints.max(1)) / 2
+        visibility = np.full(keypoints.shape[:2], 2)
+        visibility[:, 0] = 0  # nobody's right ankle is labelled
+        write_mpii(
+            root / f"{split}.json",
+            [f"{image}.png" for image in of_images],
+            keypoints,
+            visibility,
+            centers,
+            np.full(len(of_images), 40.0),
+            np.concatenate([centers - 5, centers + 5], 1),
+            root / f"{split}.mat",
+        )
+
+
+def _write_lsp(root: Path, random: np.random.Generator) -> None:
+    for split, of_images in IMAGES.items():
+        n = len(of_images)
+        _write_images(root / split / "images", {f"im{number:04d}.jpg" for number in range(1, n + 1)}, random)
+        keypoints = _draw_joints(n, LSP14.num_keypoints, random)
+        write_lsp(root / split, keypoints, np.full((n, LSP14.num_keypoints), 2))
+
+
+def _write_lspet(root: Path, random: np.random.Generator, n: int = 12) -> None:
+    _write_images(root / "images", {f"im{number:05d}.jpg" for number in range(1, n + 1)}, random)
+    keypoints = _draw_joints(n, LSP14.num_keypoints, random)
+    joints = np.concatenate([keypoints, np.ones((n, LSP14.num_keypoints, 1))], 2)
+    savemat(root / "joints.mat", {"joints": joints.transpose(1, 2, 0)})
+    (root / "near_duplicates.csv").write_text("group,image_number\n0,1\n0,7\n0,12\n1,3\n1,4\n")
+
+
+def _draw_joints(n: int, K: int, random: np.random.Generator) -> np.ndarray:
+    middles = random.uniform((20, 22), (WIDTH - 20, HEIGHT - 22), (n, 2))
+    return middles[:, None] + random.uniform(-1, 1, (n, K, 2)) * HALF_BODY
+
+
+def _write_images(folder: Path, names: set[str], random: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    for name in sorted(names):
+        cv2.imwrite(str(folder / name), random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
