@@ -24,6 +24,8 @@ from hpelib.study.imports import module_name, reachable
 from hpelib.study.notebooks import KERNEL
 
 COMMANDS = ("render", "datasets", "report")  # modules of hpelib/study that stages run without a notebook
+# Notebooks whose results are numbers: a new colour in their pictures is not worth training anew.
+COMPUTING = ("train", "evaluate")
 
 
 def freeze(target: Path, root: Path = Path()) -> None:
@@ -32,7 +34,10 @@ def freeze(target: Path, root: Path = Path()) -> None:
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = strip_notebook(path.read_text(encoding="utf-8"))
         _write(target / "notebooks" / path.name, notebook)
-        _write(target / "imports" / f"{path.stem}.txt", _digests(reachable(code_of(notebook), root), root))
+        modules = reachable(code_of(notebook), root)
+        if path.stem in COMPUTING:
+            modules = [module for module in modules if module.parts[1] != "figures"]
+        _write(target / "imports" / f"{path.stem}.txt", _digests(modules, root))
     for name in COMMANDS:
         _write(target / "imports" / f"{name}.txt", _module_digests(root, Path("hpelib/study") / f"{name}.py"))
     for path in sorted((root / "hpelib/models").glob("[!_]*.py")):

@@ -180,17 +180,27 @@ def save(evaluations: Evaluations, control: str, folder: Path, metrics: Path) ->
     ]
     pd.concat(tidy).to_csv(folder / "results.csv", index=False, float_format="%.4f")
     group_intervals(evaluations).to_csv(folder / "joints.csv", index=False, float_format="%.4f")
-    for network, evaluation in _present(evaluations).items():
-        curve = evaluation.curves.groupby("threshold", as_index=False)["correct"].mean()
-        curve.to_csv(folder / f"curve_{network}.csv", index=False, float_format="%.4f")
     metrics.write_text(json.dumps(_metrics(evaluations), indent=2) + "\n")
 
 
-def save_histories(history: pd.DataFrame, folder: Path) -> None:
-    """Write learning_{network}.csv, means over seeds, for `dvc plots`."""
-    for network, part in history.groupby("name"):
-        mean = part.drop(columns=["seed", "name"]).groupby("epoch", as_index=False).mean()
-        mean.to_csv(folder / f"learning_{network}.csv", index=False, float_format="%.6g")
+def save_plots(evaluations: Evaluations, history: pd.DataFrame, folder: Path) -> None:
+    """Write the small files that `dvc plots` draws, one per network in a folder per plot.
+
+    learning: epoch, learning_rate, loss, score; threshold: threshold, correct; joints: joint, value. Means over seeds.
+    """
+    joints = group_intervals(evaluations)
+    for network, evaluation in _present(evaluations).items():
+        learnt = (
+            history[history["name"] == network].drop(columns=["name", "seed"]).groupby("epoch", as_index=False).mean()
+        )
+        tables = {
+            "learning": learnt.set_axis([*learnt.columns[:-1], "score"], axis="columns"),
+            "threshold": evaluation.curves.groupby("threshold", as_index=False)["correct"].mean(),
+            "joints": joints.loc[joints["name"] == network, ["joint", "value"]],
+        }
+        for plot, table in tables.items():
+            (folder / plot).mkdir(parents=True, exist_ok=True)
+            table.to_csv(folder / plot / f"{network}.csv", index=False, float_format="%.6g")
 
 
 def _metrics(evaluations: Evaluations) -> dict:
