@@ -143,9 +143,9 @@ def _write_lspet(root: Path, random: np.random.Generator, n: int = 12) -> None:
     (root / "near_duplicates.csv").write_text("group,image_number\n0,1\n0,7\n0,12\n1,3\n1,4\n")
 
 
-def _draw_joints(n: int, K: int, random: np.random.Generator) -> np.ndarray:
+def _draw_joints(n: int, num_keypoints: int, random: np.random.Generator) -> np.ndarray:
     middles = random.uniform((20, 22), (WIDTH - 20, HEIGHT - 22), (n, 2))
-    return middles[:, None] + random.uniform(-1, 1, (n, K, 2)) * HALF_BODY
+    return middles[:, None] + random.uniform(-1, 1, (n, num_keypoints, 2)) * HALF_BODY
 
 
 def _write_images(folder: Path, names: set[str], random: np.random.Generator) -> None:
