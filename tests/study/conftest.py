@@ -114,7 +114,7 @@ def _write_mpii(root: Path, random: np.random.Generator) -> None:
         keypoints = _draw_joints(len(of_images), MPII16.num_keypoints, random)
         centers = (keypoints.min(1) + keypoints.max(1)) / 2
         visibility = np.full(keypoints.shape[:2], 2)
-        visibility[:, 0] = 0  # nobody's right ankle is labelled
+        visibility[0, 0] = 0  # the first person's right ankle is not labelled
         write_mpii(
             root / f"{split}.json",
             [f"{image}.png" for image in of_images],

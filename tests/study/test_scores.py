@@ -1,0 +1,108 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hpelib.skeletons import COCO17, LSP14, MPII16
+from hpelib.study import scores
+from hpelib.study.datasets import read_split, read_split_detections
+
+
+def all_figures(dataset, people, keypoints):
+    return scores.figures(dataset, people, keypoints, np.full(keypoints.shape[:2], 0.9, np.float32))
+
+
+def truth(people) -> np.ndarray:
+    """The annotation; where nothing is labelled, anywhere."""
+    return np.nan_to_num(people.keypoints, nan=1.0)
+
+
+@pytest.mark.parametrize("name", ["coco", "mpii", "lsp", "lspet"])
+def test_the_truth_scores_a_hundred(write_set, name):
+    dataset = write_set(name)
+    people = scores.scorable(dataset, read_split(dataset, "test"))
+    found = all_figures(dataset, people, truth(people))
+    undefined = {metric for metric, value in found.items() if np.isnan(value)}
+    assert undefined == ({"APM_gt", "APL_gt", "ARM_gt", "ARL_gt"} if name == "coco" else set()), "nobody is so large"
+    assert [found[metric] for metric in found.keys() - undefined] == pytest.approx(
+        [100] * (len(found) - len(undefined))
+    )
+    assert scores.keypoint_figure(dataset, people, truth(people)) == {scores.KEYPOINT_METRIC[name]: pytest.approx(100)}
+    assert scores.MAIN_METRIC[name] in found
+    assert scores.KEYPOINT_METRIC[name] in found
+
+
+@pytest.mark.parametrize(("share_of_head", "at_half", "at_tenth"), [(0.05, 100, 100), (0.3, 100, 0), (0.6, 0, 0)])
+def test_pckh_of_keypoints_that_are_off_by_a_share_of_the_head(write_set, share_of_head, at_half, at_tenth):
+    dataset = write_set("mpii")
+    people = read_split(dataset, "test")
+    moved = truth(people)
+    moved[..., 0] += share_of_head * people.head_sizes_px[:, None]
+    found = all_figures(dataset, people, moved)
+    assert (found["PCKh@0.5"], found["PCKh@0.1"], found["Knee"]) == (at_half, at_tenth, at_half)
+    hit = scores.keypoint_scores(dataset, people, moved)
+    assert np.isnan(hit[:, [MPII16.index("pelvis"), MPII16.index("thorax")]]).all(), "not scored"
+    assert np.isnan(hit[:, MPII16.index("right_ankle")]).tolist() == [True, False, False], "not labelled"
+    assert np.nanmean(hit) == at_half / 100
+
+
+def test_one_wrong_wrist_costs_its_share(write_set):
+    dataset = write_set("lsp")
+    people = read_split(dataset, "test")
+    moved = truth(people)
+    moved[0, LSP14.index("left_wrist"), 1] += 500
+    found = all_figures(dataset, people, moved)
+    n = len(people)
+    assert found["Wrist"] == pytest.approx(100 * (2 * n - 1) / (2 * n))
+    assert found["PCK@0.2"] == pytest.approx(100 * (14 * n - 1) / (14 * n))
+    assert found["Ankle"] == 100
+
+
+def test_oks_of_a_moved_keypoint_is_the_formula(write_set):
+    dataset = write_set("coco")
+    people = read_split(dataset, "test")
+    moved = truth(people)
+    moved[..., 1] += 2
+    found = all_figures(dataset, people, moved)
+    similarity = [
+        np.mean([np.exp(-4 / (2 * area * (2 * sigma) ** 2)) for sigma in COCO17.sigmas[1:]]) for area in people.areas
+    ]  # nobody's nose is labelled
+    assert found["OKS"] == pytest.approx(100 * np.mean(similarity), rel=1e-5)
+    assert 0 < found["Knee"] < 100
+
+
+def test_detections_are_scored_under_names_of_their_own(write_set):
+    dataset = write_set("coco")
+    people, detections = read_split(dataset, "test"), read_split_detections(dataset, "test")
+    confidences = np.full((len(detections), 17), 0.9, np.float32)
+    found = scores.detection_figures(dataset, detections, truth(people), confidences)
+    assert found["AP_det"] == pytest.approx(100)
+    assert not found.keys() & all_figures(dataset, people, truth(people)).keys()
+
+
+@pytest.mark.parametrize(("name", "kept"), [("lsp", 2), ("coco", 3), ("mpii", 3)])
+def test_only_leeds_persons_need_a_torso(write_set, name, kept):
+    dataset = write_set(name)
+    people = read_split(dataset, "test")
+    keypoints, visibility = people.keypoints.copy(), people.visibility.copy()
+    hip = people.skeleton.index("right_hip")
+    keypoints[1, hip], visibility[1, hip] = np.nan, 0
+    lacking = dataclasses.replace(people, keypoints=keypoints, visibility=visibility)
+    assert len(scores.scorable(dataset, lacking)) == kept
+
+
+@pytest.mark.parametrize("name", ["coco", "mpii", "lsp"])
+def test_a_curve_rises_from_exact_hits_to_the_figure(write_set, name):
+    dataset = write_set(name)
+    people = read_split(dataset, "test")
+    moved = truth(people) + np.random.default_rng(0).normal(0, 1.5, people.keypoints.shape)
+    curve = scores.curve(dataset, people, moved)
+    assert curve["correct"].is_monotonic_increasing
+    assert curve["threshold"].iloc[[0, -1]].tolist() == [0, 0.5]
+    assert curve["correct"].iloc[0] == 0
+    if name != "coco":
+        threshold = {"mpii": 0.5, "lsp": 0.2}[name]
+        at = curve["correct"][np.isclose(curve["threshold"], threshold)].item()
+        assert at == pytest.approx(scores.keypoint_figure(dataset, people, moved)[scores.KEYPOINT_METRIC[name]])
+    exact = scores.curve(dataset, people, truth(people))
+    assert (exact["correct"] == 100).all()

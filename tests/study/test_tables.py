@@ -1,0 +1,233 @@
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpelib.metrics.statistics import bootstrap
+from hpelib.skeletons import MPII16
+from hpelib.study import tables
+from hpelib.study.evaluate import Evaluation, load, save
+from hpelib.study.report import index
+
+SEEDS = (0, 1, 2)
+WEAK, STRONG = (50.0, 52.0, 60.0), (70.0, 71.0, 75.0)  # of each seed; means 54 and 72, sd 5.2915 and 2.6458
+
+
+def make_evaluation(network: str, values: tuple[float, ...], skill: float = 0.5, random_seed: int = 0) -> Evaluation:
+    random = np.random.default_rng(random_seed)
+    scores = (random.uniform(size=(len(values), 20, 16)) < skill).astype(np.float32)
+    scores[:, random.uniform(size=(20, 16)) < 0.2] = np.nan  # not labelled, whatever the seed
+    scores[:, :, list(MPII16.unscored)] = np.nan
+    figures = [
+        {"seed": seed, "metric": metric, "value": value + offset}
+        for seed, value in enumerate(values)
+        for metric, offset in {"PCKh@0.5": 0, "PCKh@0.1": -40, "AUC": -20, "Head": 5, "Wrist": math.nan}.items()
+    ]
+    curves = [
+        {"seed": seed, "threshold": threshold, "correct": threshold * value}
+        for seed, value in enumerate(values)
+        for threshold in (0.0, 0.5)
+    ]
+    summary = {
+        "network": network,
+        "dataset": "mpii",
+        "format": "mpii",
+        "source": "noise",
+        "skeleton": "mpii16",
+        "profile": "tiny",
+        "codec": "dark",
+        "input_size": [32, 48],
+        "seeds": list(range(len(values))),
+        "epochs": 3,
+        "persons": 20,
+        "params": 1_234_567,
+        "macs": 89_100_000,
+        "legacy_gflops": 0.0831,
+    }
+    return Evaluation(pd.DataFrame(figures), pd.DataFrame(curves), scores, summary)
+
+
+@pytest.fixture
+def evaluations() -> tables.Evaluations:
+    return {"weak": make_evaluation("weak", WEAK), "absent": None, "strong": make_evaluation("strong", STRONG, 0.8, 1)}
+
+
+def test_results_are_means_and_deviations_over_seeds(evaluations):
+    table = tables.results_table(evaluations)
+    assert list(table.index) == ["weak", "absent", "strong"], "in the order of params.yaml"
+    assert list(table.loc["weak"]) == ["54.0 ± 5.3", "14.0 ± 5.3", "not run", "34.0 ± 5.3", "1.235", "89.1", "0.0831"]
+    assert table.loc["strong", "PCKh@0.5"] == "72.0 ± 2.6"
+    assert set(table.loc["absent"]) == {"not run"}
+    assert table.columns[0] == "PCKh@0.5"
+
+
+def test_a_single_seed_has_no_deviation():
+    table = tables.results_table({"alone": make_evaluation("alone", (61.04,))})
+    assert table.loc["alone", "PCKh@0.5"] == "61.0"
+
+
+def test_what_cannot_be_computed_says_so(evaluations):
+    table = tables.joint_table(evaluations)
+    assert table.loc["weak", "Head"] == "59.0 ± 5.3"
+    assert table.loc["weak", "Wrist"] == "undefined"
+    assert table.loc["weak", "Ankle"] == "not run"
+    assert set(table.loc["absent"]) == {"not run"}
+
+
+def test_intervals_are_the_bootstrap_of_the_mean_over_seeds(evaluations):
+    table = tables.intervals(evaluations).set_index("name")
+    assert list(table.index) == ["weak", "strong"]
+    for network in table.index:
+        scores = evaluations[network].keypoint_scores
+        mean = sum(scores[seed] for seed in SEEDS) / 3
+        found = bootstrap(mean)
+        assert table.loc[network].tolist() == pytest.approx([found.value, found.low, found.high], abs=1e-4)
+        assert table.loc[network, "value"] == pytest.approx(100 * np.nanmean(mean), abs=1e-4)
+
+
+def test_group_intervals_are_of_the_groups_keypoints_alone(evaluations):
+    table = tables.group_intervals(evaluations)
+    assert len(table) == 7 * 2
+    elbows = table[(table["joint"] == "Elbow") & (table["name"] == "strong")]["value"].item()
+    members = [MPII16.index("left_elbow"), MPII16.index("right_elbow")]
+    assert elbows == pytest.approx(
+        100 * np.nanmean(evaluations["strong"].keypoint_scores.mean(0)[:, members]), abs=1e-4
+    )
+
+
+def test_order_is_stable_or_not(evaluations):
+    assert tables.seed_order(evaluations).iloc[:, 0].tolist() == ["strong > weak"] * 3
+    assert tables.order_statement(evaluations).endswith("the same under all 3 seeds: strong > weak.")
+    evaluations["weak"] = make_evaluation("weak", (50.0, 52.0, 76.0))
+    assert tables.seed_order(evaluations).iloc[:, 0].tolist() == ["strong > weak"] * 2 + ["weak > strong"]
+    assert "**not stable** over the 3 seeds" in tables.order_statement(evaluations)
+    alone = {"weak": make_evaluation("weak", (50.0,)), "strong": make_evaluation("strong", (70.0,))}
+    assert tables.order_statement(alone).startswith("One seed only")
+
+
+def test_cost_stands_beside_the_interval(evaluations):
+    table = tables.cost_table(evaluations).set_index("name")
+    assert table.loc["weak", ["macs", "params"]].tolist() == [89_100_000, 1_234_567]
+    assert table.loc["weak", "value"] == tables.intervals(evaluations).set_index("name").loc["weak", "value"]
+
+
+def test_curves_keep_network_and_seed(evaluations):
+    table = tables.threshold_curves(evaluations)
+    assert len(table) == 2 * 3 * 2
+    assert table.query("name == 'strong' and seed == 1 and threshold == 0.5")["correct"].item() == 35.5
+
+
+def test_a_table_says_what_it_is_of(evaluations):
+    text = tables.describe(evaluations)
+    for said in ("noise", "mpii format", "20 persons", "32x48 px", "dark", "3 epochs", "3 seeds (0, 1, 2)", "tiny"):
+        assert said in text
+
+
+def test_nothing_evaluated_is_an_error_that_says_what_to_run():
+    with pytest.raises(ValueError, match=r"none of a, b was evaluated; run: dvc repro evaluate"):
+        tables.describe({"a": None, "b": None})
+
+
+def refuse_constant(constant: str):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_metrics_hold_the_leading_figure_of_every_network(evaluations, tmp_path):
+    tables_folder, metrics = tmp_path / "tables", tmp_path / "metrics.json"
+    tables.save(evaluations, "The control fails.", tables_folder, metrics)
+    found = json.loads(metrics.read_text(), parse_constant=refuse_constant)
+    assert found == {"mpii": {"weak": {"PCKh@0.5": 54.0}, "strong": {"PCKh@0.5": 72.0}}}
+
+
+def test_saved_tables_hold_every_value(evaluations, tmp_path):
+    tables.save(evaluations, "The control fails.", tmp_path, tmp_path / "metrics.json")
+    results = pd.read_csv(tmp_path / "results.csv")
+    assert results.columns.tolist() == ["network", "seed", "metric", "value"]
+    assert results.query("network == 'strong' and seed == 2 and metric == 'AUC'")["value"].item() == 55.0
+    page = (tmp_path / "results.md").read_text()
+    assert "The control fails." in page
+    assert re.search(r"\| weak +\| 54\.0 ± 5\.3", page)
+    assert re.search(r"\| absent +\| not run", page)
+    value = tables.intervals(evaluations).set_index("name").loc["weak"]
+    assert f"{value['value']:.1f} [{value['low']:.1f}, {value['high']:.1f}]" in page
+
+
+def put(params: dict, dataset: str, evaluation: Evaluation, **run) -> None:
+    save(evaluation, tables.study_runs(params, "hourglass", dataset, **run)[0].evaluation)
+
+
+def test_evaluations_are_collected_for_the_networks_of_the_study(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
+    params["networks"] = ["hrnet", "hourglass"]
+    put(params, "mpii", make_evaluation("hourglass", WEAK))
+    collected = tables.collect(params, "mpii")
+    assert list(collected) == ["hrnet", "hourglass"]
+    assert collected["hrnet"] is None
+    assert tables.results_table(collected).loc["hourglass", "PCKh@0.5"] == "54.0 ± 5.3"
+
+
+def test_a_half_written_evaluation_is_refused(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(params, "mpii", make_evaluation("hourglass", WEAK))
+    (tables.study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"work/eval/mpii/hourglass holds no finished evaluation; run: dvc"):
+        tables.collect(params, "mpii")
+
+
+def test_saved_and_loaded_evaluations_are_the_same(tmp_path):
+    evaluation = make_evaluation("weak", WEAK)
+    save(evaluation, tmp_path / "weak")
+    loaded = load(tmp_path / "weak")
+    pd.testing.assert_frame_equal(loaded.figures, evaluation.figures)
+    pd.testing.assert_frame_equal(loaded.curves, evaluation.curves)
+    np.testing.assert_array_equal(loaded.keypoint_scores, evaluation.keypoint_scores)
+    assert loaded.summary == evaluation.summary
+    assert loaded.groups == MPII16.groups
+
+
+def test_the_index_shows_every_dataset_and_the_control(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params |= {"datasets": ["mpii"], "profile": "tiny"}
+    put(params, "mpii", make_evaluation("hourglass", WEAK))
+    put(params, "mpii", make_evaluation("hourglass", (3.21,)), labels="shuffled")
+    assert tables.control_statement(params, "mpii") == (
+        "Control: hourglass trained on shuffled labels scores PCKh@0.5 3.2."
+    )
+    page = index(params)
+    assert "\n## mpii\n" in page
+    assert "54.0 ± 5.3" in page
+    assert "scores PCKh@0.5 3.2." in page
+    assert "not comparable to any" not in page, "that caveat is about the quick profile"
+
+
+def test_histories_are_of_all_runs(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run, losses in zip(tables.study_runs(params, "hourglass", "mpii"), ((4.0, 2.0), (2.0, 1.0)), strict=True):
+        run.folder.mkdir(parents=True)
+        pd.DataFrame({"epoch": [1, 2], "loss": losses}).to_csv(run.folder / "history.csv", index=False)
+    history = tables.histories(params, "mpii")
+    assert history.columns.tolist() == ["name", "seed", "epoch", "loss"]
+    assert history["seed"].tolist() == [0, 0, 1, 1]
+
+
+def test_plots_are_of_means_over_seeds(evaluations, tmp_path):
+    history = pd.DataFrame(
+        {
+            "name": ["weak", "weak", "strong"],
+            "seed": [0, 1, 0],
+            "epoch": [1, 1, 1],
+            "learning_rate": [0.1, 0.1, 0.1],
+            "loss": [4.0, 2.0, 1.0],
+            "PCKh@0.5": [10.0, 30.0, 50.0],
+        }
+    )
+    tables.save_plots(evaluations, history, tmp_path)
+    learning = pd.read_csv(tmp_path / "learning" / "weak.csv")
+    assert learning.to_dict("list") == {"epoch": [1], "learning_rate": [0.1], "loss": [3.0], "score": [20.0]}
+    threshold = pd.read_csv(tmp_path / "threshold" / "strong.csv")
+    assert threshold["correct"].tolist() == [0.0, 36.0]
+    assert len(pd.read_csv(tmp_path / "joints" / "weak.csv")) == 7

@@ -1,0 +1,146 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hpelib.study import evaluate
+from hpelib.study.config import make_run
+from hpelib.study.datasets import manifest_path, prepare, read_split
+from hpelib.study.train import build_network, describe, shuffle_labels, train, training_people
+
+
+@pytest.fixture
+def prepared(write_set, tmp_path, monkeypatch):
+    """`prepared(format)` writes and prepares the tiny set in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name: str):
+        dataset = write_set(name)
+        manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
+        manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+        return dataset
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["coco", "mpii", "lsp"])
+def test_shuffled_labels_are_somebody_elses_pose_in_ones_own_box(write_set, name):
+    people = read_split(write_set(name), "train")
+    shuffled = shuffle_labels(people, seed=0)
+    for column in ("image_paths", "ids", "boxes", "centers", "sizes_px", "scores"):
+        np.testing.assert_array_equal(getattr(shuffled, column), getattr(people, column))
+
+    def poses(table):  # in units of the own box
+        return (table.keypoints - table.centers[:, None]) / table.sizes_px.max(1)[:, None, None]
+
+    own, given = poses(people), poses(shuffled)
+    sources = [
+        [other for other in range(len(people)) if np.allclose(given[i], own[other], atol=1e-4, equal_nan=True)]
+        for i in range(len(people))
+    ]
+    assert sorted(source for (source,) in sources) == list(range(len(people))), "everybody's pose is used once"
+    assert sum(source == i for i, (source,) in enumerate(sources)) < len(people) / 2
+    np.testing.assert_array_equal(shuffled.visibility, people.visibility[[source for (source,) in sources]])
+    np.testing.assert_array_equal(shuffle_labels(people, seed=0).keypoints, shuffled.keypoints)
+
+
+def test_only_the_control_is_trained_on_shuffled_labels(prepared, params):
+    dataset = prepared("mpii")
+    run = make_run(params, "hourglass", "mpii", 0)
+    np.testing.assert_array_equal(training_people(run).keypoints, read_split(dataset, "train").keypoints)
+    control = make_run(params, "hourglass", "mpii", 0, labels="shuffled")
+    assert not np.array_equal(training_people(control).keypoints, training_people(run).keypoints, equal_nan=True)
+
+
+def test_initial_weights_depend_on_the_seed_alone(prepared, params):
+    people = read_split(prepared("mpii"), "train")
+
+    def weights(seed):
+        return torch.nn.utils.parameters_to_vector(
+            build_network(make_run(params, "hourglass", "mpii", seed), people).parameters()
+        )
+
+    first = weights(0)
+    torch.rand(3)
+    assert torch.equal(weights(0), first)
+    assert not torch.equal(weights(1), first)
+
+
+@pytest.mark.parametrize("name", ["coco", "lspet"])
+def test_a_run_leaves_weights_and_history_and_nothing_else(prepared, params, name):
+    prepared(name)
+    params["profiles"]["tiny"]["recipe"]["epochs"] = 2
+    run = make_run(params, "hourglass", name, 1)
+    people = training_people(run)
+    network = build_network(run, people)
+    history = train(run, network, people)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "weights.safetensors"]
+    assert list(Path("work/checkpoints").iterdir()) == []
+    assert pd.read_csv(run.folder / "history.csv")["epoch"].tolist() == [1, 2]
+    assert history.columns[-1] == {"coco": "OKS", "lspet": "PCK@0.2"}[name]
+
+    again = build_network(run, people)
+    first_weights = (run.folder / "weights.safetensors").read_bytes()
+    train(run, again, people)
+    assert (run.folder / "weights.safetensors").read_bytes() == first_weights
+
+
+def test_an_evaluation_is_of_the_trained_weights(prepared, params):
+    prepared("coco")
+    runs = [make_run(params, "hourglass", "coco", seed) for seed in (0, 1)]
+    networks = []
+    for run in runs:
+        people = training_people(run)
+        networks.append(build_network(run, people))
+        train(run, networks[-1], people)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    loaded = evaluate.load_network(runs[0], people)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), networks[0].eval()(images), rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(loaded(images), networks[1].eval()(images))
+
+    evaluation = evaluate.evaluate(runs)
+    assert evaluation.keypoint_scores.shape == (2, 3, 17)
+    assert np.isnan(evaluation.keypoint_scores[:, :, 0]).all(), "nobody's nose is labelled"
+    assert {"AP_gt", "AP_det", "OKS", "Knee"} <= set(evaluation.figures["metric"])
+    assert evaluation.summary["seeds"] == [0, 1]
+    assert evaluation.summary["params"] == sum(weight.numel() for weight in networks[0].parameters())
+    for seed in (0, 1):
+        mean = 100 * np.nanmean(evaluation.keypoint_scores[seed])
+        found = evaluation.figures.query("metric == 'OKS' and seed == @seed")["value"].item()
+        assert found == pytest.approx(mean, rel=1e-4)
+
+    evaluate.save(evaluation, runs[0].evaluation)
+    read = evaluate.load(runs[0].evaluation)
+    np.testing.assert_array_equal(read.keypoint_scores, evaluation.keypoint_scores)
+    assert read.summary == evaluation.summary
+    np.testing.assert_allclose(read.figures["value"], evaluation.figures["value"], atol=1e-6)
+
+
+def test_a_run_that_was_not_trained_is_named(prepared, params):
+    people = read_split(prepared("mpii"), "test")
+    run = make_run(params, "hourglass", "mpii", 0)
+    with pytest.raises(FileNotFoundError, match=r"work/runs/mpii/hourglass/seed0/weights\.safetensors not found; run"):
+        evaluate.load_network(run, people)
+
+
+def test_a_set_that_was_not_prepared_is_not_trained_on(write_set, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_set("mpii")
+    with pytest.raises(FileNotFoundError, match="prepare@mpii"):
+        training_people(make_run(params, "hourglass", "mpii", 0))
+
+
+def test_a_readers_description_holds_every_setting_that_decides_the_result(params):
+    run = make_run(params, "hourglass", "mpii", 0)
+    table = describe(run)["value"]
+    assert table["recipe.learning_rate"] == 0.001
+    assert table["inputs.augmentation.rotation_deg"] == 30
+    assert table["options.stacks"] == 1
+    for field in dataclasses.fields(run.recipe):
+        if field.name != "loss_options":
+            assert f"recipe.{field.name}" in table
