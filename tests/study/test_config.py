@@ -94,6 +94,7 @@ def test_the_digest_depends_on_every_field(params):
         "network": "other",
         "model": "hrnet_w32",
         "options": {"stacks": 2},
+        "pretrained": True,
         "dataset": dataclasses.replace(run.dataset, root=Path("elsewhere")),
         "seed": 1,
         "profile": "other",

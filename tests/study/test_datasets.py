@@ -43,6 +43,16 @@ def test_an_image_in_two_splits_is_named(write_set):
         prepare(dataclasses.replace(dataset, splits=splits))
 
 
+def test_a_set_may_be_tested_on_its_validation_people(write_set):
+    dataset = write_set("coco")
+    tested = dataset.splits["val"] | {"detections": "detections.json"}
+    manifest = prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": tested}))
+    assert manifest["test"] == manifest["val"]
+    others = dataset.splits["val"] | {"images": "test"}  # other people, but in the same pictures
+    with pytest.raises(ValueError, match=r"test/0\.png is in both val and test"):
+        prepare(dataclasses.replace(dataset, splits=dataset.splits | {"val": others}))
+
+
 @pytest.mark.parametrize(
     ("name", "image"), [("coco", "test/1.png"), ("mpii", "train/2.png"), ("lspet", "images/im00012.jpg")]
 )
