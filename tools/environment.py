@@ -45,8 +45,8 @@ def venv_python():
 
 
 def wanted_stamp():
-    """What must be installed: the lock, the package's own metadata, the interpreter that is asked for."""
-    key = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode() + sys.version.encode()
+    """What must be installed: the lock, for this folder, with the interpreter that is asked for."""
+    key = LOCK.read_bytes() + str(ROOT).encode() + sys.version.encode()
     return hashlib.sha256(key).hexdigest()
 
 

@@ -33,6 +33,7 @@ class Run:
     network: str
     model: str
     options: dict
+    pretrained: bool | str  # ImageNet weights for the trunk: timm's, or those of a file
     dataset: Dataset
     seed: int
     profile: str
@@ -113,6 +114,7 @@ def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = 
         network=network,
         model=entry["model"],
         options=entry.get("options", {}),
+        pretrained=entry.get("pretrained", False),
         dataset=make_dataset(params, dataset),
         seed=seed,
         profile=params["profile"],

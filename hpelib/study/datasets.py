@@ -32,7 +32,8 @@ def read_split(dataset: Dataset, split: str) -> People:
         case "coco":
             return read_coco(root / files["annotations"], root / files["images"])
         case "mpii":
-            return read_mpii(root / files["annotations"], root / files["images"], root / files["ground_truth"])
+            truth = root / files["ground_truth"] if "ground_truth" in files else None
+            return read_mpii(root / files["annotations"], root / files["images"], truth)
         case "lsp":
             people = read_lsp(root / files["folder"])
             first, last = files.get("numbers", (1, len(people)))
@@ -91,6 +92,9 @@ def prepare(dataset: Dataset) -> dict:
     manifest = {"dataset": dataset.name, "source": dataset.source, "annotations_sha256": annotation_digest(dataset)}
     images: dict[str, str] = {}
     for split in dataset.splits:
+        if split == "test" and _same_people(dataset.splits["test"], dataset.splits["val"]):
+            manifest["test"] = manifest["val"]
+            continue
         people = read_split(dataset, split)
         check_images(people)
         for path in np.unique(people.image_paths):
@@ -102,6 +106,11 @@ def prepare(dataset: Dataset) -> dict:
             "labelled_keypoints": int((people.visibility > 0).sum()),
         }
     return manifest
+
+
+def _same_people(files: dict, others: dict) -> bool:
+    """Whether two splits are the same annotations, as where a set keeps its test annotations to itself."""
+    return {**files, "detections": None} == {**others, "detections": None}
 
 
 def manifest_path(dataset: Dataset) -> Path:

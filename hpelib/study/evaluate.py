@@ -13,7 +13,8 @@ from hpelib.data.loader import make_loader
 from hpelib.data.people import People
 from hpelib.inference import Predictions, predict
 from hpelib.metrics.complexity import complexity
-from hpelib.models import create_model, load_weights
+from hpelib.models import create_model
+from hpelib.models.weights import load_weights
 from hpelib.skeletons import SKELETONS
 from hpelib.study.config import Run
 from hpelib.study.datasets import read_split, read_split_detections, require_prepared

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import yaml
+from traitlets.config import Config
 
 KERNEL = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -45,7 +46,7 @@ def execute(source: Path, target: Path, parameters: dict) -> None:
         record_timing=False,
         start_timeout=300,
         iopub_timeout=60,
-        config={"KernelManager": {"transport_encryption": "auto"}},
+        config=Config(KernelManager={"transport_encryption": "auto"}),
     )
     notebook = scrub(nbformat.read(running, as_version=4), Path.cwd())
     nbformat.write(notebook, running)

@@ -17,6 +17,7 @@ import json
 import shutil
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpelib.models import presets
@@ -53,18 +54,25 @@ def code_of(notebook: str) -> str:
 
 
 def strip_module(source: str) -> str:
-    """The module's lines without comments, docstrings and blank lines."""
+    """The module's lines without comments, docstrings and blank lines outside of strings."""
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             docstring = node.body[0]
             for number in range(docstring.lineno - 1, docstring.end_lineno):
                 lines[number] = "\n"
-    for token in tokenize.generate_tokens(io.StringIO("".join(lines)).readline):
+    for token in _tokens(lines):
         if token.type == tokenize.COMMENT:
             row, column = token.start[0] - 1, token.start[1]
             lines[row] = lines[row][:column].rstrip() + "\n"
-    return "".join(line for line in lines if line.strip())
+    for token in _tokens(list(lines)):
+        if token.type == tokenize.NL and not token.line.strip():
+            lines[token.start[0] - 1] = ""
+    return "".join(lines)
+
+
+def _tokens(lines: list[str]) -> Iterator[tokenize.TokenInfo]:
+    return tokenize.generate_tokens(io.StringIO("".join(lines)).readline)
 
 
 def strip_notebook(source: str) -> str:

@@ -132,7 +132,7 @@ def seed_order(evaluations: Evaluations) -> pd.DataFrame:
     """One row per seed: the networks from best to worst by the leading figure."""
     metric = MAIN_METRIC[_summary(evaluations)["format"]]
     values = pd.concat(
-        evaluation.figures.query("metric == @metric").assign(network=network)
+        evaluation.figures[evaluation.figures["metric"] == metric].assign(network=network)
         for network, evaluation in _present(evaluations).items()
     )
     ranked = values.sort_values(["seed", "value"], ascending=[True, False])

@@ -27,7 +27,7 @@ from hpelib.training.objectives import make_objective
 def build_network(run: Run, people: People) -> nn.Module:
     """The run's network with its initial weights, which depend on the seed alone."""
     torch.manual_seed(run.seed)
-    return create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
+    return create_model(run.model, people.skeleton.num_keypoints, run.pretrained, **run.options)
 
 
 def training_people(run: Run) -> People:
@@ -38,11 +38,20 @@ def training_people(run: Run) -> People:
 
 
 def shuffle_labels(people: People, seed: int) -> People:
-    """Everybody with somebody else's keypoints, moved into their own box: all that is learnable is the mean pose."""
-    other = people.take(np.random.default_rng(seed).permutation(len(people)))
+    """Everybody with somebody else's keypoints in a random order, moved into their own box: nothing to learn from.
+
+    Were the order kept, the mean pose would be left, which alone is right about one keypoint in five.
+    """
+    random = np.random.default_rng(seed)
+    other = people.take(random.permutation(len(people)))
+    order = random.permuted(np.tile(np.arange(people.skeleton.num_keypoints), (len(people), 1)), axis=1)  # (N, K)
     relative = (other.keypoints - other.centers[:, None]) / other.sizes_px.max(1)[:, None, None]
     keypoints = people.centers[:, None] + relative * people.sizes_px.max(1)[:, None, None]
-    return dataclasses.replace(people, keypoints=keypoints.astype(np.float32), visibility=other.visibility)
+    return dataclasses.replace(
+        people,
+        keypoints=np.take_along_axis(keypoints, order[..., None], axis=1).astype(np.float32),
+        visibility=np.take_along_axis(other.visibility, order, axis=1),
+    )
 
 
 def train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
