@@ -20,13 +20,24 @@ QUICK_CAVEAT = (
     "paper's figures** and say nothing yet about the networks at full size."
 )
 
+TAIL = """
+## The networks at full size
+
+[What the papers print of their networks' parameters and GFLOPs, and what ours have](sizes/sizes.md), every network and
+ablation row counted by one counter in both units.
+
+## Real photographs
+
+[Our LSPET split](lspet/tables/results.md): the same pipeline on photographs, for those who have them (README).
+"""
+
 
 def index(params: dict) -> str:
     """The page as Markdown."""
     caveat = QUICK_CAVEAT if params["profile"] == "quick" else "."
     parts = [HEAD.format(profile=params["profile"], caveat=caveat)]
     parts += [dataset_section(params, dataset) for dataset in params["datasets"]]
-    return "\n".join(parts)
+    return "\n".join([*parts, TAIL])
 
 
 def dataset_section(params: dict, dataset: str) -> str:
