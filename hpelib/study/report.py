@@ -25,10 +25,6 @@ TAIL = """
 
 [What the papers print of their networks' parameters and GFLOPs, and what ours have](sizes/sizes.md), every network and
 ablation row counted by one counter in both units.
-
-## Real photographs
-
-[Our LSPET split](lspet/tables/results.md): the same pipeline on photographs, for those who have them (README).
 """
 
 
