@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 WAVES = (  # within a wave, stages do not depend on each other
-    ("train", "control", "data", "sizes"),
+    ("sizes", "train", "control", "data"),
     ("evaluate",),
     ("tables", "heatmaps"),
 )
