@@ -41,6 +41,7 @@ class Run:
     inputs: InputSettings
     recipe: Recipe
     labels: str = "true"  # or "shuffled", the control that must fail
+    variant: str = ""  # the row of an ablation, which has its own options
 
     @property
     def is_control(self) -> bool:
@@ -51,13 +52,17 @@ class Run:
         """Where the training leaves its files."""
         if self.is_control:
             return Path("work/control") / self.dataset.name / "train"
+        if self.variant:
+            return Path("work/ablations") / self.network / f"seed{self.seed}" / self.variant
         return Path("work/runs") / self.dataset.name / self.network / f"seed{self.seed}"
 
     @property
     def evaluation(self) -> Path:
-        """Where the evaluation of this network, over all its seeds, leaves its files."""
+        """Where the evaluation of this network, over all its seeds, leaves its files; a variant has one a seed."""
         if self.is_control:
             return Path("work/control") / self.dataset.name / "eval"
+        if self.variant:
+            return self.folder
         return Path("work/eval") / self.dataset.name / self.network
 
     @property

@@ -102,6 +102,7 @@ def test_the_digest_depends_on_every_field(params):
         "inputs": dataclasses.replace(run.inputs, sigma=9.0),
         "recipe": dataclasses.replace(run.recipe, epochs=9),
         "labels": "shuffled",
+        "variant": "without_it",
     }
     assert changes.keys() == {field.name for field in dataclasses.fields(run)}
     digests = [dataclasses.replace(run, **{field: value}).digest for field, value in changes.items()]

@@ -1,0 +1,88 @@
+"""The ablations of the papers: each paper's network with parts switched off, all else equal.
+
+`ablations` in params.yaml has one entry per paper: the dataset, and for every row what is laid over the entry that the
+paper's network has in the profile, so that one row is for narrow and for full-size networks alike.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pandas as pd
+
+from hpelib.study import evaluate
+from hpelib.study.config import Run, make_run, profile_params
+from hpelib.study.evaluate import Evaluation
+from hpelib.study.train import build_network, train, training_people
+
+
+def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
+    """The run of every row of the paper's ablations; they share seed, data, order of the data and schedule.
+
+    Raises:
+        ValueError: no such ablation, or a row that no run can be made of.
+    """
+    if paper not in params["ablations"]:
+        raise ValueError(f"params.yaml: unknown ablation {paper!r}; known here: {', '.join(params['ablations'])}")
+    ablation, profile = params["ablations"][paper], profile_params(params)
+    runs = {}
+    for row, changes in ablation["rows"].items():
+        networks = profile["networks"] | {paper: row_entry(profile["networks"], paper, changes)}
+        varied = params | {"profiles": {params["profile"]: profile | {"networks": networks}}}
+        runs[row] = dataclasses.replace(make_run(varied, paper, ablation["dataset"], seed), variant=row)
+    return runs
+
+
+def row_entry(networks: dict, paper: str, changes: dict) -> dict:
+    """The network's entry with a row's changes laid over it, mappings key by key; null takes a key away.
+
+    `backbone_options` that name another network of the profile stand for that one's options.
+    """
+    entry = _lay_over(networks[paper], changes)
+    backbone = entry.get("options", {}).get("backbone_options")
+    if isinstance(backbone, str):
+        entry["options"]["backbone_options"] = networks[backbone].get("options", {})
+    return entry
+
+
+def describe_rows(params: dict, paper: str) -> pd.DataFrame:
+    """One line per row: what is laid over the network's entry, as name=value."""
+    rows = params["ablations"][paper]["rows"]
+    lines = {row: ", ".join(f"{name}={value}" for name, value in _flatten(changes)) for row, changes in rows.items()}
+    return pd.Series(lines, name="differs from the full network in").rename_axis("row").to_frame()
+
+
+def train_row(run: Run) -> pd.DataFrame:
+    """Train one row, leave weights and history in its folder, and return the history.
+
+    Interrupted, it goes on from its checkpoint at the next call.
+    """
+    people = training_people(run)
+    return train(run, build_network(run, people), people)
+
+
+def evaluate_row(run: Run) -> Evaluation:
+    """All figures of one trained row, which are also left in the run's folder for `evaluate.load`."""
+    evaluation = evaluate.evaluate([run])
+    evaluate.save(evaluation, run.evaluation)
+    return evaluation
+
+
+def _lay_over(entry: dict, changes: dict) -> dict:
+    merged = dict(entry)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = _lay_over(merged.get(key, {}), value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _flatten(changes: dict) -> Iterator[tuple[str, object]]:
+    """The innermost names of nested mappings, with their values."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            yield from _flatten(value)
+        else:
+            yield name, value

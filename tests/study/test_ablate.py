@@ -1,0 +1,118 @@
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hpelib.models import create_model
+from hpelib.skeletons import COCO17, MPII16
+from hpelib.study.ablate import ablation_runs, describe_rows, evaluate_row, row_entry, train_row
+from hpelib.study.config import make_run
+from hpelib.study.datasets import manifest_path, prepare
+from hpelib.study.evaluate import load
+from hpelib.training.objectives import make_objective
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+QUICK = PARAMS | {"profile": "quick"}
+ROWS = [(paper, row) for paper, ablation in PARAMS["ablations"].items() for row in ablation["rows"]]
+
+
+@pytest.fixture
+def ablated(params) -> dict:
+    """The tiny parameters with an ablation of their only network."""
+    rows = {"flat": {"options": {"widths": [8, 4]}, "recipe": {"loss": "ohkm"}}, "full": {}}
+    return params | {"ablations": {"hourglass": {"dataset": "mpii", "rows": rows}}}
+
+
+def test_a_row_is_laid_over_the_network_key_by_key():
+    networks = {
+        "net": {"model": "m", "options": {"width": 4, "depth": 2, "part": {"a": 1, "b": 2}}, "inputs": {"sigma": 8}},
+        "trunk": {"model": "t", "options": {"width": 3}},
+    }
+    before = copy.deepcopy(networks)
+    changes = {
+        "options": {"depth": None, "gate": "se", "part": {"b": 3}},
+        "inputs": {"sigma": None},
+        "pretrained": False,
+    }
+    assert row_entry(networks, "net", changes) == {
+        "model": "m",
+        "options": {"width": 4, "gate": "se", "part": {"a": 1, "b": 3}},
+        "inputs": {},
+        "pretrained": False,
+    }
+    assert row_entry(networks, "net", {}) == networks["net"]
+    named = row_entry(networks, "net", {"options": {"backbone_options": "trunk"}})
+    assert named["options"]["backbone_options"] == {"width": 3}
+    assert networks == before
+
+
+def test_rows_share_everything_that_they_do_not_name(ablated):
+    runs = ablation_runs(ablated, "hourglass", 1)
+    plain = make_run(ablated, "hourglass", "mpii", 1)
+    assert runs["full"] == dataclasses.replace(plain, variant="full")
+    flat = dataclasses.replace(runs["flat"], variant="", options=plain.options, recipe=plain.recipe)
+    assert flat == plain
+    assert (runs["flat"].options["widths"], runs["flat"].recipe.loss) == ([8, 4], "ohkm")
+
+
+def test_every_row_of_every_seed_has_its_own_folder_and_checkpoint(ablated):
+    runs = [run for seed in (0, 1) for run in ablation_runs(ablated, "hourglass", seed).values()]
+    plain = [make_run(ablated, "hourglass", "mpii", seed) for seed in (0, 1)]
+    assert len({run.folder for run in runs + plain}) == 6
+    assert len({run.digest for run in runs + plain}) == 6
+    assert {run.evaluation for run in runs}.isdisjoint(run.evaluation for run in plain)
+
+
+def test_an_unknown_ablation_is_named_with_the_known_ones(ablated):
+    with pytest.raises(ValueError, match="unknown ablation 'hrnet'; known here: hourglass"):
+        ablation_runs(ablated, "hrnet", 0)
+
+
+def test_rows_are_described_by_what_they_change(ablated):
+    table = describe_rows(ablated, "hourglass").iloc[:, 0]
+    assert table.to_dict() == {"flat": "widths=[8, 4], loss=ohkm", "full": ""}
+
+
+@pytest.mark.parametrize(("paper", "row"), ROWS)
+def test_every_row_of_the_study_takes_a_step(paper, row):
+    run = ablation_runs(QUICK, paper, 0)[row]
+    skeleton = {"coco": COCO17, "mpii": MPII16}[run.dataset.format]
+    K, (width, height) = skeleton.num_keypoints, run.inputs.input_size
+    torch.manual_seed(0)
+    network = create_model(run.model, K, **run.options)
+    objective = make_objective(run.recipe.loss, run.inputs.make_codec(), skeleton, run.recipe.loss_options)
+    keypoints = torch.rand(2, K, 2) * torch.tensor([width, height])
+    loss = objective(network(torch.randn(2, 3, height, width)), {"keypoints": keypoints, "visible": torch.ones(2, K)})
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("paper", PARAMS["ablations"])
+def test_no_two_rows_are_the_same(paper):
+    runs = [dataclasses.replace(run, variant="") for run in ablation_runs(QUICK, paper, 0).values()]
+    assert len({run.digest for run in runs}) == len(runs)
+    full = ablation_runs(QUICK, paper, 0)["full"]
+    assert dataclasses.replace(full, variant="") == make_run(QUICK, paper, full.dataset.name, 0)
+
+
+def test_a_row_is_trained_and_judged_in_its_own_folder(ablated, write_set, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = write_set("mpii")
+    manifest_path(dataset).parent.mkdir(parents=True)
+    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    scores = {}
+    for row, run in ablation_runs(ablated, "hourglass", 0).items():
+        history = train_row(run)
+        assert history["epoch"].tolist() == [1]
+        scores[row] = evaluate_row(run)
+        read = load(tmp_path / "work/ablations/hourglass/seed0" / row)
+        np.testing.assert_array_equal(read.keypoint_scores, scores[row].keypoint_scores)
+        assert read.summary["options"] == run.options
+    assert scores["flat"].summary["params"] < scores["full"].summary["params"]
+    assert not Path("work/runs").exists()
