@@ -11,7 +11,7 @@ from torch import nn
 
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
-from hpelib.inference import Predictions, predict
+from hpelib.inference import predict
 from hpelib.metrics.complexity import complexity
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
@@ -21,6 +21,8 @@ from hpelib.study.datasets import read_split, read_split_detections, require_pre
 from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
 from hpelib.training.checkpoints import write_whole
 
+ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -29,6 +31,8 @@ class Evaluation:
     figures: pd.DataFrame  # columns seed, metric, value (percent)
     curves: pd.DataFrame  # columns seed, threshold, correct (percent)
     keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored
+    keypoints: np.ndarray  # (seeds, N, K, 2) image px, predicted from annotated boxes
+    confidences: np.ndarray  # (seeds, N, K) heatmap maxima of these
     summary: dict
 
     @property
@@ -57,32 +61,35 @@ def test_people(run: Run) -> People:
     return scorable(run.dataset, read_split(run.dataset, "test"))
 
 
-def predict_people(run: Run, network: nn.Module, people: People) -> Predictions:
-    """Predictions with the flip test, from the boxes that `people` come with."""
-    loader = make_loader(people, run, train=False, device=run.recipe.device)
-    return predict(network, loader, loader.codec)
-
-
 def evaluate(runs: list[Run]) -> Evaluation:
-    """All figures of runs that differ in their seed only."""
-    torch.set_num_threads(runs[0].threads)
-    people = test_people(runs[0])
-    detections = read_split_detections(runs[0].dataset, "test")
-    rows, curves, scores = [], [], []
+    """All figures of runs that differ in their seed only, predicted with the flip test."""
+    first = runs[0]
+    torch.set_num_threads(first.threads)
+    people = test_people(first)
+    detections = read_split_detections(first.dataset, "test")
+    # crops do not depend on the seed, and a loader keeps the images that it has decoded
+    loader, detection_loader = (
+        None if boxes is None else make_loader(boxes, first, train=False, device=first.recipe.device)
+        for boxes in (people, detections)
+    )
+    rows, curves, scores, predicted = [], [], [], []
     for run in runs:
         network = load_network(run, people)
-        predictions = predict_people(run, network, people)
+        predictions = predict(network, loader, loader.codec)
         found = figures(run.dataset, people, predictions.keypoints, predictions.scores)
         if detections is not None:
-            detected = predict_people(run, network, detections)
+            detected = predict(network, detection_loader, detection_loader.codec)
             found |= detection_figures(run.dataset, detections, detected.keypoints, detected.scores)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(curve(run.dataset, people, predictions.keypoints).assign(seed=run.seed))
         scores.append(keypoint_scores(run.dataset, people, predictions.keypoints))
+        predicted.append(predictions)
     return Evaluation(
         figures=pd.DataFrame(rows),
         curves=pd.concat(curves, ignore_index=True),
         keypoint_scores=np.stack(scores).astype(np.float32),
+        keypoints=np.stack([predictions.keypoints for predictions in predicted]),
+        confidences=np.stack([predictions.scores for predictions in predicted]),
         summary=_summary(runs, network, people),
     )
 
@@ -112,11 +119,11 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
 
 
 def save(evaluation: Evaluation, folder: Path) -> None:
-    """Write the evaluation as CSV, JSON and one array, for `load`."""
+    """Write the evaluation as CSV, JSON and NPZ, for `load`."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.figures.to_csv(folder / "figures.csv", index=False, float_format="%.6f")
     evaluation.curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
-    np.save(folder / "keypoint_scores.npy", evaluation.keypoint_scores)
+    np.savez_compressed(folder / "keypoints.npz", **{name: getattr(evaluation, name) for name in ARRAYS})
     text = json.dumps(evaluation.summary, indent=2) + "\n"
     write_whole(folder / "summary.json", lambda path: path.write_text(text))
 
@@ -129,9 +136,11 @@ def load(folder: Path) -> Evaluation:
     """
     if not (folder / "summary.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished evaluation; run: dvc repro evaluate")
+    with np.load(folder / "keypoints.npz") as file:
+        arrays = {name: file[name] for name in ARRAYS}
     return Evaluation(
         figures=pd.read_csv(folder / "figures.csv"),
         curves=pd.read_csv(folder / "curves.csv"),
-        keypoint_scores=np.load(folder / "keypoint_scores.npy"),
         summary=json.loads((folder / "summary.json").read_text()),
+        **arrays,
     )

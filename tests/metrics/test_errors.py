@@ -16,7 +16,7 @@ WRIST, OTHER_WRIST = COCO17.index("left_wrist"), COCO17.index("right_wrist")
 def two_people() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Truth, areas and image ids: keypoints 100 px and more apart, far beyond any fall-off."""
     grid = np.stack((100.0 * np.arange(17), np.zeros(17)), -1)
-    return np.stack((grid, grid + [0, 1000])), np.array([AREA, 4 * AREA]), np.array([7, 7])
+    return np.stack((grid, np.add(grid, (0, 1000)))), np.array([AREA, 4 * AREA]), np.array([7, 7])
 
 
 def at_similarity(similarity: float, joint: int, area: float) -> float:

@@ -47,7 +47,8 @@ def make_evaluation(network: str, values: tuple[float, ...], skill: float = 0.5,
         "macs": 89_100_000,
         "legacy_gflops": 0.0831,
     }
-    return Evaluation(pd.DataFrame(figures), pd.DataFrame(curves), scores, summary)
+    keypoints = random.uniform(0, 64, (*scores.shape, 2)).astype(np.float32)
+    return Evaluation(pd.DataFrame(figures), pd.DataFrame(curves), scores, keypoints, np.ones_like(scores), summary)
 
 
 @pytest.fixture
@@ -184,7 +185,8 @@ def test_saved_and_loaded_evaluations_are_the_same(tmp_path):
     loaded = load(tmp_path / "weak")
     pd.testing.assert_frame_equal(loaded.figures, evaluation.figures)
     pd.testing.assert_frame_equal(loaded.curves, evaluation.curves)
-    np.testing.assert_array_equal(loaded.keypoint_scores, evaluation.keypoint_scores)
+    for name in ("keypoint_scores", "keypoints", "confidences"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name), strict=True)
     assert loaded.summary == evaluation.summary
     assert loaded.groups == MPII16.groups
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study import evaluate
 from hpelib.study.config import make_run
 from hpelib.study.datasets import manifest_path, prepare, read_split
@@ -115,6 +116,12 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
         mean = 100 * np.nanmean(evaluation.keypoint_scores[seed])
         found = evaluation.figures.query("metric == 'OKS' and seed == @seed")["value"].item()
         assert found == pytest.approx(mean, rel=1e-4)
+
+    people = evaluate.test_people(runs[0])
+    for seed in (0, 1):
+        found = keypoint_similarity(evaluation.keypoints[seed], people.keypoints, people.areas)
+        np.testing.assert_allclose(found, evaluation.keypoint_scores[seed], rtol=1e-5)
+    assert evaluation.confidences.shape == (2, 3, 17)
 
     evaluate.save(evaluation, runs[0].evaluation)
     read = evaluate.load(runs[0].evaluation)
