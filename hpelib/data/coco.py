@@ -8,13 +8,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpelib.data.files import column, find_images, read_json, reject, text_column, write_json
+from hpelib.data.files import (
+    column,
+    enumerate_first,
+    find_images,
+    image_size,
+    log_left_out,
+    read_json,
+    reject,
+    text_column,
+    write_json,
+)
 from hpelib.data.people import People
 from hpelib.skeletons import COCO17
 
 
 def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
-    """Persons with at least one labelled keypoint; crowds, empty areas and degenerate boxes are left out.
+    """Persons with at least one labelled keypoint; crowds, empty areas and degenerate boxes are left out
+    (and counted in the log, at level INFO).
 
     Boxes are clipped to the image and lose one px in width and height (x2 = x1 + w - 1), as in the
     official code. An annotation's "factors" become columns of `People.factors`.
@@ -30,6 +41,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
     _unique(document["annotations"], source)
     of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category_id
     persons = [document["annotations"][i] for i in np.flatnonzero(of_persons)]
+    crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in persons)
     persons = [annotation for annotation in persons if not annotation.get("iscrowd", 0)]
     ids = column(persons, "id", source, dtype=np.int64)
     image_ids = column(persons, "image_id", source, dtype=np.int64)
@@ -40,10 +52,18 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
     reject(~np.isin(visibility, (0, 1, 2)).all(1), source, "with a visibility other than 0, 1, 2, by id", ids)
 
     sizes = _image_sizes(images, image_ids, source)
-    used = (areas > 0) & (visibility > 0).any(1)
-    reject(used & _outside(boxes, sizes), source, "whose box lies outside the image, by id", ids)
+    labelled = (visibility > 0).any(1)
+    filled = labelled & (areas > 0)
+    reject(filled & _outside(boxes, sizes), source, "whose box lies outside the image, by id", ids)
     boxes = _clip(boxes, sizes)
-    used &= (boxes[:, 2:] >= 0).all(1) & (boxes[:, 2:] > 0).any(1)
+    used = filled & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 2:] > 0).any(1)
+    left_out = {
+        "crowds": crowds,
+        "persons without a labelled keypoint": (~labelled).sum(),
+        "labelled persons without an area": (labelled & ~filled).sum(),
+        "labelled persons without a box": (filled & ~used).sum(),
+    }
+    log_left_out(annotation_json, left_out)
     if not used.any():
         raise ValueError(
             f"{annotation_json}: none of its {len(document['annotations'])} annotations is a person "
@@ -62,6 +82,24 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
         areas=areas[kept],
         factors=pd.DataFrame([persons[i].get("factors", {}) for i in kept]),
     )
+
+
+def check_image_sizes(annotation_json: str | Path, people: People) -> None:
+    """ValueError naming the images of `people` that are stored in another size than `annotation_json` says.
+
+    Annotations are of the pixels as stored: of a picture that an EXIF tag turns by 90 degrees, a tool that obeys the
+    tag annotates other ones. Only the headers of the images are read.
+    """
+    images = _image_table(_read_document(annotation_json, "images")["images"], annotation_json)
+    sizes = images.loc[people.image_ids, ["width", "height"]].to_numpy()
+    annotated = dict(zip(people.image_paths, map(tuple, sizes.tolist()), strict=True))
+    stored = {path: image_size(path) for path in annotated}
+    differing = [f"{path} {stored[path]} for {size}" for path, size in annotated.items() if stored[path] != size]
+    if differing:
+        raise ValueError(
+            f"{annotation_json}: {len(differing)} images are stored in another (width, height) than it says: "
+            f"{enumerate_first(differing)}; turn or scale them, or correct the annotations"
+        )
 
 
 def read_detections(detections_json: str | Path, annotation_json: str | Path, image_dir: str | Path) -> People:
@@ -86,6 +124,7 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
     sizes = _image_sizes(images, image_ids, detections_json)
     reject(_outside(boxes, sizes), detections_json, "boxes outside their image, by position from 1", ids)
     kept = np.flatnonzero((boxes[:, 2:] > 0).all(1))
+    log_left_out(detections_json, {"boxes without extent": len(persons) - len(kept)})
     if not len(kept):
         raise ValueError(f"{detections_json}: no box of category {category_id} (person) among {len(detections)}")
 
@@ -138,16 +177,18 @@ def _read_document(path: str | Path, *sections: str) -> dict:
 
 
 def _person_category(categories: list[dict], source: str | Path) -> int:
-    person = next((category for category in categories if category.get("name") == "person"), None)
-    if person is None:
-        raise ValueError(f"{source}: no category 'person' among {[c.get('name') for c in categories]}")
-    names = person.get("keypoints", [])
-    if tuple(names) != COCO17.keypoints:
+    names = text_column(categories, "name", f"{source}: categories")
+    if "person" not in names:
+        raise ValueError(f"{source}: no category 'person' among {enumerate_first(names)}")
+    person = categories[names.index("person")]
+    names = person.get("keypoints")
+    if names != list(COCO17.keypoints):
         raise ValueError(
             f"{source}: category 'person' must list the {COCO17.num_keypoints} COCO keypoints in their order "
-            f"({', '.join(COCO17.keypoints)}), got {len(names)}: {', '.join(names)}"
+            f"({', '.join(COCO17.keypoints)}), got {names!r:.120}; "
+            "instances_*.json has none, take person_keypoints_*.json"
         )
-    return person["id"]
+    return int(column([person], "id", f"{source}: categories", dtype=np.int64)[0])
 
 
 def _image_table(images: list[dict], source: str | Path) -> pd.DataFrame:

@@ -54,7 +54,10 @@ def read_image(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"no image {path}: check the image folder that was given to the reader")
     if not path.stat().st_size:
         raise ValueError(f"image {path} is empty (0 bytes): fetch it again")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ValueError(f"image {path} cannot be decoded ({error.err}): make it smaller than 2^30 px") from error
     if image is None:
         raise ValueError(f"image {path} cannot be decoded: fetch it again or convert it to JPEG or PNG")
     return image

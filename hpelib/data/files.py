@@ -1,16 +1,18 @@
 """Annotation files and image folders as the readers need them; every error names the file and the field."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import cv2
 import numpy as np
+from PIL import Image
 from scipy.io import loadmat
 
+from hpelib.data.crops import read_image
 from hpelib.data.people import People
 
 LISTED = 5  # offenders named in an error before "..."
@@ -25,7 +27,7 @@ def read_json(path: str | Path) -> Any:
     """Contents of a JSON file; FileNotFoundError where there is none, ValueError where it is broken."""
     try:
         return json.loads(require_file(path).read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); fetch it anew if the copy is incomplete") from error
 
 
@@ -115,6 +117,13 @@ def reject(broken: np.ndarray, source: str, what: str, labels: Sequence) -> None
         raise ValueError(f"{source}: {len(offenders)} {what}: {enumerate_first(offenders)}; correct or remove them")
 
 
+def log_left_out(source: str | Path, counts: dict[str, int]) -> None:
+    """Say, at level INFO, how many records of `source` a reader left out, by reason."""
+    reasons = [f"{count} {reason}" for reason, count in counts.items() if count]
+    if reasons:
+        logging.getLogger(__name__).info("%s: left out %s", source, ", ".join(reasons))
+
+
 def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path) -> np.ndarray:
     """Paths of the images that `source` names, (N,) str objects.
 
@@ -155,6 +164,15 @@ def check_images(people: People) -> None:
         raise ValueError(f"{len(faults)} of {len(paths)} images cannot be used: {enumerate_first(faults)}")
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) px as stored, from the file's header alone; ValueError where it has none."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image ({error}); fetch it anew") from error
+
+
 def _image_fault(path: str) -> str | None:
     if not Path(path).is_file():
         return "missing"
@@ -167,4 +185,8 @@ def _image_fault(path: str) -> str | None:
     cut_png = data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
     if cut_jpeg or cut_png:
         return "truncated"
-    return None if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None else "not an image"
+    try:
+        read_image(path)
+    except ValueError:
+        return "not an image"
+    return None

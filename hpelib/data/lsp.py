@@ -9,10 +9,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.io import savemat
 
-from hpelib.data.files import find_images, read_mat, reject
+from hpelib.data.files import find_images, image_size, log_left_out, read_mat, reject
 from hpelib.data.people import People
 from hpelib.skeletons import LSP14
 
@@ -31,7 +30,7 @@ def read_lsp(root: str | Path) -> People:
     joints = _read_joints(root, (3, K), other_reader="read_lspet").transpose(2, 1, 0)  # (N, 14, 3)
     numbers = np.arange(1, len(joints) + 1)
     image_paths = _image_paths(root, numbers, digits=(4, 5))
-    image_sizes = np.array([_image_size(path) for path in image_paths], np.float64)
+    image_sizes = np.array([image_size(path) for path in image_paths], np.float64)
     boxes = _joint_boxes(joints[..., :2], np.ones(joints.shape[:2], bool))
     outside = (boxes[:, :2] >= image_sizes).any(1) | (boxes[:, :2] + boxes[:, 2:] < 0).any(1)
     reject(outside, str(root), "persons whose joints all lie outside the image, by image number", numbers)
@@ -63,6 +62,7 @@ def read_lspet(root: str | Path) -> People:
     kept = np.flatnonzero((boxes[:, 2:] > 0).any(1))
     if not len(kept):
         raise ValueError(f"{root}: none of the {len(joints)} persons in joints.mat has two labelled joints")
+    log_left_out(root, {"persons with fewer than two labelled joints": len(joints) - len(kept)})
     numbers = kept + 1
     return People.build(
         LSP14,
@@ -109,14 +109,6 @@ def _image_paths(root: str | Path, numbers: np.ndarray, digits: tuple[int, int])
     lengths = {len(entry.name) - len("im.jpg") for entry in os.scandir(folder)} if folder.is_dir() else set()
     width = next((width for width in digits if width in lengths), digits[0])
     return find_images(folder, [f"im{number:0{width}d}.jpg" for number in numbers], Path(root) / "joints.mat")
-
-
-def _image_size(path: str) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:  # reads the header only
-            return image.size
-    except OSError as error:
-        raise ValueError(f"{path}: not a readable image ({error}); fetch it anew") from error
 
 
 def _joint_boxes(keypoints: np.ndarray, labelled: np.ndarray) -> np.ndarray:

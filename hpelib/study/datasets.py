@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import logging
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from hpelib.data.coco import read_coco, read_detections
+from hpelib.data.coco import check_image_sizes, read_coco, read_detections
 from hpelib.data.files import check_images
 from hpelib.data.lsp import read_lsp, read_lspet
 from hpelib.data.mpii import read_mpii
 from hpelib.data.people import People
 from hpelib.data.splits import grouped_split, read_groups
+from hpelib.metrics.coco import coco_ap
 from hpelib.study.config import Dataset, load_params, make_dataset
 from hpelib.training.checkpoints import write_whole
 
@@ -87,7 +89,8 @@ def prepare(dataset: Dataset) -> dict:
     """Read and check every split, every image included, and return the dataset's manifest.
 
     Raises:
-        ValueError: splits share an image, an image is corrupt, or a reader refuses an annotation.
+        ValueError: splits share an image, an image is corrupt or not of its annotated size, or a reader or the
+            metric refuses an annotation.
     """
     manifest = {"dataset": dataset.name, "source": dataset.source, "annotations_sha256": annotation_digest(dataset)}
     images: dict[str, str] = {}
@@ -97,6 +100,11 @@ def prepare(dataset: Dataset) -> dict:
             continue
         people = read_split(dataset, split)
         check_images(people)
+        if dataset.format == "coco":
+            annotations = dataset.root / dataset.splits[split]["annotations"]
+            check_image_sizes(annotations, people)
+            if split != "train":
+                coco_ap(annotations, [])  # what scoring would refuse after the training, it refuses now
         for path in np.unique(people.image_paths):
             if images.setdefault(path, split) != split:
                 raise ValueError(f"{path} is in both {images[path]} and {split}: splits must share no image")
@@ -135,6 +143,7 @@ def require_prepared(dataset: Dataset) -> dict:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what readers leave out
     chosen = make_dataset(load_params(), sys.argv[1])
     checked = json.dumps(prepare(chosen), indent=2) + "\n"
     write_whole(manifest_path(chosen), lambda temporary: temporary.write_text(checked))

@@ -64,6 +64,26 @@ def test_a_corrupt_image_is_named(write_set, name, image):
         prepare(dataset)
 
 
+def edit(path: Path, section: str, **changes) -> None:
+    document = json.loads(path.read_text())
+    document[section][0] |= changes
+    path.write_text(json.dumps(document))
+
+
+def test_an_image_of_another_size_than_annotated_is_named(write_set):
+    dataset = write_set("coco")
+    edit(dataset.root / "train.json", "images", width=63)
+    with pytest.raises(ValueError, match=r"train\.json: 1 images .*0\.png \(64, 48\) for \(63, 48\)"):
+        prepare(dataset)
+
+
+def test_what_scoring_refuses_is_refused_before_training(write_set):
+    dataset = write_set("coco")
+    edit(dataset.root / "test.json", "annotations", area=0)
+    with pytest.raises(ValueError, match=r"test\.json: annotation \d+ needs a positive 'area'"):
+        prepare(dataset)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_missing_file_is_named_with_where_to_look(write_set, name):
     dataset = write_set(name)

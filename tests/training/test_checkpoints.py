@@ -1,6 +1,9 @@
 import errno
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -81,3 +84,26 @@ def test_weights_are_plain_safetensors(tmp_path):
     save_weights(model, tmp_path / "run" / "weights.safetensors")
     stored = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
+
+
+FULL_DISK = """
+    import resource, sys, torch
+    from pathlib import Path
+    from hpelib.training.checkpoints import save_checkpoint, save_weights
+    path, write = Path(sys.argv[1]), {"checkpoint": save_checkpoint, "weights": save_weights}[sys.argv[2]]
+    model = torch.nn.Linear(100, 100)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    write(path, {"model": model.state_dict()}) if write is save_checkpoint else write(model, path)
+"""
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
+def test_on_a_full_disk_the_old_file_stays_and_the_error_says_so(tmp_path, kind):
+    path = tmp_path / "run.pt"
+    path.write_text("old")
+    command = [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(path), kind]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    assert "OSError" in outcome.stderr.splitlines()[-1]
+    assert "run.pt could not be written" in outcome.stderr.splitlines()[-1]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
