@@ -38,5 +38,7 @@ def adaptive_convolution(features: Tensor, kernels: Tensor) -> Tensor:
     """
     N, C, H, W = features.shape
     h, w = kernels.shape[-2:]
+    if h == w == 1:
+        return features * kernels  # what the convolution would do, many times faster
     channels, kernels = features.reshape(1, N * C, H, W), kernels.reshape(N * C, 1, h, w)
     return F.conv2d(channels, kernels, padding=(h // 2, w // 2), groups=N * C).reshape(N, C, H, W)

@@ -3,7 +3,6 @@
 from timm.layers import ConvNormAct, SqueezeExcite
 from torch import Tensor, nn
 
-DILATION = 2  # the rate's value is lost from Eq. 1
 SE_RATIO = 16
 SE_MIN_WIDTH = 4  # that of the narrowest block of the paper; with fewer, a quick variant's SE dies easily
 
@@ -17,13 +16,13 @@ class DilatedResidualBlock(nn.Module):
     Shape: (N, in, H, W) -> (N, out, H / stride, W / stride).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, fortified: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, fortified: bool = True, dilation: int = 2):
         super().__init__()
         self.conv1 = ConvNormAct(in_channels, out_channels, 3, stride)
         self.conv2 = ConvNormAct(out_channels, out_channels, 3, apply_act=False)
         self.fortified = fortified
         if fortified:
-            self.dilated = ConvNormAct(in_channels, out_channels, 3, stride, dilation=DILATION, apply_act=False)
+            self.dilated = ConvNormAct(in_channels, out_channels, 3, stride, dilation=dilation, apply_act=False)
             self.se = SqueezeExcite(out_channels, rd_channels=max(out_channels // SE_RATIO, SE_MIN_WIDTH))
         unchanged = stride == 1 and in_channels == out_channels
         self.shortcut = (

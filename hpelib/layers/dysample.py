@@ -41,8 +41,12 @@ class DySample(nn.Module):
         return F.pixel_shuffle(reach * self.offset(x), self.scale).unflatten(1, (2, self.groups))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.sample(x, self.offsets(x))
+
+    def sample(self, x: Tensor, offsets: Tensor) -> Tensor:
+        """The upsampled features, from where `offsets` point to."""
         N, C, H, W = x.shape
-        offsets = self.offsets(x).float()  # half precision cannot tell positions apart
+        offsets = offsets.float()  # half precision cannot tell positions apart
         columns, rows = (_centres(side * self.scale, x.device) for side in (W, H))
         grid = torch.stack(  # (N, groups, scale H, scale W, 2), the image being [-1, 1]
             [columns + 2 / W * offsets[:, 0], rows[:, None] + 2 / H * offsets[:, 1]], dim=-1

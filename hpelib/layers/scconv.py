@@ -27,8 +27,9 @@ class SpatialRebuildUnit(nn.Module):
         scales = self.norm.weight
         importance = (scales / scales.sum()).view(1, -1, 1, 1)  # Eq. 9
         reweights = (importance * self.norm(x)).sigmoid()
-        informative = torch.where(reweights > GATE_THRESHOLD, 1.0, reweights) * x
-        redundant = torch.where(reweights > GATE_THRESHOLD, 0.0, reweights) * x
+        whole = x * (reweights > GATE_THRESHOLD)
+        redundant = reweights * (x - whole)
+        informative = whole + redundant  # the rest with its weight
         return informative + redundant.roll(x.shape[1] // 2, dims=1), reweights  # halves: [a + d, b + c]
 
 
@@ -54,12 +55,8 @@ class ChannelRebuildUnit(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         up, low = x.chunk(2, dim=1)  # (N, C/2, H, W)
         up, low = self.squeeze_up(up), self.squeeze_low(low)  # (N, C/4, H, W)
-        branches = torch.stack(
-            [
-                self.groupwise(up) + self.pointwise_up(up),  # Y1, Eq. 12
-                torch.cat([self.pointwise_low(low), low], dim=1),  # Y2, Eq. 13
-            ],
-            dim=1,
-        )  # (N, 2, C, H, W)
-        betas = branches.mean(dim=(3, 4), keepdim=True).softmax(dim=1)  # Eqs. 14, 15
-        return (betas * branches).sum(dim=1), betas  # Eq. 16
+        rich = self.groupwise(up) + self.pointwise_up(up)  # Y1, Eq. 12
+        cheap = torch.cat([self.pointwise_low(low), low], dim=1)  # Y2, Eq. 13
+        means = [y.mean(dim=(2, 3), keepdim=True) for y in (rich, cheap)]
+        betas = torch.stack(means, dim=1).softmax(dim=1)  # Eqs. 14, 15
+        return betas[:, 0] * rich + betas[:, 1] * cheap, betas  # Eq. 16

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 from timm.layers import ConvNormAct
-from timm.models.resnet import Bottleneck
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
@@ -27,25 +27,33 @@ from hpelib.layers.spatial_group_enhance import SpatialGroupEnhance
 from hpelib.layers.strip_pooling import StripForm, StripPooling
 from hpelib.models.simple_baseline import SimpleBaseline
 
+Partial = Literal["stride1", "all", "added"]
+LEVEL_BLOCKS = {"none": None, "basic": BasicBlock, "bottleneck": Bottleneck}
+
 
 class ImprovedBottleneck(nn.Module):
     """IBN (Sec. 3.1.1): ResNet's `bottleneck` with a partial convolution in its middle, and a strip gate if asked for.
 
     Where the block halves the resolution, the full 3x3 convolution stays and the shortcut is average-pooled before it
-    is widened. All other layers are the bottleneck's own, names included; `bottleneck` is used up.
+    is widened. With `partial="all"` a mean over 2x2 and a partial convolution stand there as well; with "added" full
+    convolutions stay everywhere and those of stride 1 are followed by a partial one. All other layers are the
+    bottleneck's own, names included; `bottleneck` is used up.
 
     Shape: (N, in, H, W) -> (N, out, H / stride, W / stride), gate (N, out / 4, H / stride, W / stride) or None.
     """
 
-    def __init__(self, bottleneck: Bottleneck, partial_ratio: int, strip_form: StripForm | None):
+    def __init__(self, bottleneck: Bottleneck, partial_ratio: int, partial: Partial, strip_form: StripForm | None):
         super().__init__()
         width = bottleneck.conv2.out_channels
         halves = bottleneck.stride > 1
         self.conv1, self.bn1 = bottleneck.conv1, bottleneck.bn1
         self.conv2, self.bn2 = bottleneck.conv2, bottleneck.bn2
-        if not halves:
-            self.conv2 = PartialConv2d(width, partial_ratio)
-            nn.init.kaiming_normal_(self.conv2.weight, mode="fan_out", nonlinearity="relu")  # as timm starts the others
+        self.shrink = self.partial = nn.Identity()
+        if partial == "added":
+            self.partial = nn.Identity() if halves else _partial_conv(width, partial_ratio)
+        elif partial == "all" or not halves:
+            self.shrink = nn.AvgPool2d(2) if halves else nn.Identity()
+            self.conv2 = _partial_conv(width, partial_ratio)
         self.strip = StripPooling(width, strip_form) if strip_form else None
         self.conv3, self.bn3 = bottleneck.conv3, bottleneck.bn3
         self.pool = nn.AvgPool2d(2) if halves else nn.Identity()
@@ -55,7 +63,7 @@ class ImprovedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.bn1(self.conv1(x)).relu()
-        y = self.bn2(self.conv2(y)).relu()
+        y = self.bn2(self.partial(self.conv2(self.shrink(y)))).relu()
         gate = None
         if self.strip:
             y, gate = self.strip(y)
@@ -71,10 +79,12 @@ class DAUNet(SimpleBaseline):
     a ResNet-50 with a deconvolution decoder, skip connections and tail; with `skip="none"` and `tail_blocks=0` it is
     SimpleBaseline.
 
-    Open in the paper: `partial_ratio`, the inverse share of convolved channels; `strip_form` (`StripPooling`);
-    `strip_placement`, SPNet's (last block of stages 1-3, every block of stage 4) or in all blocks; `skip`, encoder
-    features concatenated before a 3x3 convolution, or none; `tail_blocks`, residual bottlenecks before the heatmaps;
-    `sge_groups`. `width`, `depths` (as in `SimpleBaseline`) and `decoder_widths` (multiples of 16) make quick variants.
+    Open in the paper: `partial_ratio`, the inverse share of convolved channels; `partial` (`ImprovedBottleneck`);
+    `strip_form` (`StripPooling`); `strip_placement`, SPNet's (last block of stages 1-3, every block of stage 4) or in
+    all blocks; `skip`, encoder features concatenated before a 3x3 or 1x1 convolution, or none; `level_block`, a
+    residual block after each of these; `tail_blocks`, residual bottlenecks before the heatmaps; `head_kernel`, the size
+    of the last convolution; `sge_groups`; `decoder_widths`, multiples of 16, of which five end in (N, K, H, W). These,
+    `width` and `depths` (as in `SimpleBaseline`) also make quick variants.
 
     Looks: `stage1_block3_strip` and so on, strip gates (N, C, h, w); `up1_sru` to `up3_sru` (N, C, h, w), the weights
     that part informative (> 0.5) from redundant features; `up1_cru` ... (N, 2, C, 1, 1), betas; `up1_sge` ...
@@ -91,30 +101,40 @@ class DAUNet(SimpleBaseline):
         scru: bool = True,
         sge: bool = True,
         partial_ratio: int = 4,
+        partial: Partial = "stride1",
         strip_form: StripForm = "spnet",
         strip_placement: Literal["spnet", "all"] = "spnet",
-        skip: Literal["concat", "none"] = "concat",
+        skip: Literal["concat", "concat1x1", "none"] = "concat",
+        level_block: Literal["none", "basic", "bottleneck"] = "none",
         tail_blocks: int = 3,
+        head_kernel: int = 1,
         sge_groups: int = 8,
     ):
         require_choice("strip_placement", strip_placement, ("spnet", "all"))
-        require_choice("skip", skip, ("concat", "none"))
+        require_choice("partial", partial, ("stride1", "all", "added"))
+        require_choice("skip", skip, ("concat", "concat1x1", "none"))
+        require_choice("level_block", level_block, LEVEL_BLOCKS)
         super().__init__(num_keypoints, "resnet50", width, depths, decoder_widths)
         self.ibn = ibn
         if ibn:
             for stage in self.stages():
                 for i, bottleneck in enumerate(stage):
                     gated = strip_placement == "all" or stage is self.layer4 or i == len(stage) - 1
-                    stage[i] = ImprovedBottleneck(bottleneck, partial_ratio, strip_form if gated else None)
+                    stage[i] = ImprovedBottleneck(bottleneck, partial_ratio, partial, strip_form if gated else None)
         stage_widths = [info["num_chs"] for info in self.feature_info[1:]]
-        levels = list(zip(decoder_widths, stage_widths[2::-1], strict=True))  # U1 joins stage 3, U2 stage 2, U3 stage 1
-        self.fusions = nn.ModuleList(ConvNormAct(own + side, own, 3) for own, side in levels if skip == "concat")
-        self.srus = nn.ModuleList(SpatialRebuildUnit(own) for own, _ in levels if scru)
-        self.crus = nn.ModuleList(ChannelRebuildUnit(own) for own, _ in levels if scru)
-        self.sges = nn.ModuleList(SpatialGroupEnhance(own, sge_groups) for own, _ in levels if sge)
-        self.tail = nn.Sequential(
-            *(Bottleneck(decoder_widths[-1], decoder_widths[-1] // Bottleneck.expansion) for _ in range(tail_blocks))
-        )
+        joined = zip(decoder_widths, stage_widths[2::-1], strict=False)  # U1 joins stage 3, U2 stage 2, U3 stage 1
+        kernel = 1 if skip == "concat1x1" else 3
+        self.fusions = nn.ModuleList(ConvNormAct(own + side, own, kernel) for own, side in joined if skip != "none")
+        block = LEVEL_BLOCKS[level_block]
+        self.level_blocks = nn.ModuleList(_residual(block, own) for own in decoder_widths if block)
+        self.srus = nn.ModuleList(SpatialRebuildUnit(own) for own in decoder_widths if scru)
+        self.crus = nn.ModuleList(ChannelRebuildUnit(own) for own in decoder_widths if scru)
+        self.sges = nn.ModuleList(SpatialGroupEnhance(own, sge_groups) for own in decoder_widths if sge)
+        self.tail = nn.Sequential(*(_residual(Bottleneck, decoder_widths[-1]) for _ in range(tail_blocks)))
+        if head_kernel > 1:
+            self.final_layer = nn.Conv2d(decoder_widths[-1], num_keypoints, head_kernel, padding=head_kernel // 2)
+            nn.init.normal_(self.final_layer.weight, std=0.001)
+            nn.init.zeros_(self.final_layer.bias)
 
     def stages(self) -> tuple[nn.Sequential, ...]:
         return self.layer1, self.layer2, self.layer3, self.layer4
@@ -122,10 +142,12 @@ class DAUNet(SimpleBaseline):
     def forward(self, images: Tensor, look: bool = False):
         encoded, looks = self.encode_with_gates(images)
         x = encoded[-1]
-        for i in range(3):
+        for i in range(len(self.deconv_layers) // 3):
             x = self.deconv_layers[3 * i : 3 * i + 3](x)  # deconvolution, batch norm, ReLU
-            if self.fusions:
+            if i < len(self.fusions):
                 x = self.fusions[i](torch.cat([x, encoded[2 - i]], dim=1))
+            if self.level_blocks:
+                x = self.level_blocks[i](x)
             if self.srus:
                 x, looks[f"up{i + 1}_sru"] = self.srus[i](x)
                 x, looks[f"up{i + 1}_cru"] = self.crus[i](x)
@@ -156,3 +178,13 @@ class DAUNet(SimpleBaseline):
             if isinstance(module, PartialConv2d) and weight in cut:
                 cut[weight] = cut[weight][: module.in_channels, : module.in_channels]
         return cut
+
+
+def _partial_conv(width: int, ratio: int) -> PartialConv2d:
+    conv = PartialConv2d(width, ratio)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm starts the others
+    return conv
+
+
+def _residual(block: type[BasicBlock | Bottleneck], width: int) -> nn.Module:
+    return block(width, width // block.expansion)

@@ -14,7 +14,7 @@ Parameters with 17 keypoints: W32 33,569,457 (paper 33.6 M), W48 74,821,345 (74.
 GFLOPs as the HRNet tool counts, at 384x288: W32 17.66 (paper 17.7).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
@@ -106,18 +106,20 @@ class DetailEnhancedModule(HighResolutionModule):
         elif len(self.gates):
             weights = {f"gate{i}": gate(x_i) for i, (gate, x_i) in enumerate(zip(self.gates, x, strict=True))}
             x = [w * x_i for w, x_i in zip(weights.values(), x, strict=True)]
-        if looks is not None:
-            looks |= weights | self.offsets(x)
-        return self.fuse(x)
+        if looks is None:
+            return self.fuse(x)
+        looks |= weights
+        return [self.relu(sum(self.bring(target, x, looks))) for target in range(len(self.fuse_layers))]
 
-    def offsets(self, x: list[Tensor]) -> Looks:
-        """Offsets of every single-step DySample of the fusion, computed once more for the eye."""
-        return {
-            f"dysample{source}to{target}": layer[2].offsets(layer[:2](x[source]))
-            for target, row in enumerate(self.fuse_layers)
-            for source, layer in enumerate(row)
-            if source > target and isinstance(layer[2], DySample)
-        }
+    def bring(self, target: int, x: list[Tensor], looks: Looks) -> Iterator[Tensor]:
+        """Every branch as the fusion adds it to branch `target`, offsets of single-step DySamples noted in `looks`."""
+        for source, (layer, x_j) in enumerate(zip(self.fuse_layers[target], x, strict=True)):
+            if source > target and isinstance(layer[2], DySample):
+                features = layer[:2](x_j)
+                offsets = looks[f"dysample{source}to{target}"] = layer[2].offsets(features)
+                yield layer[2].sample(features, offsets)
+            else:
+                yield layer(x_j)
 
 
 def _dysample(channels: int, scale: int, groups: int, dynamic_scope: bool, chained: bool) -> nn.Module:

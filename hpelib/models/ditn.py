@@ -127,7 +127,7 @@ class DynamicInformationTransfer(nn.Module):
     def forward(self, joint_features: Tensor, bone_features: Tensor, looks: Looks | None = None) -> Tensor:
         Q = self.k1(joint_features)
         kernels = self.parameter_adapter(bone_features.repeat_interleave(2, dim=1))  # theta, (N, 2B, h, w)
-        groups = adaptive_convolution(Q[:, self.members], kernels)  # Eq. 2, (N, 2B, H, W)
+        groups = adaptive_convolution(Q.index_select(1, self.members), kernels)  # Eq. 2, (N, 2B, H, W)
         seen = {"kernels": kernels}
         if self.cab is not None:
             groups, seen["cab"] = self.cab(groups)

@@ -25,6 +25,7 @@ from hpelib.models.simple_baseline import SimpleBaseline
 
 Gate = Literal["relu", "sigmoid"]
 GATES = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+Distribution = Literal["reduced", "plain", "convolved"]
 SKIP_TO = ("decoder1", "decoder2", "decoder3")
 SA_MFCD_TO = ("decoder2", "decoder3", "decoder4")
 
@@ -35,22 +36,42 @@ class SAMFCD(nn.Module):
     Collects the features of Res-stages 1-3 at the finest of their resolutions, gates them with the fused spatial
     attention heatmaps, and hands them to Decoders 2-4 at half, equal and double resolution.
 
+    `distribution`: "plain" only resizes; "reduced" brings what Decoder 4 takes to its width before upsampling, by a 1x1
+    convolution; "convolved" has a 3x3 convolution to the decoder's width on each way, where the resolution is lower.
+
     Shape: features (N, widths[i], h/2^i, w/2^i) and SAHs (N, 1, h/2^i, w/2^i), i = 0, 1, 2 ->
-    (N, fused, h/2, w/2), (N, fused, h, w), (N, reduced_width or fused, 2h, 2w), and the gate (N, 1, h, w).
+    (N, out_widths[0], h/2, w/2), (N, out_widths[1], h, w), (N, out_widths[2], 2h, 2w), and the gate (N, 1, h, w);
+    one for each of `decoder_widths`.
     """
 
-    def __init__(self, widths: Sequence[int], fused_width: int, reduced_width: int | None, gate: Gate):
+    def __init__(
+        self,
+        widths: Sequence[int],
+        fused_width: int,
+        decoder_widths: Sequence[int],
+        distribution: Distribution,
+        gate: Gate,
+    ):
         super().__init__()
         require_choice("gate", gate, GATES)
+        require_choice("distribution", distribution, ("reduced", "plain", "convolved"))
         self.collect = ConvNormAct(sum(widths), fused_width, 3)
         self.gate = ConvNormAct(len(widths), 1, 3, act_layer=GATES[gate])
         nn.init.ones_(self.gate.bn.bias)  # starts open: a ReLU gate around zero would pass half of the positions
-        self.reduce = ConvNormAct(fused_width, reduced_width, 1) if reduced_width else nn.Identity()
+        kernels = {"plain": (0, 0, 0), "reduced": (0, 0, 1), "convolved": (3, 3, 3)}[distribution]
+        ways = list(zip(decoder_widths, kernels, strict=False))
+        self.out_widths = [width if kernel else fused_width for width, kernel in ways]
+        self.ways = nn.ModuleList(
+            ConvNormAct(fused_width, width, kernel) if kernel else nn.Identity() for width, kernel in ways
+        )
 
     def forward(self, features: Sequence[Tensor], heatmaps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         gate = self.gate(_collect(heatmaps))
         refined = self.collect(_collect(features)) * gate
-        return [_resize(refined, 0.5), refined, _resize(self.reduce(refined), 2.0)], gate
+        distributed = [self.ways[0](_resize(refined, 0.5)), self.ways[1](refined)]
+        if len(self.ways) > 2:
+            distributed.append(_resize(self.ways[2](refined), 2.0))
+        return distributed, gate
 
 
 class FRSBN(SimpleBaseline):
@@ -60,8 +81,8 @@ class FRSBN(SimpleBaseline):
     1-4 and Decoders 1-3 (Sec. 3.2); `skip`, plain connections from Res-stages 3, 2, 1 to Decoders 1, 2, 3; `sa_mfcd`,
     SA-MFCD in their place (Sec. 3.3). All four off, this is SimpleBaseline, name for name.
 
-    Open in the paper: `fused_width`, `gcb_ratio`, `gate`, and `d4_reduction`, a 1x1 convolution to Decoder 4's width
-    before upsampling. `width`, `depths` (as in `SimpleBaseline`) and `decoder_widths` make quick variants.
+    Open in the paper: `fused_width`, `gcb_ratio`, and SA-MFCD's `distribution` and `gate`. `width`, `depths` (as in
+    `SimpleBaseline`) and `decoder_widths` make quick variants.
 
     Looks: `stage1_sah` to `stage4_sah` and `decoder1_sah` to `decoder3_sah` (N, 1, h, w), the GCBs' spatial attention
     heatmaps; `..._attention`, their softmax over positions; `sa_mfcd_gate` (N, 1, H/4, W/4).
@@ -80,7 +101,7 @@ class FRSBN(SimpleBaseline):
         sa_mfcd: bool = True,
         fused_width: int = 384,
         gcb_ratio: int = 1,
-        d4_reduction: bool = True,
+        distribution: Distribution = "reduced",
         gate: Gate = "relu",
     ):
         if sa_mfcd and (skip or not gcb):
@@ -93,9 +114,8 @@ class FRSBN(SimpleBaseline):
         self.skip, self.sa_mfcd = skip, None
         side_widths = dict(zip(SKIP_TO, stage_widths[2::-1], strict=True)) if skip else {}
         if sa_mfcd:
-            d4_width = decoder_widths[3] if full_resolution and d4_reduction else None
-            self.sa_mfcd = SAMFCD(stage_widths[:3], fused_width, d4_width, gate)
-            side_widths = dict(zip(SA_MFCD_TO, (fused_width, fused_width, d4_width or fused_width), strict=True))
+            self.sa_mfcd = SAMFCD(stage_widths[:3], fused_width, decoder_widths[1:4], distribution, gate)
+            side_widths = dict(zip(SA_MFCD_TO, self.sa_mfcd.out_widths, strict=False))
         self.fusions = nn.ModuleDict(
             {
                 f"decoder{i}": ConvNormAct(own + side_widths[f"decoder{i}"], own, 3)
@@ -109,7 +129,7 @@ class FRSBN(SimpleBaseline):
         looks, side = {}, {}  # side inputs by decoder
         if self.sa_mfcd:
             distributed, gate = self.sa_mfcd(stages[:3], list(sahs.values())[:3])
-            looks, side = {"sa_mfcd_gate": gate}, dict(zip(SA_MFCD_TO, distributed, strict=True))
+            looks, side = {"sa_mfcd_gate": gate}, dict(zip(SA_MFCD_TO, distributed, strict=False))
         elif self.skip:
             side = dict(zip(SKIP_TO, stages[2::-1], strict=True))
         x = stages[-1]
@@ -143,6 +163,9 @@ class FRSBN(SimpleBaseline):
 
 
 def _resize(x: Tensor, scale: float) -> Tensor:
+    """Bilinear; the exact half of it is a mean of four."""
+    if scale == 0.5:
+        return F.avg_pool2d(x, 2)
     return x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear")
 
 

@@ -124,12 +124,12 @@ class DistributionLearningModule(nn.Module):
     flow's table (rows, columns).
     """
 
-    def __init__(self, in_width: int, num_keypoints: int, base_density: BaseDensity):
+    def __init__(self, in_width: int, num_keypoints: int, base_density: BaseDensity, flow_width: int = 64):
         super().__init__()
         require_choice("base_density", base_density, BASE_DENSITIES)
         self.mean = nn.Linear(in_width, 2 * num_keypoints)
         self.deviation = nn.Linear(in_width, 2 * num_keypoints)
-        self.flow = RealNVP()
+        self.flow = RealNVP(hidden=flow_width)
         self.base_density = base_density
 
     def forward(self, vector: Tensor, crop_size: tuple[int, int], heatmap_size: tuple[int, int]) -> dict[str, Tensor]:
@@ -162,8 +162,9 @@ class SADINet(nn.Module):
     learning module (Sec. III-D), without which there is no SFM either, as nothing else reads it. All off, this is an
     hourglass of basic blocks.
 
-    Open in the paper: `stacks`, `widths` and `blocks` per level (as in `Hourglass`), `stem_width`, `base_density`. The
-    SFM reads the finest `len(head_widths)` levels at width `sfm_width` and returns `vector_width` numbers.
+    Open in the paper: `stacks`, `widths` and `blocks` per level (as in `Hourglass`), `stem_width`, the RFM's
+    `dilation`, `base_density`. The SFM reads the finest `len(head_widths)` levels at width `sfm_width` and returns
+    `vector_width` numbers. `flow_width` is that of the flow's hidden layers.
 
     Looks: `stack1` ... (N, K, h, w), each stack's heatmaps; `sfm_global` (N, scales, h, w), the weights of the scales;
     `sfm_local1` ... (N, C, h, w); `dlm_heatmaps` (N, K, h, w).
@@ -182,13 +183,15 @@ class SADINet(nn.Module):
         sfm_width: int = 256,
         head_widths: Sequence[int] = (128, 256, 512, 1024),
         vector_width: int = 2048,
+        flow_width: int = 64,
         base_density: BaseDensity = "gaussian",
+        dilation: int = 2,
     ):
         super().__init__()
         scales = len(head_widths)
         if scales > len(widths):
             raise ValueError(f"head_widths {head_widths} names {scales} levels, but there are {len(widths)} widths")
-        block = partial(DilatedResidualBlock, fortified=rfm)
+        block = partial(DilatedResidualBlock, fortified=rfm, dilation=dilation)
         width = widths[0]
         self.multiple = 4 * 2 ** (len(widths) - 1)
         self.stem = nn.Sequential(ConvNormAct(3, stem_width, 7, stride=2), block(stem_width, width, stride=2))
@@ -200,7 +203,7 @@ class SADINet(nn.Module):
         self.joins = nn.ModuleList(block(width, width) for _ in range(stacks - 1))
         self.sfm = SpatialFusionModule(widths[:scales], sfm_width, head_widths, vector_width) if dlm and sfm else None
         dlm_width = vector_width if sfm else widths[-1]
-        self.dlm = DistributionLearningModule(dlm_width, num_keypoints, base_density) if dlm else None
+        self.dlm = DistributionLearningModule(dlm_width, num_keypoints, base_density, flow_width) if dlm else None
 
     def forward(self, images: Tensor, look: bool = False):
         require_multiple(images, self.multiple)

@@ -171,9 +171,9 @@ def test_learns_a_few_pictures_by_heart(images):
 def test_impossible_requests_are_explained():
     with pytest.raises(ValueError, match=r"100x60 px.*try 96x64"):
         narrow()(torch.zeros(1, 3, 60, 100))
-    with pytest.raises(ValueError, match=r"skip='add'.*'concat', 'none'"):
+    with pytest.raises(ValueError, match=r"skip='add'.*'concat', 'concat1x1', 'none'"):
         narrow(skip="add")
     with pytest.raises(ValueError, match=r"strip_placement='first'.*'spnet', 'all'"):
         narrow(strip_placement="first")
-    with pytest.raises(ValueError, match=r"form='none'.*'spnet', 'pointwise'"):
+    with pytest.raises(ValueError, match=r"form='none'.*'spnet', 'pointwise', 'conv3x3'"):
         narrow(strip_form="none")

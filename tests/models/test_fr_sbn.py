@@ -48,7 +48,7 @@ def test_size_is_the_papers():
         ({"sa_mfcd": False, "skip": True}, 29.97, (10.31, 23.20)),
         ({}, 32.01, (21.34, 48.00)),
         ({"gcb_ratio": 4}, 31.19, (21.34, 48.00)),
-        ({"d4_reduction": False, "fused_width": 288}, 31.32, (21.41, 48.17)),
+        ({"distribution": "plain", "fused_width": 288}, 31.32, (21.41, 48.17)),
         ({"encoder": "resnet50"}, 55.6, (36.3, 81.7)),
     ],
 )
@@ -107,7 +107,7 @@ def test_full_network_is_wired_as_specified(images):
     half = F.interpolate(r, scale_factor=0.5, **up)
     d2, _ = model.decoder_gcbs[1](model.fusions["decoder2"](torch.cat([deconv[1](d1), half], 1)))
     d3, _ = model.decoder_gcbs[2](model.fusions["decoder3"](torch.cat([deconv[2](d2), r], 1)))
-    double = F.interpolate(fuse.reduce(r), scale_factor=2, **up)
+    double = F.interpolate(fuse.ways[2](r), scale_factor=2, **up)
     d4 = model.fusions["decoder4"](torch.cat([deconv[3](d3), double], 1))
     torch.testing.assert_close(model(images), model.final_layer(deconv[4](d4)))
 
@@ -125,7 +125,7 @@ def test_skip_row_joins_stages_of_equal_resolution(images):
 @pytest.mark.parametrize("gate", ["relu", "sigmoid"])
 def test_gate_is_a_batch_normed_convolution_of_the_heatmaps_that_starts_open(gate):
     torch.manual_seed(0)
-    module = SAMFCD((4, 4, 4), fused_width=6, reduced_width=None, gate=gate).eval()
+    module = SAMFCD((4, 4, 4), 6, (8, 8, 8), distribution="plain", gate=gate).eval()
     maps = [torch.randn(2, 1, 16 // 2**i, 12 // 2**i) for i in range(3)]
     features = [torch.randn(2, 4, 16 // 2**i, 12 // 2**i) for i in range(3)]
     (half, equal, double), opened = module(features, maps)
