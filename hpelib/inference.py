@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from hpelib.codecs import Codec
 from hpelib.data.crops import to_image
@@ -40,7 +40,8 @@ def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: boo
     """Keypoints of everybody in `loader`, from `model` in eval mode; its former mode is restored.
 
     `flip_test` averages the heatmaps of each crop and of its mirror image. Mixed precision is the caller's choice:
-    call it under `torch.autocast`; decoding is float32 in any case. Raises ValueError if `codec` decodes to another
+    call it under `torch.autocast`; decoding is float32 in any case. Where the loader shares the people among processes,
+    each gets the predictions of all. Raises ValueError if `codec` decodes to another
     crop than the loader cuts.
     """
     if (codec.name == "udp", codec.input_size) != (loader.codec.name == "udp", loader.codec.input_size):
@@ -52,6 +53,10 @@ def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: boo
     finally:
         for module, training in modes.items():
             module.training = training
+    if loader.batches.world_size > 1:
+        shares = [None] * loader.batches.world_size
+        distributed.all_gather_object(shares, batches)
+        batches = [batch for share in shares for batch in share]  # in the order of one process
     if not batches:
         raise ValueError("the loader gave no batch to predict")
     return Predictions(*(np.concatenate(column) for column in zip(*batches, strict=True)))

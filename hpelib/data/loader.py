@@ -120,7 +120,8 @@ class Batches(Sampler):
 
     Training: shuffled by (seed, epoch), the incomplete last batch of all processes dropped; the processes' batches
     of one step together are the same persons as one process with the joint batch size would take.
-    Evaluation: every person once, in order, each process a contiguous share.
+    Evaluation: every person once, in order; each process a contiguous share of the batches that one would make, so
+    that a prediction is the same to the bit however many there are.
     """
 
     def __init__(self, people_count: int, settings: InputSettings, train: bool, rank: int, world_size: int):
@@ -131,8 +132,13 @@ class Batches(Sampler):
     def __len__(self) -> int:
         """Steps of a whole epoch."""
         if self.train:
-            return self.people_count // (self.batch_size * self.world_size)
+            return self.people_count // self.step_size
         return -(-len(self._share()) // self.batch_size)
+
+    @property
+    def step_size(self) -> int:
+        """Persons in the batches of all processes together."""
+        return self.batch_size * self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         share = self._share()
@@ -141,10 +147,12 @@ class Batches(Sampler):
 
     def _share(self) -> np.ndarray:
         if not self.train:
-            return np.array_split(np.arange(self.people_count), self.world_size)[self.rank]
+            starts = np.arange(0, self.people_count, self.batch_size)
+            own = np.array_split(starts, self.world_size)[self.rank]
+            return np.arange(own[0], min(own[-1] + self.batch_size, self.people_count)) if len(own) else own
         random = np.random.default_rng([self.seed, self.epoch, 1])  # apart from the stream of augment.draw
         steps = len(self)
-        shuffled = random.permutation(self.people_count)[: steps * self.batch_size * self.world_size]
+        shuffled = random.permutation(self.people_count)[: steps * self.step_size]
         return shuffled.reshape(steps, self.world_size, self.batch_size)[:, self.rank].ravel()
 
 

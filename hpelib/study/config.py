@@ -67,8 +67,9 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Hash of everything that the run is; interrupted runs resume only under the same digest."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of everything that the run is but the number of processes; interrupted runs resume only under it."""
+        alone = dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, processes=1))
+        return hashlib.sha256(json.dumps(alone.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
     def describe(self) -> dict:
         """The run as plain JSON values."""

@@ -1,5 +1,6 @@
 """One run from its parameters to its files: what the train notebook calls."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hpelib.data.crops import to_crop
 from hpelib.data.loader import make_loader
@@ -16,11 +19,12 @@ from hpelib.data.people import People
 from hpelib.figures.predictions import prediction_sheet
 from hpelib.inference import predict
 from hpelib.models import create_model
+from hpelib.models.weights import load_weights
 from hpelib.study.config import Run
 from hpelib.study.datasets import read_split, require_prepared
 from hpelib.study.scores import keypoint_figure, keypoint_scores, scorable
 from hpelib.training.checkpoints import save_weights, write_whole
-from hpelib.training.fit import fit
+from hpelib.training.fit import fit, make_accelerator, require_device
 from hpelib.training.objectives import make_objective
 
 
@@ -58,23 +62,64 @@ def train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
     """Train `network` and leave weights.safetensors and history.csv in the run's folder; return the history.
 
     Interrupted, it goes on from `work/checkpoints` at the next call.
+
+    Raises:
+        RuntimeError: one of several processes died, which ends all.
     """
-    torch.set_num_threads(run.threads)
-    loader = make_loader(people, run, train=True, device=run.recipe.device)
-    checkpoint = Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{run.digest}.pt"
-    log = Path("logs") / f"{run.dataset.name}-{run.network}-seed{run.seed}.jsonl"
-    objective = make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options)
-    history = pd.DataFrame(fit(network, loader, objective, run.recipe, checkpoint, log, make_validation(run)))
-    save_weights(network, run.folder / "weights.safetensors")
-    write_whole(run.folder / "history.csv", lambda path: history.to_csv(path, index=False, float_format="%.6g"))
-    checkpoint.unlink()
+    if run.recipe.processes == 1:
+        return _train(run, network, people)
+    require_device(run.recipe)
+    processes = LaunchConfig(
+        1, 1, run.recipe.processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
+    )
+    try:
+        history = elastic_launch(processes, _train_together)(run, network, people)[0]
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise RuntimeError(
+            f"training process {rank} of {run.recipe.processes} ended by {failure.signal_name()}, exit code "
+            f"{failure.exitcode}; run again to go on from {checkpoint_path(run)}"
+        ) from error
+    load_weights(network, run.folder / "weights.safetensors")
+    network.to(run.recipe.device)
     return history
 
 
-def make_validation(run: Run) -> Callable[[nn.Module], dict[str, float]]:
+def checkpoint_path(run: Run) -> Path:
+    """Where an unfinished training is kept."""
+    return Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{run.digest}.pt"
+
+
+def _train_together(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
+    """`_train` in one of several processes, to which torch hands `network` in memory that they share."""
+    torch.manual_seed(run.seed)
+    history = _train(run, copy.deepcopy(network), people)
+    make_accelerator(run.recipe).end_training()
+    return history
+
+
+def _train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
+    accelerator = make_accelerator(run.recipe)
+    torch.set_num_threads(run.threads)
+    place = {"device": accelerator.device, "rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    loader = make_loader(people, run, train=True, **place)
+    checkpoint = checkpoint_path(run)
+    log = Path("logs") / f"{run.dataset.name}-{run.network}-seed{run.seed}.jsonl"
+    objective = make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options)
+    history = pd.DataFrame(fit(network, loader, objective, run.recipe, checkpoint, log, make_validation(run, **place)))
+    if accelerator.is_main_process:
+        save_weights(network, run.folder / "weights.safetensors")
+        write_whole(run.folder / "history.csv", lambda path: history.to_csv(path, index=False, float_format="%.6g"))
+        checkpoint.unlink()
+    return history
+
+
+def make_validation(
+    run: Run, device: torch.device | str, rank: int, world_size: int
+) -> Callable[[nn.Module], dict[str, float]]:
     """What is measured after every epoch: the mean over keypoints on the val split, without flip test."""
     people = scorable(run.dataset, read_split(run.dataset, "val"))
-    loader = make_loader(people, run, train=False, device=run.recipe.device)
+    loader = make_loader(people, run, train=False, device=device, rank=rank, world_size=world_size)
 
     def validate(network: nn.Module) -> dict[str, float]:
         predictions = predict(network, loader, loader.codec, flip_test=False)

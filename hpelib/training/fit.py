@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from hpelib.data.loader import PeopleLoader
@@ -19,14 +20,23 @@ from hpelib.training.recipe import Recipe
 Objective = Callable[[dict, dict], Tensor]  # (network output, batch) -> scalar loss
 
 
+def require_device(recipe: Recipe) -> None:
+    """ValueError where the recipe asks for a GPU and torch sees none, or for more processes than there are GPUs."""
+    if recipe.device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise ValueError(f"the recipe asks for device {recipe.device!r}, but torch sees no GPU; use the quick profile")
+    if recipe.processes > torch.cuda.device_count():
+        raise ValueError(f"the recipe asks for {recipe.processes} processes on {torch.cuda.device_count()} GPUs")
+
+
 def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The engine for a recipe's device.
+    """The engine for a recipe's device, for this process among those that torchrun or `hpelib.study.train` started.
 
     Raises:
-        ValueError: the recipe asks for a GPU and torch sees none.
+        ValueError: the recipe asks for GPUs that are not there.
     """
-    if recipe.device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"the recipe asks for device {recipe.device!r}, but torch sees no GPU; use the quick profile")
+    require_device(recipe)
     return Accelerator(cpu=recipe.device == "cpu")
 
 
@@ -46,19 +56,32 @@ def fit(
     depend on (seed, epoch, person) alone, and the random state is part of the checkpoint.
     The records also go to `log`, one JSON line per epoch.
 
+    Several processes each take their `loader`'s share of every step; their gradients are averaged, the first one's
+    buffers are everybody's, and only it writes. A checkpoint may be gone on from by another number of processes.
+
     Raises:
+        ValueError: `loader` is not made for this process.
         FloatingPointError: the loss is no longer finite.
     """
     accelerator = make_accelerator(recipe)
+    share = loader.batches.rank, loader.batches.world_size
+    expected = accelerator.process_index, accelerator.num_processes
+    if share != expected:
+        raise ValueError(f"the loader gives (rank, world_size) {share} its batches, this process is {expected}")
     model = model.to(memory_format=torch.channels_last)
+    if recipe.sync_batch_norm:
+        model = convert_sync_batchnorm(model)
     optimizer = recipe.make_optimizer(model)
     model, optimizer = accelerator.prepare(model, optimizer)
-    progress = _Progress(accelerator, model, optimizer, checkpoint)
+    progress = _Progress(accelerator, model, optimizer, checkpoint, loader.batches.step_size, recipe.accumulation)
+    accelerator.wait_for_everyone()  # until all have read the checkpoint
     for epoch in range(progress.epoch, recipe.epochs):
         loader.set_epoch(epoch, progress.step)
         model.train()
         _train_epoch(accelerator, model, optimizer, loader, objective, recipe, progress)
-        record = {"epoch": epoch + 1, "learning_rate": _learning_rate(optimizer), "loss": progress.mean_loss}
+        record = {"epoch": epoch + 1, "learning_rate": _learning_rate(optimizer), "loss": progress.mean_loss()}
+        if accelerator.num_processes > 1:
+            _share_buffers(model)
         if validate is not None:
             record |= validate(accelerator.unwrap_model(model))
         progress.end_epoch(record)
@@ -72,23 +95,34 @@ def fit(
 class _Progress:
     """Where a run stands, and its checkpoint."""
 
-    def __init__(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, path: Path):
-        self.model, self.optimizer, self.path = accelerator.unwrap_model(model), optimizer, path
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        path: Path,
+        step_size: int,
+        accumulation: int,
+    ):
+        self.accelerator, self.model, self.optimizer = accelerator, accelerator.unwrap_model(model), optimizer
+        self.path, self.step_size = path, step_size  # persons in a batch of all processes
         self.epoch, self.step, self.updates = 0, 0, 0  # the next epoch, its next batch, optimizer steps so far
         self.loss_sum: Tensor | float = 0.0
         self.history: list[dict] = []
         state = load_checkpoint(path)
         if state is not None:
-            self._restore(state)
+            self._restore(state, accumulation)
 
-    @property
     def mean_loss(self) -> float:
-        return float(self.loss_sum) / max(self.step, 1)
+        """Over the epoch's batches so far, those of all processes: all of them must ask."""
+        total = torch.as_tensor(self.loss_sum, device=self.accelerator.device)
+        return self.accelerator.reduce(total, "mean").item() / max(self.step, 1)
 
     def require_finite_loss(self) -> None:
-        if not math.isfinite(self.mean_loss):
+        loss = self.mean_loss()
+        if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss became {self.mean_loss} by batch {self.step} of epoch {self.epoch + 1} at learning rate "
+                f"the loss became {loss} by batch {self.step} of epoch {self.epoch + 1} at learning rate "
                 f"{_learning_rate(self.optimizer):g}; lower learning_rate or lengthen warmup_steps"
             )
 
@@ -103,23 +137,29 @@ class _Progress:
             "history": self.history,
             "epoch": self.epoch,
             "step": self.step,
+            "step_size": self.step_size,
             "updates": self.updates,
             "loss_sum": float(self.loss_sum),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        if self.accelerator.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state()
         save_checkpoint(self.path, state)
 
-    def _restore(self, state: dict) -> None:
+    def _restore(self, state: dict, accumulation: int) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]
         self.epoch, self.step, self.updates = state["epoch"], state["step"], state["updates"]
         self.loss_sum = state["loss_sum"]
+        if state["step_size"] != self.step_size:  # by other processes: go on behind the persons whom they have seen
+            updates = state["step"] * state["step_size"] // (self.step_size * accumulation)
+            self.step = updates * accumulation
+            self.loss_sum *= self.step / max(state["step"], 1)
         torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
-        print(f"resuming at epoch {self.epoch + 1}, batch {self.step}", file=sys.stderr, flush=True)
+        if "random_cuda" in state and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"])
+        self.accelerator.print(f"resuming at epoch {self.epoch + 1}, batch {self.step}", file=sys.stderr, flush=True)
 
 
 def _train_epoch(
@@ -132,8 +172,8 @@ def _train_epoch(
     progress: _Progress,
 ) -> None:
     last = len(loader)  # also where the epoch is resumed
-    bar = tqdm(loader, f"epoch {progress.epoch + 1}/{recipe.epochs}", mininterval=2, leave=False, file=sys.stderr)
-    for batch in bar:
+    title, silent = f"epoch {progress.epoch + 1}/{recipe.epochs}", not accelerator.is_main_process
+    for batch in tqdm(loader, title, mininterval=2, leave=False, file=sys.stderr, disable=silent):
         updates_now = (progress.step + 1) % recipe.accumulation == 0 or progress.step + 1 == last
         with contextlib.nullcontext() if updates_now else accelerator.no_sync(model):
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
@@ -148,11 +188,18 @@ def _train_epoch(
             progress.updates += 1
         progress.loss_sum = progress.loss_sum + loss.detach()  # stays on the device: reading it would stall a GPU
         progress.step += 1
-        if progress.step % recipe.checkpoint_steps == 0 and progress.step < last:
+        # never between the batches of an optimizer step, whose gradients are no part of a checkpoint
+        if updates_now and progress.updates % recipe.checkpoint_steps == 0 and progress.step < last:
             progress.require_finite_loss()
             if accelerator.is_main_process:
                 progress.save()
     progress.require_finite_loss()
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give every process the first one's buffers: batch norm counts on each for itself."""
+    for buffer in model.buffers():
+        distributed.broadcast(buffer, 0)
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer) -> float:

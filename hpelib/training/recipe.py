@@ -28,19 +28,23 @@ class Recipe:
     accumulation: int = 1  # batches per optimizer step
     precision: str = "fp32"
     device: str = "cpu"
+    processes: int = 1  # that train together, each on batches of its own, on the CPU or on a GPU of its own
+    sync_batch_norm: bool = False  # statistics over the batches of all processes; on GPUs only
     loss: str = "mse"  # as in `hpelib.training.objectives.make_objective`
     loss_options: dict = field(default_factory=dict)
-    checkpoint_steps: int = 1000  # batches between checkpoints within an epoch; one is always written at its end
+    checkpoint_steps: int = 1000  # optimizer steps between checkpoints; one is also written after every epoch
 
     def __post_init__(self) -> None:
         _require("optimizer", self.optimizer, OPTIMIZERS)
         _require("schedule", self.schedule, SCHEDULES)
         _require("precision", self.precision, PRECISIONS)
-        for name in ("epochs", "accumulation", "checkpoint_steps"):
+        for name in ("epochs", "accumulation", "processes", "checkpoint_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
+        if self.sync_batch_norm and self.device == "cpu":
+            raise ValueError("recipe: sync_batch_norm is for GPUs, device is 'cpu'; leave it out")
 
     def make_optimizer(self, model: nn.Module) -> optim.Optimizer:
         kind = {"adam": optim.Adam, "adamw": optim.AdamW}[self.optimizer]
