@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from hpelib.figures import style
 
@@ -67,7 +68,7 @@ def joint_bars(table: pd.DataFrame, label: str) -> Figure:
 
 
 def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
-    """Accuracy against multiply-accumulates and against parameters, with the front that no network surpasses.
+    """Accuracy against multiply-accumulates and parameters (logarithmic), with the front that no network surpasses.
 
     `table` has one row per network and the columns `name`, `value`, `low`, `high` (interval, may be NaN), `macs`
     and `params`; `label` names value and unit.
@@ -78,14 +79,17 @@ def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
         for axes, (cost, (unit, title)) in zip(grid, COSTS.items(), strict=True):
             front = table.iloc[pareto_front(table[cost], table["value"])]
             axes.plot(
-                front[cost] / unit, front["value"], color="#BBBBBB", linewidth=1, drawstyle="steps-post", zorder=1
+                front[cost] / unit, front["value"], color="#BBBBBB", linewidth=2, drawstyle="steps-post", zorder=1
             )
             for row, look in zip(table.itertuples(), style.series_styles(table["name"]).values(), strict=True):
                 spread = [[row.value - row.low], [row.high - row.value]]
-                axes.errorbar(
-                    getattr(row, cost) / unit, row.value, spread, label=row.name, **look | {"linestyle": "none"}
-                )
-            axes.set(xlabel=title, ylabel=label, xlim=(0, None))
+                look |= {"linestyle": "none", "elinewidth": 0.8, "mec": "white", "mew": 0.4, "markersize": 8}
+                axes.errorbar(getattr(row, cost) / unit, row.value, spread, label=row.name, **look)
+            axes.set(xlabel=title, ylabel=label, xscale="log")
+            axes.margins(x=0.1)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
         _add_legend(figure, grid[0])
     return figure
 
@@ -103,10 +107,12 @@ def _seed_bands(table: pd.DataFrame, x: str, metrics: Mapping[str, str], x_label
     with style.apply():
         figure, grid = style.panels(len(metrics), len(metrics), 0.75 if len(metrics) > 1 else 0.4)
         for axes, (metric, label) in zip(grid, metrics.items(), strict=True):
-            for name, look in style.series_styles(table["name"].unique()).items():
+            looks = style.series_styles(table["name"].unique())
+            for i, (name, look) in enumerate(looks.items()):
                 over_seeds = table[table["name"] == name].dropna(subset=[metric]).groupby(x)[metric]
                 mean, deviation = over_seeds.mean(), over_seeds.std().fillna(0.0)  # one seed: no band
-                axes.plot(mean, label=name, markevery=0.2, **look)
+                first_marker = 0.2 * i / len(looks)  # staggered, or curves that lie close would hide each other's
+                axes.plot(mean, label=name, markevery=(first_marker, 0.2), **look)
                 axes.fill_between(mean.index, mean - deviation, mean + deviation, color=look["color"], alpha=0.2, lw=0)
             axes.set(xlabel=x_label, ylabel=label)
             axes.ticklabel_format(axis="y", scilimits=(-2, 4), useMathText=True)

@@ -1,11 +1,12 @@
 """Evaluations side by side: the tables, their caveats in words, and the files that DVC compares."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 
-from hpelib.metrics.statistics import bootstrap, spread
+from hpelib.metrics.statistics import bootstrap, bootstrap_difference, spread
 from hpelib.study.config import study_runs
 from hpelib.study.evaluate import Evaluation, load
 from hpelib.study.scores import KEYPOINT_METRIC, MAIN_METRIC, REFERENCE
@@ -19,6 +20,23 @@ COLUMNS = {
 }
 GROUPS = ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"]
 NOT_RUN = "not run"
+BASELINES = {  # what each network is an improvement of
+    "de_hrnet": "hrnet",
+    "ditn": "hrnet",
+    "fr_sbn": "simple_baseline",
+    "daunet": "simple_baseline",
+    "sadi_net": "hourglass",
+}
+SHORT_NAMES = {  # so that eight networks of two datasets fit side by side in `dvc exp show`
+    "simple_baseline": "sb",
+    "hourglass": "hg",
+    "hrnet": "hr",
+    "de_hrnet": "de",
+    "sadi_net": "sa",
+    "fr_sbn": "fr",
+    "ditn": "di",
+    "daunet": "da",
+}
 
 
 def collect(params: dict, dataset: str) -> Evaluations:
@@ -32,13 +50,19 @@ def _load_if_there(folder: Path) -> Evaluation | None:
     return load(folder) if folder.is_dir() else None
 
 
+def mean_and_sd(values: pd.Series) -> str:
+    """A figure over its seeds, as a table prints it."""
+    found = spread(values.tolist())
+    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f} ± {found.sd:.1f}"
+
+
 def columns_of(evaluations: Evaluations) -> list[str]:
     """The figures that a results table of this format shows, the leading one first."""
     return COLUMNS[_summary(evaluations)["format"].replace("lspet", "lsp")]
 
 
 def results_table(evaluations: Evaluations) -> pd.DataFrame:
-    """One row per network: each figure as mean and standard deviation over seeds, and what the network costs."""
+    """One row per network: figures as mean and standard deviation over seeds, cost, and `difference_table`."""
     rows = {}
     for network, evaluation in evaluations.items():
         if evaluation is None:
@@ -50,7 +74,8 @@ def results_table(evaluations: Evaluations) -> pd.DataFrame:
             "MACs (M)": f"{cost['macs'] / 1e6:.1f}",
             "legacy GFLOPs": f"{cost['legacy_gflops']:.4f}",
         }
-    return pd.DataFrame.from_dict(rows, orient="index").fillna(NOT_RUN).rename_axis("network")
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna(NOT_RUN).rename_axis("network")
+    return table.join(difference_table(evaluations)).fillna("")
 
 
 def joint_table(evaluations: Evaluations) -> pd.DataFrame:
@@ -80,6 +105,42 @@ def group_intervals(evaluations: Evaluations) -> pd.DataFrame:
     """`intervals` of every joint group: columns joint, name, value, low, high."""
     parts = [intervals(evaluations, group).assign(joint=group) for group in GROUPS]
     return pd.concat(parts, ignore_index=True)
+
+
+def differences(evaluations: Evaluations) -> pd.DataFrame:
+    """How every network compares with its baseline, on the same persons, in points of what `intervals` holds.
+
+    Columns: name, baseline, value, low, high (paired 95 % interval over persons, figures averaged over seeds), noise
+    (standard deviation of the baseline over seeds, NaN for one seed) and verdict: "gain" or "loss" where the interval
+    excludes zero and the difference exceeds the noise, else "none shown". Networks without a baseline here are absent.
+    """
+    rows = []
+    present = _present(evaluations)
+    metric = KEYPOINT_METRIC[_summary(evaluations)["format"]]
+    for network, baseline in BASELINES.items():
+        if network in present and baseline in present:
+            scores, reference = (present[name].keypoint_scores.mean(axis=0) for name in (network, baseline))  # (N, K)
+            found = bootstrap_difference(scores, reference)
+            noise = spread(_values(present[baseline], metric).tolist()).sd
+            shown = abs(found.value) > noise and (found.low > 0 or found.high < 0)
+            verdict = ("gain" if found.value > 0 else "loss") if shown else "none shown"
+            rows.append((network, baseline, found.value, found.low, found.high, noise, verdict))
+    return pd.DataFrame(rows, columns=["name", "baseline", "value", "low", "high", "noise", "verdict"])
+
+
+def difference_table(evaluations: Evaluations) -> pd.DataFrame:
+    """`differences` for a reader, one row per network that has a baseline here; no columns if none has."""
+    found = differences(evaluations)
+    if found.empty:
+        return pd.DataFrame()
+    metric = KEYPOINT_METRIC[_summary(evaluations)["format"]]
+    columns = {
+        "baseline": found["baseline"],
+        f"{metric}, difference": [f"{row.value:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in found.itertuples()],
+        "noise floor": ["one seed" if pd.isna(noise) else f"{noise:.1f}" for noise in found["noise"]],
+        "gain or loss": found["verdict"],
+    }
+    return pd.DataFrame(columns).set_axis(found["name"])
 
 
 def interval_label(evaluations: Evaluations) -> str:
@@ -139,14 +200,40 @@ def seed_order(evaluations: Evaluations) -> pd.DataFrame:
     return ranked.groupby("seed")["network"].agg(" > ".join).to_frame(f"order by {metric}")
 
 
+def seeds_won(evaluations: Evaluations) -> pd.DataFrame:
+    """Under how many seeds the network of the row has a higher leading figure than that of the column.
+
+    Rows and columns from the best mean to the worst; NaN on the diagonal.
+    """
+    metric = MAIN_METRIC[_summary(evaluations)["format"]]
+    values = pd.DataFrame(
+        {network: _values(evaluation, metric).to_numpy() for network, evaluation in _present(evaluations).items()}
+    )  # (seeds, networks)
+    values = values[values.mean().sort_values(ascending=False, kind="stable").index]
+    won = pd.DataFrame({name: values.gt(values[name], axis=0).sum() for name in values})
+    return won.mask([[row == column for column in values] for row in values])
+
+
+def pair_table(evaluations: Evaluations) -> pd.DataFrame:
+    """`seeds_won` for a reader."""
+    count = len(_summary(evaluations)["seeds"])
+    return seeds_won(evaluations).map(lambda won: "" if pd.isna(won) else f"{won:.0f} of {count}")
+
+
 def order_statement(evaluations: Evaluations) -> str:
-    """Whether the order of networks is the same under every seed, in one sentence."""
-    orders = seed_order(evaluations)
-    if len(orders) < 2:
+    """Which of the networks are in the same order under every seed, in one or two sentences."""
+    seeds, won = len(_summary(evaluations)["seeds"]), seeds_won(evaluations)
+    if seeds < 2:
         return "One seed only: nothing can be said about how stable the order of networks is."
-    if orders.iloc[:, 0].nunique() == 1:
-        return f"The order of networks is the same under all {len(orders)} seeds: {orders.iloc[0, 0]}."
-    return f"The order of networks is **not stable** over the {len(orders)} seeds; differences within it are noise."
+    pairs = list(combinations(won.index, 2))
+    unstable = [pair for pair in pairs if won.loc[pair] != seeds]
+    if not unstable:
+        return f"The order of networks is the same under all {seeds} seeds: {' > '.join(won.index)}."
+    named = ", ".join(" and ".join(pair) for pair in unstable)
+    return (
+        f"The order of networks is **not stable** over the {seeds} seeds: {len(pairs) - len(unstable)} of {len(pairs)} "
+        f"pairs keep theirs under every seed. Not told apart: {named}."
+    )
 
 
 def describe(evaluations: Evaluations) -> str:
@@ -158,7 +245,8 @@ def describe(evaluations: Evaluations) -> str:
         f"Profile: {summary['profile']}; input {'x'.join(map(str, summary['input_size']))} px (width x height), "
         f"codec {summary['codec']}, flip test, {summary['epochs']} epochs. "
         f"Cells: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
-        f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds."
+        f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds. Noise floor: standard "
+        f"deviation of the baseline over seeds; a difference within it, or with zero in its interval, shows nothing."
     )
 
 
@@ -172,6 +260,7 @@ def save(evaluations: Evaluations, control: str, folder: Path, metrics: Path) ->
     parts = [describe(evaluations), order_statement(evaluations), control]
     parts += [f"### {title}\n\n{table.to_markdown()}" for title, table in tables.items()]
     parts.append(f"### Intervals over persons\n\n{_interval_table(evaluations).to_markdown()}")
+    parts.append(f"### Seeds under which the network of the row is ahead\n\n{pair_table(evaluations).to_markdown()}")
     parts.append(f"### Order under each seed\n\n{seed_order(evaluations).to_markdown()}")
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
     tidy = [
@@ -204,11 +293,12 @@ def save_plots(evaluations: Evaluations, history: pd.DataFrame, folder: Path) ->
 
 
 def _metrics(evaluations: Evaluations) -> dict:
+    """{dataset: {short name of the network: leading figure}}, which DVC shows in columns such as coco.hr."""
     summary = _summary(evaluations)
-    names = {"coco": ["AP_gt", "AP_det"], "mpii": ["PCKh@0.5"]}.get(summary["format"], ["PCK@0.2"])
+    metric = MAIN_METRIC[summary["format"]]
     return {
         summary["dataset"]: {
-            network: {name: round(_values(evaluation, name).mean(), 2) for name in names if name in _names(evaluation)}
+            SHORT_NAMES.get(network, network): round(_values(evaluation, metric).mean(), 2)
             for network, evaluation in _present(evaluations).items()
         }
     }
@@ -224,18 +314,11 @@ def _over_seeds(evaluation: Evaluation, metric: str) -> str:
     values = _values(evaluation, metric)
     if values.empty:
         return NOT_RUN
-    if values.isna().any():
-        return "undefined"
-    found = spread(values.tolist())
-    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f} ± {found.sd:.1f}"
+    return "undefined" if values.isna().any() else mean_and_sd(values)
 
 
 def _values(evaluation: Evaluation, metric: str) -> pd.Series:
     return evaluation.figures.loc[evaluation.figures["metric"] == metric, "value"]
-
-
-def _names(evaluation: Evaluation) -> set[str]:
-    return set(evaluation.figures["metric"])
 
 
 def _present(evaluations: Evaluations) -> dict[str, Evaluation]:

@@ -89,6 +89,12 @@ def test_cost_figure_places_networks_in_giga_macs_and_million_parameters():
     np.testing.assert_allclose(macs.containers[0].lines[2][0].get_segments()[0][:, 1], (73, 74.5))
 
 
+def test_markers_of_curves_that_coincide_do_not():
+    (axes,) = learning_curves(a_history(seeds=1), {"loss": "loss"}).axes
+    first, second = (line.get_markevery() for line in axes.lines)
+    assert first != second
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_pareto_front_equals_brute_force(seed):
     random = np.random.default_rng(seed)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import re
@@ -6,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.metrics.statistics import bootstrap
+from hpelib.figures.style import FAMILY_STYLES
+from hpelib.metrics.statistics import bootstrap, bootstrap_difference
 from hpelib.skeletons import MPII16
 from hpelib.study import tables
 from hpelib.study.evaluate import Evaluation, load, save
@@ -104,9 +106,72 @@ def test_order_is_stable_or_not(evaluations):
     assert tables.order_statement(evaluations).endswith("the same under all 3 seeds: strong > weak.")
     evaluations["weak"] = make_evaluation("weak", (50.0, 52.0, 76.0))
     assert tables.seed_order(evaluations).iloc[:, 0].tolist() == ["strong > weak"] * 2 + ["weak > strong"]
-    assert "**not stable** over the 3 seeds" in tables.order_statement(evaluations)
+    assert tables.order_statement(evaluations) == (
+        "The order of networks is **not stable** over the 3 seeds: 0 of 1 pairs keep theirs under every seed. "
+        "Not told apart: strong and weak."
+    )
     alone = {"weak": make_evaluation("weak", (50.0,)), "strong": make_evaluation("strong", (70.0,))}
     assert tables.order_statement(alone).startswith("One seed only")
+
+
+def test_pairs_count_the_seeds_won():
+    values = {"a": (1.0, 5.0, 5.0), "b": (2.0, 4.0, 5.0), "c": (9.0, 9.0, 9.0)}
+    evaluations = {network: make_evaluation(network, figures) for network, figures in values.items()}
+    won = tables.seeds_won(evaluations)
+    assert list(won.index) == list(won.columns) == ["c", "a", "b"], "by mean, equals in the order of params.yaml"
+    for row in won.index:
+        for column in won.columns:
+            expected = sum(ours > theirs for ours, theirs in zip(values[row], values[column], strict=True))
+            assert row == column or won.loc[row, column] == expected
+    assert "2 of 3 pairs keep theirs under every seed. Not told apart: a and b." in tables.order_statement(evaluations)
+    assert tables.pair_table(evaluations).loc["b"].tolist() == ["0 of 3", "1 of 3", ""]
+
+
+def with_scores(network: str, scores: np.ndarray, values: tuple[float, ...] = STRONG) -> Evaluation:
+    return dataclasses.replace(make_evaluation(network, values), keypoint_scores=scores)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "verdict"),
+    [
+        (0.2, (50.0, 51.0, 52.0), "gain"),
+        (0.2, (20.0, 50.0, 80.0), "none shown"),
+        (-0.2, (50.0, 51.0, 52.0), "loss"),
+        (0.0, (50.0, 50.0, 50.0), "none shown"),
+        (0.2, (50.0,), "none shown"),
+    ],
+)
+def test_a_difference_is_called_a_gain_only_beyond_noise_and_zero(gain, noise, verdict):
+    random = np.random.default_rng(0)
+    labelled = np.where(random.uniform(size=(400, 16)) < 0.2, np.nan, 1)
+    before = labelled * random.uniform(0.3, 0.5, (len(noise), 400, 16))
+    after = labelled * (random.uniform(0.3, 0.5, before.shape) + gain)
+    evaluations = {"hrnet": with_scores("hrnet", before, noise), "ditn": with_scores("ditn", after)}
+    (row,) = tables.differences(evaluations).itertuples()
+    found = bootstrap_difference(after.mean(0), before.mean(0))
+    assert (row.name, row.baseline, row.verdict) == ("ditn", "hrnet", verdict)
+    assert (row.value, row.low, row.high) == (found.value, found.low, found.high)
+    assert row.value == pytest.approx(100 * np.nanmean(after.mean(0) - before.mean(0)))
+    assert row.noise == pytest.approx(np.std(noise, ddof=1) if len(noise) > 1 else np.nan, nan_ok=True)
+    table = tables.results_table(evaluations)
+    assert table.loc["ditn", "gain or loss"] == verdict
+    assert table.loc["hrnet", "gain or loss"] == ""
+
+
+def test_an_interval_that_contains_zero_is_no_gain_however_small_the_noise():
+    before = np.full((3, 30, 16), 0.5)
+    after = before + np.where(np.arange(30) % 2, 0.3, -0.2)[:, None]  # better for half of the persons, worse for half
+    evaluations = {"hrnet": with_scores("hrnet", before, (50.0, 50.0, 50.0)), "ditn": with_scores("ditn", after)}
+    (row,) = tables.differences(evaluations).itertuples()
+    assert row.low < 0 < row.high
+    assert abs(row.value) > row.noise
+    assert row.verdict == "none shown"
+
+
+def test_without_a_baseline_beside_it_nothing_is_compared():
+    alone = {"ditn": make_evaluation("ditn", STRONG), "hrnet": None}
+    assert tables.differences(alone).empty
+    assert "baseline" not in tables.results_table(alone)
 
 
 def test_cost_stands_beside_the_interval(evaluations):
@@ -140,7 +205,15 @@ def test_metrics_hold_the_leading_figure_of_every_network(evaluations, tmp_path)
     tables_folder, metrics = tmp_path / "tables", tmp_path / "metrics.json"
     tables.save(evaluations, "The control fails.", tables_folder, metrics)
     found = json.loads(metrics.read_text(), parse_constant=refuse_constant)
-    assert found == {"mpii": {"weak": {"PCKh@0.5": 54.0}, "strong": {"PCKh@0.5": 72.0}}}
+    assert found == {"mpii": {"weak": 54.0, "strong": 72.0}}
+
+
+def test_metrics_of_eight_networks_fit_a_terminal(tmp_path):
+    evaluations = {network: make_evaluation(network, WEAK) for network in FAMILY_STYLES}
+    tables.save(evaluations, "", tmp_path, tmp_path / "metrics.json")
+    (columns,) = json.loads((tmp_path / "metrics.json").read_text()).values()
+    assert len(columns) == 8
+    assert max(map(len, columns)) == 2
 
 
 def test_saved_tables_hold_every_value(evaluations, tmp_path):
