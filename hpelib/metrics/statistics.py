@@ -20,6 +20,15 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A gain over a baseline in percentage points, with two measures of what it could be by chance."""
+
+    interval: Interval  # over persons, of the gain averaged over seeds
+    sd: float  # of the gain over seeds, NaN for a single one
+    noise_floor: float  # sd of the baseline itself over seeds: what a new seed changes anyway; NaN for a single one
+
+
+@dataclass(frozen=True)
 class Spread:
     """One figure over several seeds. `sd` is the sample standard deviation, NaN for a single seed."""
 
@@ -71,3 +80,42 @@ def spread(values: list[float]) -> Spread:
         raise ValueError("no values to take the spread of")
     sd = float(values.std(ddof=1)) if values.size > 1 else np.nan
     return Spread(float(values.mean()), sd, float(values.min()), float(values.max()), values.size)
+
+
+def seed_difference(
+    scores: np.ndarray, baseline: np.ndarray, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> Difference:
+    """The gain over a baseline whose trainings had the same seeds, on the same persons.
+
+    Persons are drawn again for the interval, seeds are not: scores are averaged over them first. The two deviations
+    over seeds say what the interval leaves out.
+
+    Shapes: scores and baseline (seeds, N, K), 0 to 1, NaN where not labelled. Raises ValueError if they do not match.
+    """
+    interval = bootstrap_difference(scores.mean(axis=0), baseline.mean(axis=0), level, draws, seed)
+    of_seeds, of_baseline = (100 * np.nanmean(values, axis=(1, 2)) for values in (scores - baseline, baseline))
+    return Difference(interval, spread(of_seeds).sd, spread(of_baseline).sd)
+
+
+SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
+
+
+def verdict(difference: Difference | None, claimed: float = np.nan) -> str:
+    """Whether a gain that somebody claims, in percentage points, is there.
+
+    - "supported": the whole interval lies above zero, and the gain exceeds the noise floor;
+    - "not supported": otherwise, if even the interval's upper end plus the noise floor stays below the claimed gain,
+      or below zero where no size is claimed (NaN);
+    - "undecided": anything else, so also every difference within the noise and every one from a single seed;
+    - "not run": there is no difference, or it is NaN.
+    """
+    if difference is None or np.isnan(difference.interval.value):
+        return NOT_RUN
+    interval, floor = difference.interval, difference.noise_floor
+    if np.isnan(floor):
+        return UNDECIDED
+    if interval.low > 0 and interval.value > floor:
+        return SUPPORTED
+    if interval.high + floor < (0 if np.isnan(claimed) else claimed):
+        return NOT_SUPPORTED
+    return UNDECIDED

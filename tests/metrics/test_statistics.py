@@ -3,7 +3,15 @@ import math
 import numpy as np
 import pytest
 
-from hpelib.metrics.statistics import Interval, bootstrap, bootstrap_difference, spread
+from hpelib.metrics.statistics import (
+    Difference,
+    Interval,
+    bootstrap,
+    bootstrap_difference,
+    seed_difference,
+    spread,
+    verdict,
+)
 
 
 def draw_hits(rng, persons, keypoints=4):
@@ -81,3 +89,58 @@ def test_spread_of_one_seed_has_no_deviation():
     assert math.isnan(result.sd)
     with pytest.raises(ValueError, match="no values"):
         spread([])
+
+
+def make_difference(value, low, high, noise_floor):
+    return Difference(Interval(value, low, high), sd=0.1, noise_floor=noise_floor)
+
+
+def test_a_seed_difference_is_as_computed_by_hand():
+    scores = np.array([[[1, 1], [1, np.nan]], [[1, 0], [1, np.nan]]], float)  # 2 seeds, 2 persons, 2 keypoints
+    baseline = np.array([[[1, 0], [0, np.nan]], [[1, 0], [1, np.nan]]], float)
+    found = seed_difference(scores, baseline)
+    assert found.interval.value == pytest.approx(100 * (0 + 0.5 + 0.5) / 3)
+    assert found.sd == pytest.approx(100 * math.sqrt(2) / 3)  # the gain is 2/3 and 0
+    assert found.noise_floor == pytest.approx(100 * math.sqrt(2) / 6)  # the baseline has 1/3 and 2/3
+    single = seed_difference(scores[:1], baseline[:1])
+    assert math.isnan(single.sd)
+    assert math.isnan(single.noise_floor)
+
+
+def test_a_seed_difference_covers_the_true_gain_as_often_as_it_says():
+    rng = np.random.default_rng(8)
+    covered = 0
+    for _ in range(200):
+        rates = 0.9 * rng.beta(3, 2, (1, 80, 1))
+        scores = rng.uniform(size=(3, 80, 4)) < rates + 0.05
+        baseline = rng.uniform(size=(3, 80, 4)) < rates
+        interval = seed_difference(scores.astype(float), baseline.astype(float), level=0.9, draws=200).interval
+        covered += interval.low <= 5 <= interval.high
+    assert 0.83 < covered / 200 < 0.96  # 0.9 within three standard errors
+
+
+@pytest.mark.parametrize(
+    ("interval", "noise_floor", "claimed", "expected"),
+    [
+        ((1.0, 0.5, 1.5), 0.4, 2.0, "supported"),  # smaller than claimed, but a gain
+        ((0.3, 0.1, 0.5), 0.4, 0.6, "undecided"),  # within the noise
+        ((0.3, -0.1, 0.7), 0.1, 0.6, "undecided"),  # the interval holds zero and the claimed gain
+        ((0.1, -0.1, 0.3), 0.2, 0.6, "not supported"),  # what is claimed would have been seen
+        ((0.1, -0.1, 0.3), 0.31, 0.6, "undecided"),  # ... but not in this noise
+        ((0.1, 0.05, 0.15), 0.2, 0.6, "not supported"),
+        ((-1.0, -1.5, -0.5), 0.4, 0.3, "not supported"),
+        ((-1.0, -1.5, -0.5), 0.4, math.nan, "not supported"),
+        ((-1.0, -1.5, -0.5), 0.6, math.nan, "undecided"),
+        ((0.1, -0.1, 0.3), 0.2, math.nan, "undecided"),
+        ((1.0, 0.5, 1.5), 0.4, math.nan, "supported"),
+        ((5.0, 4.0, 6.0), math.nan, 0.1, "undecided"),  # one seed
+        ((0.0, 0.0, 0.0), 0.0, 0.1, "not supported"),  # the same network
+        ((math.nan, math.nan, math.nan), 0.1, 0.1, "not run"),
+    ],
+)
+def test_verdicts_follow_the_rule(interval, noise_floor, claimed, expected):
+    assert verdict(make_difference(*interval, noise_floor), claimed) == expected
+
+
+def test_without_a_run_there_is_no_verdict():
+    assert verdict(None, 0.5) == "not run"

@@ -1,0 +1,144 @@
+"""What the study measured of an *entry*: a network by its name, or the row of an ablation as `paper:row`."""
+
+import json
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hpelib.skeletons import SKELETONS
+from hpelib.study.ablate import ablation_runs, row_entry
+from hpelib.study.config import Run, profile_params, study_runs
+from hpelib.study.evaluate import load
+from hpelib.study.sizes import WHOLE, measure
+
+FULL_SIZE = {  # the papers' networks by their names in the study; other entries are names of models themselves
+    "simple_baseline": "simple_baseline_resnet50",
+    "hourglass": "hourglass",
+    "hrnet": "hrnet_w32",
+    "de_hrnet": "de_hrnet_w32",
+    "sadi_net": "sadi_net",
+    "fr_sbn": "fr_sbn_resnet34",
+    "ditn": "ditn_w32",
+    "daunet": "daunet_resnet50",
+}
+KEYPOINTS = {"coco": 17, "mpii": 16, "lsp": 14}
+OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
+RECALL = "OKS recall"
+
+
+class Judged(NamedTuple):
+    """What an interval over persons is taken of."""
+
+    metric: str
+    scores: np.ndarray  # (seeds, N, 1 or more), 0 to 1, NaN where not scored
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One entry on one dataset's test split, over its seeds."""
+
+    figures: pd.DataFrame  # columns seed, metric, value (percent)
+    keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored
+    summary: dict  # of the first seed
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.figures["seed"].unique().tolist()
+
+    def of_seeds(self, seeds: list[int]) -> "Measurement":
+        """The same of some of the seeds, in their order."""
+        figures = pd.concat([self.figures[self.figures["seed"] == seed] for seed in seeds])
+        return Measurement(figures, self.keypoint_scores[[self.seeds.index(seed) for seed in seeds]], self.summary)
+
+    def values(self, metric: str) -> list[float]:
+        """One value per seed, in percent; none if the metric was not measured."""
+        return self.figures.loc[self.figures["metric"] == metric, "value"].tolist()
+
+    def judged(self, metric: str) -> Judged | None:
+        """What an interval over persons can be taken of, for `metric`; None where there is nothing.
+
+        PCK, PCKh and joint groups are means of hits. AP is no mean, so `OKS recall` stands in: the share of the OKS
+        thresholds 0.50 to 0.95 that a person reaches from the annotated box, which is on AP's scale.
+        """
+        groups = SKELETONS[self.summary["skeleton"]].groups
+        if metric in groups:
+            return Judged(metric, self.keypoint_scores[:, :, groups[metric]])
+        if metric in ("PCKh@0.5", "PCK@0.2"):
+            return Judged(metric, self.keypoint_scores)
+        if metric in ("AP_gt", "AP_det"):
+            return Judged(RECALL, oks_recall(self.keypoint_scores))
+        return None
+
+
+def oks_recall(similarity: np.ndarray) -> np.ndarray:
+    """Share of the OKS thresholds that each person reaches, (..., N, 1), NaN without labelled keypoints.
+
+    Shapes: similarity (..., N, K), NaN where not labelled.
+    """
+    labelled = ~np.isnan(similarity)
+    counts = labelled.sum(axis=-1, keepdims=True)  # (..., N, 1)
+    oks = np.where(labelled, similarity, 0).sum(axis=-1, keepdims=True) / np.maximum(counts, 1)
+    reached = (oks >= OKS_THRESHOLDS).mean(axis=-1, keepdims=True)
+    return np.where(counts > 0, reached, np.nan)
+
+
+def find(params: dict, entry: str, dataset: str) -> Measurement | None:
+    """The measurement of an entry over the seeds that are finished, or None where there is none."""
+    folders = [run.evaluation for run in _runs(params, entry, dataset)]
+    evaluations = [load(folder) for folder in folders if (folder / "summary.json").is_file()]
+    if not evaluations:
+        return None
+    return Measurement(
+        figures=pd.concat([evaluation.figures for evaluation in evaluations], ignore_index=True),
+        keypoint_scores=np.concatenate([evaluation.keypoint_scores for evaluation in evaluations]),
+        summary=evaluations[0].summary,
+    )
+
+
+def full_sizes(params: dict, wanted: pd.DataFrame) -> pd.DataFrame:
+    """What entries cost at the papers' size, by the index of `wanted`.
+
+    `wanted` has the columns entry, dataset and input ("256x192", height first). Columns of the result: params (M);
+    MACs (G), in 10^9; legacy GFLOPs, as the tool of the official HRNet code counts.
+    """
+    models = [full_size(params, entry) for entry in wanted["entry"]]
+    heights, widths = zip(*(map(int, size.split("x")) for size in wanted["input"]), strict=True)
+    rows = pd.DataFrame(
+        {
+            "model": [model for model, _ in models],
+            "options": [json.dumps(options) for _, options in models],
+            "module": WHOLE,
+            "keypoints": wanted["dataset"].map(KEYPOINTS).to_list(),
+            "input_width": widths,
+            "input_height": heights,
+            "printed_params_M": np.nan,
+            "printed_gflops": np.nan,
+            "printed_unit": "",
+        },
+        index=wanted.index,
+    )
+    names = {"params_M": "params (M)", "macs_G": "MACs (G)", "legacy_gflops": "legacy GFLOPs"}
+    return measure(rows)[list(names)].rename(columns=names)
+
+
+def full_size(params: dict, entry: str) -> tuple[str, dict]:
+    """Name and options of an entry's model at the papers' size, for `create_model`."""
+    network, _, row = entry.partition(":")
+    changes = params["ablations"][network]["rows"][row] if row else {}
+    full = {name: {"model": model} for name, model in FULL_SIZE.items()}
+    chosen = row_entry(full | {network: {"model": FULL_SIZE.get(network, network)}}, network, changes)
+    return chosen["model"], chosen.get("options", {})
+
+
+def _runs(params: dict, entry: str, dataset: str) -> list[Run]:
+    """One run for each folder that the entry's evaluations lie in."""
+    network, _, row = entry.partition(":")
+    if network not in profile_params(params)["networks"]:
+        return []
+    if not row:
+        return study_runs(params, network, dataset)[:1]
+    if params["ablations"][network]["dataset"] != dataset:
+        return []
+    return [ablation_runs(params, network, seed)[row] for seed in params["ablation_seeds"]]
