@@ -11,6 +11,23 @@ from hpelib.models.simple_baseline import SimpleBaseline
 from hpelib.models.weights import load_matching, load_weights
 
 NARROW = {"width": 8, "depths": (2, 1, 1, 1), "decoder_widths": (16, 16, 16), "tail_blocks": 1}
+LITERAL = {"skip": "none", "tail_blocks": 0}
+R2 = LITERAL | {"level_block": "basic", "partial": "all", "strip_form": "conv3x3", "strip_placement": "all"}
+R3 = LITERAL | {
+    "decoder_widths": (512, 512, 256, 128, 64),
+    "head_kernel": 3,
+    "partial": "all",
+    "strip_form": "pointwise",
+}
+R5 = {
+    "skip": "concat1x1",
+    "level_block": "bottleneck",
+    "tail_blocks": 0,
+    "partial": "added",
+    "partial_ratio": 2,
+    "strip_form": "pointwise",
+    "strip_placement": "all",
+}
 OFF = {"ibn": False, "scru": False, "sge": False}
 
 
@@ -48,6 +65,10 @@ def test_size_is_the_papers():
         ({"ibn": False}, 40.47, 12.10),
         ({}, 38.88, 10.83),
         ({"tail_blocks": 0}, 38.67, 10.19),
+        ({"partial": "all", "strip_placement": "all", "head_kernel": 3}, 38.72, 10.79),  # R1b
+        (R2, 38.62, 10.77),
+        (R3, 38.62, 10.86),
+        (R5, 38.55, 7.37),
         # the text word by word: no skips, no residual blocks, one 1x1 gate in every block
         ({"skip": "none", "tail_blocks": 0, "strip_form": "pointwise", "strip_placement": "all"}, 27.92, 4.73),
     ],

@@ -49,6 +49,8 @@ def test_size_is_the_papers():
         ({}, 32.01, (21.34, 48.00)),
         ({"gcb_ratio": 4}, 31.19, (21.34, 48.00)),
         ({"distribution": "plain", "fused_width": 288}, 31.32, (21.41, 48.17)),
+        ({"distribution": "convolved", "fused_width": 256}, 32.33, (21.64, 48.68)),
+        ({"distribution": "plain", "fused_width": 384}, 32.26, (24.81, 55.82)),
         ({"encoder": "resnet50"}, 55.6, (36.3, 81.7)),
     ],
 )
