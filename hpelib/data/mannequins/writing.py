@@ -104,7 +104,7 @@ def _write_scene(folders: dict[str, Path], recipe: dict, seed: int, split: str, 
     scene = render_scene(recipe, seed, split, index)
     image_id = index + 1
     name = f"{image_id:012d}.jpg"
-    _write_jpeg(folders["coco"] / name, scene.image, scene.jpeg_quality)
+    write_jpeg(folders["coco"] / name, scene.image, scene.jpeg_quality)
     height, width = scene.image.shape[:2]
     annotations = [_annotate(person, image_id) for person in scene.persons]
     crowd = [] if scene.crowd_mask is None else [_annotate_crowd(scene.crowd_mask, image_id)]
@@ -128,7 +128,7 @@ def _write_scene(folders: dict[str, Path], recipe: dict, seed: int, split: str, 
     }
 
 
-def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
+def write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
     if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise OSError(f"{path}: could not be written; is the disk full?")
 
@@ -148,7 +148,7 @@ def _annotate(person: PersonTruth, image_id: int) -> dict:
         "bbox": person.box.tolist(),
         "area": seen,
         "segmentation": _encode(person.mask),
-        "keypoints": _triplets(points, visibility),
+        "keypoints": triplets(points, visibility),
         "num_keypoints": int((visibility > 0).sum()),
         "factors": person.factors,
     }
@@ -157,7 +157,7 @@ def _annotate(person: PersonTruth, image_id: int) -> dict:
 def _mpii_entry(person: PersonTruth, image: str) -> dict:
     return {
         "image": image,
-        "keypoints": _triplets(*person.of(MPII16)),
+        "keypoints": triplets(*person.of(MPII16)),
         "box": person.box.tolist(),
         "head_box": person.head_box.round(2).tolist(),
         "factors": person.factors,
@@ -183,7 +183,7 @@ def _encode(mask: np.ndarray) -> dict:
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
-def _triplets(points: np.ndarray, visibility: np.ndarray) -> list[float]:
+def triplets(points: np.ndarray, visibility: np.ndarray) -> list[float]:
     """x, y, v per keypoint, to a hundredth of a pixel; 0, 0, 0 for what is not in the image."""
     labelled = (visibility > 0)[:, None]
     return np.where(labelled, np.concatenate([points.round(2), visibility[:, None]], axis=1), 0).reshape(-1).tolist()
@@ -203,7 +203,7 @@ def _lsp_window(person: PersonTruth, size: tuple[int, int]) -> tuple[int, int, i
 
 def _write_crop(path: Path, scene: Scene, person: PersonTruth, window: tuple[int, int, int, int]) -> dict:
     left, top, right, bottom = window
-    _write_jpeg(path, np.ascontiguousarray(scene.image[top:bottom, left:right]), scene.jpeg_quality)
+    write_jpeg(path, np.ascontiguousarray(scene.image[top:bottom, left:right]), scene.jpeg_quality)
     points, visibility = person.of(LSP14)
     return {"file": path.name, "keypoints": (points - (left, top)).round(2).tolist(), "visibility": visibility.tolist()}
 

@@ -1,0 +1,62 @@
+"""Pictures of the stress tests: a person at every level of every factor, and the networks' fall."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hpelib.figures import style
+from hpelib.figures.skeletons import show_image
+
+
+def level_sheet(crops: Mapping[str, Mapping[float, np.ndarray]], factors_per_row: int = 2) -> Figure:
+    """One person's crops (H, W, 3) uint8 by factor and level: a strip per factor, its name at the left."""
+    longest = max(len(strip) for strip in crops.values())
+    rows = -(-len(crops) // factors_per_row)
+    with style.apply():
+        figure, grid = style.panels(rows * factors_per_row * longest, factors_per_row * longest, 1.0)
+        strips = grid.reshape(-1, longest)
+        for axes in grid:
+            axes.set_axis_off()
+        for axes_of_strip, (factor, strip) in zip(strips, crops.items(), strict=False):
+            for axes, (level, crop) in zip(axes_of_strip, strip.items(), strict=False):
+                axes.set_axis_on()
+                show_image(axes, crop)
+                axes.set_title(f"{level:g}", pad=2)
+            axes_of_strip[0].set_ylabel(factor)
+    return figure
+
+
+def level_curves(table: pd.DataFrame, units: Mapping[str, str], label: str, columns: int = 5) -> Figure:
+    """One panel per factor: the figure at each level, from easy on the left to hard, with bands for the intervals.
+
+    `table` has the columns `network`, `factor`, `level`, `value`, `low`, `high`. Levels are equally spaced and keep
+    the table's order; `units` says what they are, and `label` value and unit.
+    """
+    if table.empty:
+        raise ValueError("no network to draw the curves of")
+    top = min(10 * np.ceil(table["high"].max() / 10) + 1, 100)
+    with style.apply():
+        figure, grid = style.panels(len(units), columns, 1.0)
+        for panel, (axes, (factor, unit)) in enumerate(zip(grid, units.items(), strict=True)):
+            rows = table[table["factor"] == factor]
+            levels = rows["level"].unique()
+            for name, look in style.series_styles(table["network"].unique()).items():
+                curve = rows[rows["network"] == name].set_index("level").loc[levels]
+                axes.plot(
+                    range(len(levels)), curve["value"], label=name, **look | {"markersize": 3.5, "linewidth": 1.1}
+                )
+                axes.fill_between(
+                    range(len(levels)), curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0
+                )
+            axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+            axes.set(title=factor, xlabel=unit, ylim=(0, top))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            if panel % columns:
+                axes.tick_params(labelleft=False)
+            else:
+                axes.set_ylabel(label)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
+    return figure
