@@ -7,7 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Kind = Literal["features", "heatmaps", "attention", "competition", "columns", "gate", "scale", "offsets", "kernels"]
+Kind = Literal[
+    "features", "heatmaps", "attention", "columns", "competition", "gate", "parting", "scale", "offsets", "kernels"
+]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Quantity:
     "features": any number, (N, C, h, w); "heatmaps": features with one map per keypoint or bone;
     "attention": a share, the map's positions summing to 1; "columns": the same down each column of each channel;
     "competition": shares that sum to 1 over axis 1;
-    "gate": factors from 0 to 1; "scale": factors from 0, without an upper bound;
+    "gate": factors from 0 to 1; "parting": the same, informative features being those above 1/2; "scale": factors from 0, without an upper bound;
     "offsets": (x, y) in px of the sampled map, (N, 2, groups, h, w); "kernels": weights of a convolution.
     """
 
@@ -28,6 +30,7 @@ class Quantity:
 
 
 _QUANTITIES = {  # names as patterns; titles may refer to their groups
+    r"target": Quantity("Gaussians about the annotation", "the codec, not the network", "heatmaps"),
     r"heatmaps": Quantity("heatmaps", "the network's answer", "heatmaps"),
     r"stack(\d+)": Quantity(r"heatmaps of stack \1", "stacked hourglass, Sec. 3.3", "heatmaps"),
     r"stage(\d)": Quantity(r"Res-stage \1", "SimpleBaseline, Sec. 2", "features"),
@@ -48,7 +51,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"cab": Quantity("channel attention (CAB)", "DITN, Sec. 3.4, Eq. 4", "gate"),
     r"sab": Quantity("spatial attention (SAB)", "DITN, Sec. 3.4, Eq. 5", "gate"),
     r"stage(\d)_block(\d+)_strip": Quantity(r"strip gate, stage \1, block \2", "DAUNet, Eqs. 4-7", "gate"),
-    r"up(\d)_sru": Quantity(r"SRU weights, U\1", "DAUNet, Eqs. 8-10", "gate"),
+    r"up(\d)_sru": Quantity(r"SRU weights, U\1", "DAUNet, Eqs. 8-10", "parting"),
     r"up(\d)_cru": Quantity(r"CRU weights, U\1", "DAUNet, Eqs. 12-16", "competition"),
     r"up(\d)_sge": Quantity(r"SGE attention, U\1", "DAUNet, Eqs. 17-21", "gate"),
 }

@@ -112,16 +112,26 @@ def sums_to_one(look, dims):
     torch.testing.assert_close(look.sum(dims), torch.ones_like(look.sum(dims)))
 
 
+def lies_between_0_and_1(look):
+    assert (look >= 0).all()
+    assert (look <= 1).all()
+
+
+def has_maps(look):
+    assert look.ndim == 4
+
+
 CHECKS = {
-    "features": lambda look: look.ndim == 4 or pytest.fail(f"shape {look.shape}"),
-    "heatmaps": lambda look: look.ndim == 4 or pytest.fail(f"shape {look.shape}"),
-    "kernels": lambda look: look.ndim == 4 or pytest.fail(f"shape {look.shape}"),
+    "features": has_maps,
+    "heatmaps": has_maps,
+    "kernels": has_maps,
     "attention": lambda look: sums_to_one(look, (1, 2, 3)),
     "columns": lambda look: sums_to_one(look, 2),
     "competition": lambda look: sums_to_one(look, 1),
-    "gate": lambda look: ((look >= 0) & (look <= 1)).all() or pytest.fail(f"{look.min()} to {look.max()}"),
-    "scale": lambda look: (look >= 0).all() or pytest.fail(f"at least {look.min()}"),
-    "offsets": lambda look: (look.ndim == 5 and look.shape[1] == 2) or pytest.fail(f"shape {look.shape}"),
+    "gate": lies_between_0_and_1,
+    "parting": lies_between_0_and_1,
+    "scale": lambda look: torch.testing.assert_close(look, look.relu()),
+    "offsets": lambda look: torch.testing.assert_close(look, look.view(2, 2, 4, *look.shape[-2:])),
 }
 
 

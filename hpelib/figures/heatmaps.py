@@ -77,7 +77,7 @@ def heatmap_grid(
         raise ValueError(
             f"a grid needs one title per map and at least one map, got {len(heatmaps)} maps and {len(titles)} titles"
         )
-    limits = _common_limits(heatmaps)
+    limits = common_limits(heatmaps)
     with style.apply():
         figure, grid = style.panels(len(heatmaps), columns, image.shape[0] / image.shape[1])
         for k, (axes, heatmap, title) in enumerate(zip(grid, heatmaps, titles, strict=True)):
@@ -85,7 +85,7 @@ def heatmap_grid(
             axes.set_title(title.replace("_", " "))
             if keypoints is not None:
                 axes.plot(*keypoints[k], "+", color="white", markersize=5, markeredgewidth=0.8)
-        _add_color_bar(figure, mappable, grid, label)
+        add_color_bar(figure, mappable, grid, label)
     return figure
 
 
@@ -102,7 +102,7 @@ def network_comparison(
     """
     if not predictions:
         raise ValueError("predictions is empty: a comparison needs at least one network")
-    limits = _common_limits(*(prediction.heatmaps for prediction in predictions.values()))
+    limits = common_limits(*(prediction.heatmaps for prediction in predictions.values()))
     everywhere = np.full(skeleton.num_keypoints, 2)
     with style.apply():
         figure, grid = style.panels(4 * len(predictions), 4, image.shape[0] / image.shape[1], width_in=4.5)
@@ -115,7 +115,7 @@ def network_comparison(
             draw_person(row[1], image, keypoints, visibility, skeleton)
             draw_person(row[2], image, prediction.keypoints, everywhere, skeleton)
             mappable = draw_heatmap(row[3], image, prediction.heatmaps.max(axis=0), prediction.stride_px, limits)
-        _add_color_bar(figure, mappable, grid)
+        add_color_bar(figure, mappable, grid)
     return figure
 
 
@@ -126,17 +126,27 @@ def scene_heatmaps(image: np.ndarray, prediction: Prediction, crop_matrix: np.nd
     with style.apply():
         figure, grid = style.panels(2, 2, image.shape[0] / image.shape[1])
         draw_person(grid[0], image, keypoints, np.full(skeleton.num_keypoints, 2), skeleton)
-        mappable = draw_heatmap(grid[1], image, strongest, limits=_common_limits(prediction.heatmaps))
-        _add_color_bar(figure, mappable, grid)
+        mappable = draw_heatmap(grid[1], image, strongest, limits=common_limits(prediction.heatmaps))
+        add_color_bar(figure, mappable, grid)
     return figure
 
 
-def _common_limits(*heatmaps: np.ndarray) -> tuple[float, float]:
+def common_limits(*heatmaps: np.ndarray) -> tuple[float, float]:
     """From 0 (a map below it has nothing to say) to the highest value of all."""
     return 0.0, max(0.0, *(float(maps.max()) for maps in heatmaps))
 
 
-def _add_color_bar(figure: Figure, mappable: AxesImage, grid: np.ndarray, label: str = "heatmap value") -> None:
-    bar = figure.colorbar(mappable, ax=list(grid), location="bottom", shrink=0.5, aspect=40, pad=0.01, label=label)
+def add_color_bar(
+    figure: Figure,
+    mappable: AxesImage,
+    grid: np.ndarray,
+    label: str = "heatmap value",
+    shrink: float = 0.5,
+    aspect: float = 40,
+) -> None:
+    """One colour bar below all axes of `grid`, which is `shrink` times as long as they are wide."""
+    bar = figure.colorbar(
+        mappable, ax=list(grid), location="bottom", shrink=shrink, aspect=aspect, pad=0.01, label=label
+    )
     bar.ax.set_facecolor(style.GREY)  # the map is translucent: show it on the grey that it lies on elsewhere
     bar.ax.grid(False)

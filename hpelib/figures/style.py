@@ -123,7 +123,15 @@ def panels(count: int, columns: int, aspect: float, width_in: float = WIDTH_IN) 
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write `figure` as PNG without its margins, close it, and return the path.
+    """Write `figure` as PNG, as from `to_png`, and return the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(to_png(figure))
+    return path
+
+
+def to_png(figure: Figure) -> bytes:
+    """`figure` as PNG without its margins; the figure is closed.
 
     Equal figures give equal bytes: fixed resolution, no version or date in the file. Sheets of photographs that
     would exceed `MAX_BYTES` are rounded to fewer colours, since noise in the last bits is most of their size.
@@ -139,7 +147,4 @@ def save(figure: Figure, path: str | Path) -> Path:
         Image.fromarray(coarse.round().astype(np.uint8)).save(encoded, format="PNG", optimize=True)
         if encoded.tell() <= MAX_BYTES:
             break
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.getvalue())
-    return path
+    return encoded.getvalue()

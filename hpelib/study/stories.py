@@ -1,0 +1,111 @@
+"""What each paper says that its network does, and which of the network's looks show whether it does."""
+
+from dataclasses import dataclass
+
+BASELINES = {  # what each paper's network is built on, and so compared with
+    "de_hrnet": "hrnet",
+    "sadi_net": "hourglass",
+    "fr_sbn": "simple_baseline",
+    "ditn": "hrnet",
+    "daunet": "simple_baseline",
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """One claim that a picture can speak for or against."""
+
+    name: str  # of the picture's file
+    text: str  # what the paper says, and what to look for
+    looks: str  # the looks that show it, as a pattern
+
+    @property
+    def title(self) -> str:
+        return self.name.replace("_", " ").capitalize()
+
+
+def compared(network: str) -> list[str]:
+    """`network`, after its baseline if it has one."""
+    return [BASELINES[network], network] if network in BASELINES else [network]
+
+
+STORIES = {
+    "simple_baseline": (
+        Story("stages", "From Res-stage to Res-stage maps get coarser; the deconvolutions must undo it.", r"stage\d"),
+    ),
+    "hourglass": (Story("stacks", "Each stack refines the heatmaps of the one before it.", r"stack\d"),),
+    "hrnet": (
+        Story(
+            "branches",
+            "The branches of the last exchange, from high to low resolution: a fine one that keeps the place, coarse "
+            "ones that know the context.",
+            r"stage3\.branch\d|stage4\.branch0",
+        ),
+    ),
+    "de_hrnet": (
+        Story(
+            "dem_gates",
+            "The detail enhancement module hands each lower branch details from above and weighs them channel by "
+            "channel. Weights that are near one half and the same for everybody: a gate that has not learnt to choose.",
+            r"stage\d\.0\.dem\d",
+        ),
+        Story(
+            "dysample_offsets",
+            "DySample learns where to sample when a lower branch is brought up. Arrows that follow the body's outline "
+            "are what the paper promises; lengths near zero are plain bilinear upsampling.",
+            r"stage4\.\d\.dysample\dto0",
+        ),
+        Story("branches", "What the branches hold after the last exchange between all.", r"stage3\.branch\d"),
+    ),
+    "sadi_net": (
+        Story(
+            "global_weights",
+            "The spatial fusion module lets the scales compete at every position; 1 is an even share.",
+            "sfm_global",
+        ),
+        Story("local_weights", "Its local attention weighs positions along each column; 1 is even.", r"sfm_local\d"),
+        Story(
+            "learned_heatmaps",
+            "The distribution learning module gives each joint a heatmap of a shape of its own. Beside it the "
+            "Gaussians that all other networks learn, and what the backbone answers. (Maximum over all joints.)",
+            "target|dlm_heatmaps|heatmaps",
+        ),
+    ),
+    "fr_sbn": (
+        Story(
+            "context",
+            "Where the global context is gathered from, stage by stage; 1 is an even share. Attention that is even "
+            "everywhere is average pooling.",
+            r"(stage|decoder)\d_attention",
+        ),
+        Story(
+            "sa_mfcd",
+            "SA-MFCD gates the collected features of Res-stages 1 to 3 with the spatial attention heatmaps. Where the "
+            "gate is zero, nothing of them reaches the decoders.",
+            r"stage[123]_sah|sa_mfcd_gate",
+        ),
+    ),
+    "ditn": (
+        Story("bones", "Bones, learned beside the joints. (Maximum over all.)", "bones|heatmaps"),
+        Story(
+            "transfer",
+            "Each bone's features become kernels for its two joints; CAB weighs the result per joint and bone, SAB per "
+            "position. CAB and SAB lie between a half and one: a half means that the paper's ReLU has closed them.",
+            "kernels|cab|sab",
+        ),
+    ),
+    "daunet": (
+        Story(
+            "strips",
+            "Strip pooling gates features by means along rows and columns. Bars and crosses are its trace.",
+            r"stage\d_block\d+_strip",
+        ),
+        Story(
+            "rebuild",
+            "SRU parts channels into informative and redundant ones, here the share of informative ones per position; "
+            "CRU weighs a rich against a cheap transform of them.",
+            r"up\d_[sc]ru",
+        ),
+        Story("sge", "SGE lifts positions that resemble their group's mean.", r"up\d_sge"),
+    ),
+}
