@@ -19,11 +19,13 @@ def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
     """The run of every row of the paper's ablations; they share seed, data, order of the data and schedule.
 
     Raises:
-        ValueError: no such ablation, or a row that no run can be made of.
+        ValueError: no such ablation, no such network in the profile, or a row that no run can be made of.
     """
     if paper not in params["ablations"]:
         raise ValueError(f"params.yaml: unknown ablation {paper!r}; known here: {', '.join(params['ablations'])}")
     ablation, profile = params["ablations"][paper], profile_params(params)
+    if paper not in profile["networks"]:
+        raise ValueError(f"params.yaml: profile {params['profile']} has no network {paper}, so no ablation of it")
     runs = {}
     for row, changes in ablation["rows"].items():
         networks = profile["networks"] | {paper: row_entry(profile["networks"], paper, changes)}

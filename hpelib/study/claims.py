@@ -14,7 +14,7 @@ from hpelib.metrics.statistics import (
     seed_difference,
     verdict,
 )
-from hpelib.study.measured import RECALL, find, full_sizes
+from hpelib.study.measured import COUNTS, RECALL, find, full_sizes
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -32,7 +32,7 @@ COLUMNS = (
 )
 MEASURED = ("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor", "seeds", "profile", "verdict")
 AT_MOST = "% or less"
-SIZES = ("params (M)", "MACs (G)", "legacy GFLOPs")
+SIZES = tuple(COUNTS.values())
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 
 RULE = f"""\

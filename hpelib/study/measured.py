@@ -24,6 +24,7 @@ FULL_SIZE = {  # the papers' networks by their names in the study; other entries
     "daunet": "daunet_resnet50",
 }
 KEYPOINTS = {"coco": 17, "mpii": 16, "lsp": 14}
+COUNTS = {"params_M": "params (M)", "macs_G": "MACs (G)", "legacy_gflops": "legacy GFLOPs"}
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
 RECALL = "OKS recall"
 
@@ -103,6 +104,8 @@ def full_sizes(params: dict, wanted: pd.DataFrame) -> pd.DataFrame:
     `wanted` has the columns entry, dataset and input ("256x192", height first). Columns of the result: params (M);
     MACs (G), in 10^9; legacy GFLOPs, as the tool of the official HRNet code counts.
     """
+    if wanted.empty:
+        return pd.DataFrame(columns=list(COUNTS.values()), dtype=float)
     models = [full_size(params, entry) for entry in wanted["entry"]]
     heights, widths = zip(*(map(int, size.split("x")) for size in wanted["input"]), strict=True)
     rows = pd.DataFrame(
@@ -119,8 +122,7 @@ def full_sizes(params: dict, wanted: pd.DataFrame) -> pd.DataFrame:
         },
         index=wanted.index,
     )
-    names = {"params_M": "params (M)", "macs_G": "MACs (G)", "legacy_gflops": "legacy GFLOPs"}
-    return measure(rows)[list(names)].rename(columns=names)
+    return measure(rows)[list(COUNTS)].rename(columns=COUNTS)
 
 
 def full_size(params: dict, entry: str) -> tuple[str, dict]:

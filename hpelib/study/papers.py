@@ -81,7 +81,7 @@ def measure(params: dict, results: pd.DataFrame) -> pd.DataFrame:
         for row in of_networks.drop(sizes.index).itertuples()
     }
     measured = results.join(pd.DataFrame.from_dict(figures, orient="index", columns=MEASURED))
-    return measured.join(full_sizes(params, sizes)) if len(sizes) else measured
+    return measured.join(full_sizes(params, sizes))
 
 
 def _figure(measurement: Measurement | None, metric: str) -> dict:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import savemat
 
@@ -13,7 +14,9 @@ from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.skeletons import COCO17, LSP14, MPII16
-from hpelib.study.config import Dataset, make_dataset
+from hpelib.study.ablate import ablation_runs
+from hpelib.study.config import Dataset, Run, make_dataset, study_runs
+from hpelib.study.evaluate import Evaluation, save
 
 WIDTH, HEIGHT = 64, 48
 IMAGES = {"train": [0, 0, 1, 2, 3], "val": [0, 0], "test": [0, 1, 1]}  # of each person, by split
@@ -66,6 +69,56 @@ def params(tmp_path) -> dict:
             }
         },
     }
+
+
+@pytest.fixture
+def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], None]:
+    """`study(entry, dataset, values)` leaves evaluations of an entry, one value per seed, as if they had been run.
+
+    An entry is the only network or a row, `flat` or `full`, of its ablation on MPII. A value in percent is every figure
+    of its seed, and the share of keypoints of the 20 persons that are right. Nobody's first keypoint is labelled.
+    """
+    monkeypatch.chdir(tmp_path)
+    rows = {"flat": {"options": {"widths": [8, 4]}}, "full": {}}
+    params |= {"ablation_seeds": [0, 1], "ablations": {"hourglass": {"dataset": "mpii", "rows": rows}}}
+    params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
+
+    def leave(entry: str, dataset: str, values: list[float]) -> None:
+        network, _, row = entry.partition(":")
+        if row:
+            for seed, value in enumerate(values):
+                _leave(ablation_runs(params, network, seed)[row], [value])
+        else:
+            _leave(study_runs(params, network, dataset)[0], values)
+
+    return leave
+
+
+def _leave(run: Run, values: list[float]) -> None:
+    skeleton = {"coco": COCO17, "mpii": MPII16}[run.dataset.name]
+    metrics = ("AP_det", "APM_det") if run.dataset.name == "coco" else ("PCKh@0.5",)
+    seeds = range(run.seed, run.seed + len(values))
+    keypoint_scores = np.empty((len(values), 20, skeleton.num_keypoints), np.float32)
+    for scores, value in zip(keypoint_scores, values, strict=True):
+        right = np.arange(scores.size) < scores.size * value / 100
+        scores[:] = np.random.default_rng(0).permuted(right).reshape(scores.shape)
+    keypoint_scores[:, :, 0] = np.nan
+    figures = [
+        {"seed": seed, "metric": metric, "value": value}
+        for seed, value in zip(seeds, values, strict=True)
+        for metric in (*metrics, *skeleton.groups)
+    ]
+    summary = {"skeleton": skeleton.name, "dataset": run.dataset.name, "source": "noise", "profile": run.profile}
+    summary |= {"persons": 20, "input_size": [32, 32], "epochs": 1, "codec": "dark", "format": run.dataset.name}
+    evaluation = Evaluation(
+        figures=pd.DataFrame(figures),
+        curves=pd.DataFrame({"seed": seeds, "threshold": 0.5, "correct": values}),
+        keypoint_scores=keypoint_scores,
+        keypoints=np.zeros((*keypoint_scores.shape, 2)),
+        confidences=np.zeros_like(keypoint_scores),
+        summary=summary,
+    )
+    save(evaluation, run.evaluation)
 
 
 @pytest.fixture

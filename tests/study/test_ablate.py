@@ -74,6 +74,12 @@ def test_an_unknown_ablation_is_named_with_the_known_ones(ablated):
         ablation_runs(ablated, "hrnet", 0)
 
 
+def test_a_profile_without_the_network_has_no_ablation_of_it(ablated):
+    ablated["ablations"]["hrnet"] = ablated["ablations"]["hourglass"]
+    with pytest.raises(ValueError, match="profile tiny has no network hrnet"):
+        ablation_runs(ablated, "hrnet", 0)
+
+
 def test_rows_are_described_by_what_they_change(ablated):
     table = describe_rows(ablated, "hourglass").iloc[:, 0]
     assert table.to_dict() == {"flat": "widths=[8, 4], loss=ohkm", "full": ""}
