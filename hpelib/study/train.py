@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import nn
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hpelib.data.crops import to_crop
@@ -77,8 +77,8 @@ def train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise RuntimeError(
-            f"training process {rank} of {run.recipe.processes} ended by {failure.signal_name()}, exit code "
-            f"{failure.exitcode}; run again to go on from {checkpoint_path(run)}"
+            f"training process {rank} of {run.recipe.processes} ended: {failure.message}; once that is mended, "
+            f"run again to go on from {checkpoint_path(run)}"
         ) from error
     load_weights(network, run.folder / "weights.safetensors")
     network.to(run.recipe.device)
@@ -90,6 +90,7 @@ def checkpoint_path(run: Run) -> Path:
     return Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{run.digest}.pt"
 
 
+@record  # its error, for the message above
 def _train_together(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
     """`_train` in one of several processes, to which torch hands `network` in memory that they share."""
     torch.manual_seed(run.seed)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
@@ -70,6 +69,8 @@ def fit(
         raise ValueError(f"the loader gives (rank, world_size) {share} its batches, this process is {expected}")
     model = model.to(memory_format=torch.channels_last)
     if recipe.sync_batch_norm:
+        from timm.layers import convert_sync_batchnorm  # torch's would drop the activation of timm's norm layers
+
         model = convert_sync_batchnorm(model)
     optimizer = recipe.make_optimizer(model)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -115,8 +116,9 @@ class _Progress:
 
     def mean_loss(self) -> float:
         """Over the epoch's batches so far, those of all processes: all of them must ask."""
-        total = torch.as_tensor(self.loss_sum, device=self.accelerator.device)
-        return self.accelerator.reduce(total, "mean").item() / max(self.step, 1)
+        own = torch.as_tensor(self.loss_sum, device=self.accelerator.device)
+        self.loss_sum = self.accelerator.reduce(own, "mean")  # also what a checkpoint then holds
+        return self.loss_sum.item() / max(self.step, 1)
 
     def require_finite_loss(self) -> None:
         loss = self.mean_loss()

@@ -40,6 +40,8 @@ def test_optimizer_is_the_named_one(name, kind):
         ({"precision": "fp16"}, "precision.*'fp16'.*fp32, bf16"),
         ({"epochs": 0}, "epochs"),
         ({"accumulation": 0}, "accumulation"),
+        ({"processes": 0}, "processes"),
+        ({"sync_batch_norm": True}, "sync_batch_norm is for GPUs"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": float("nan")}, "learning_rate"),
     ],
