@@ -1,7 +1,7 @@
 # Two commands: `make study` sets up and runs the study, `make test` sets up and runs the tests.
 PYTHON ?= python3
 JOBS ?= 2
-IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1
+IN_VENV := PYTHONDONTWRITEBYTECODE= PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1
 
 .PHONY: study test env lab lock lint
 

@@ -90,7 +90,9 @@ def create():
     run(sys.executable, "-m", "venv", VENV)
     run(venv_python(), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", bootstrap_lock())
     uv = [venv_python(), "-m", "uv", "pip"]
-    run(*uv, "install", "--quiet", "--require-hashes", "--python", venv_python(), "-r", LOCK)
+    # compiled once here: every stage of the study starts processes of its own
+    compiled = ["--quiet", "--compile-bytecode", "--require-hashes"]
+    run(*uv, "install", *compiled, "--python", venv_python(), "-r", LOCK)
     editable = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
     run(*uv, "install", "--quiet", "--python", venv_python(), *editable)
     run(venv_python(), "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3", "--display-name", "hpelib")
