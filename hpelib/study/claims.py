@@ -192,7 +192,9 @@ def _for_readers(row) -> dict[str, str]:
         "claim": row.claim,
         "source": row.source,
         "compared": f"{row.better} with {row.worse}",
-        "paper": f"{row.claimed:+g} {unit}" if row.difference else f"no figure ({unit})",
+        "paper": f"{row.difference if row.claimed < 0 else '+' + row.difference} {unit}"
+        if row.difference
+        else f"no figure ({unit})",
         "ours": f"{row.ours:+.2f} {unit}" if row.ours == row.ours else NOT_RUN,
         "95 % over persons": judged,
         "sd over seeds": _cell(row.sd),

@@ -103,7 +103,7 @@ def _describe(measurement: Measurement) -> str:
     return (
         f"{summary['dataset']}: {summary['persons']} persons of the test split of {summary['source']}, profile "
         f"{summary['profile']}, input {'x'.join(map(str, summary['input_size']))} px (width x height), "
-        f"{summary['epochs']} epochs, codec {summary['codec']}, {len(measurement.seeds)} seeds."
+        f"{summary['epochs']} epochs, codec {summary['codec']}, seeds {', '.join(map(str, measurement.seeds))}."
     )
 
 
