@@ -36,9 +36,10 @@ SIZES = tuple(COUNTS.values())
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 
 RULE = f"""\
-**Accuracy.** Both sides are trained here, under the same recipe and the same seeds, and judged on the same persons. \
-The gain is averaged over seeds and has a 95 % interval over persons (paired bootstrap). The *noise floor* is the \
-standard deviation of the weaker side over seeds: what a new seed changes anyway. A claim is
+**Accuracy.** Both sides are trained here from the same seeds, on the same data, for as long and at the same learning \
+rate, each with its own loss, and judged on the same persons. The gain is averaged over seeds and has a 95 % interval \
+over persons (paired bootstrap). The *noise floor* is the standard deviation over seeds of the side said to be worse: \
+what a new seed changes anyway. A claim is
 
 - **{SUPPORTED}** if the whole interval lies above zero and the gain exceeds the noise floor;
 - **{NOT_SUPPORTED}** otherwise, if even the interval's upper end plus the noise floor stays below the claimed gain \
