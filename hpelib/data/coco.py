@@ -35,6 +35,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
     """
     document = _read_document(annotation_json, "images", "annotations", "categories")
     category_id = _person_category(document["categories"], annotation_json)
+    _require_keypoints(document["categories"], annotation_json)
     images = _image_table(document["images"], annotation_json)
 
     source = f"{annotation_json}: annotations"
@@ -106,7 +107,8 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
     """A detector's person boxes, as they stand, with its scores; no keypoint is labelled.
 
     `detections_json` is a COCO result file (image_id, category_id, bbox, score); ids count from 1 in
-    file order. Boxes without extent are left out. Errors as for `read_coco`.
+    file order. Boxes without extent are left out. `annotation_json` may list images alone, without annotations and
+    names of keypoints, as image_info_test-dev2017.json does. Errors as for `read_coco`.
     """
     document = _read_document(annotation_json, "images", "categories")
     category_id = _person_category(document["categories"], annotation_json)
@@ -181,14 +183,17 @@ def _person_category(categories: list[dict], source: str | Path) -> int:
     if "person" not in names:
         raise ValueError(f"{source}: no category 'person' among {enumerate_first(names)}")
     person = categories[names.index("person")]
-    names = person.get("keypoints")
+    return int(column([person], "id", f"{source}: categories", dtype=np.int64)[0])
+
+
+def _require_keypoints(categories: list[dict], source: str | Path) -> None:
+    names = next(category for category in categories if category["name"] == "person").get("keypoints")
     if names != list(COCO17.keypoints):
         raise ValueError(
             f"{source}: category 'person' must list the {COCO17.num_keypoints} COCO keypoints in their order "
             f"({', '.join(COCO17.keypoints)}), got {names!r:.120}; "
             "instances_*.json has none, take person_keypoints_*.json"
         )
-    return int(column([person], "id", f"{source}: categories", dtype=np.int64)[0])
 
 
 def _image_table(images: list[dict], source: str | Path) -> pd.DataFrame:

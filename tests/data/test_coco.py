@@ -182,3 +182,16 @@ def test_real_annotations_agree_with_pycocotools():
     loaded = COCO(str(path)).loadAnns(people.ids.tolist())
     assert people.visibility.astype(bool).sum(1).tolist() == [a["num_keypoints"] for a in loaded]
     np.testing.assert_array_equal(people.areas, np.float32([a["area"] for a in loaded]))
+
+
+def test_detections_on_images_without_annotations(tmp_path):
+    """As on test-dev, whose file lists the images and 80 categories without keypoints."""
+    path = write(tmp_path, [annotation(1)])
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({"images": document["images"], "categories": [{"id": 1, "name": "person"}]}))
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([{"image_id": 3, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 1}])
+    )
+    assert read_detections(tmp_path / "boxes.json", path, tmp_path).image_ids.tolist() == [3]
+    with pytest.raises(ValueError, match="no list 'annotations'"):
+        read_coco(path, tmp_path)
