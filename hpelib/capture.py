@@ -8,7 +8,17 @@ import torch
 from torch import Tensor, nn
 
 Kind = Literal[
-    "features", "heatmaps", "attention", "columns", "competition", "gate", "parting", "scale", "offsets", "kernels"
+    "features",
+    "heatmaps",
+    "attention",
+    "columns",
+    "competition",
+    "gate",
+    "detail_gate",
+    "parting",
+    "scale",
+    "offsets",
+    "kernels",
 ]
 
 
@@ -20,7 +30,9 @@ class Quantity:
     "features": any number, (N, C, h, w); "heatmaps": features with one map per keypoint or bone;
     "attention": a share, the map's positions summing to 1; "columns": the same down each column of each channel;
     "competition": shares that sum to 1 over axis 1;
-    "gate": factors from 0 to 1; "parting": the same, informative features being those above 1/2; "scale": factors from 0, without an upper bound;
+    "gate": factors from 0 to 1; "detail_gate": the same, the first third for what comes from the branch above (in the
+    DEM's default reading, `gate_on="concat"`); "parting": the same, informative features being those above 1/2;
+    "scale": factors from 0, without an upper bound;
     "offsets": (x, y) in px of the sampled map, (N, 2, groups, h, w); "kernels": weights of a convolution.
     """
 
@@ -35,7 +47,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"stack(\d+)": Quantity(r"heatmaps of stack \1", "stacked hourglass, Sec. 3.3", "heatmaps"),
     r"stage(\d)": Quantity(r"Res-stage \1", "SimpleBaseline, Sec. 2", "features"),
     r"stage(\d)\.branch(\d)": Quantity(r"stage \1, branch \2", "HRNet, Sec. 3", "features"),
-    r"stage(\d)\.(\d+)\.dem(\d)": Quantity(r"DEM gate, stage \1.\2, branch \3", "DE-HRNet, Sec. 3.2", "gate"),
+    r"stage(\d)\.(\d+)\.dem(\d)": Quantity(r"DEM gate, stage \1.\2, branch \3", "DE-HRNet, Sec. 3.2", "detail_gate"),
     r"stage(\d)\.(\d+)\.gate(\d)": Quantity(r"plain gate, stage \1.\2, branch \3", "DE-HRNet, Table 5", "gate"),
     r"stage(\d)\.(\d+)\.dysample(\d)to(\d)": Quantity(
         r"DySample offsets, stage \1.\2, branch \3 to \4", "DE-HRNet, Sec. 3; DySample, Sec. 3", "offsets"
@@ -43,7 +55,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"(stage|decoder)(\d)_sah": Quantity(r"spatial attention heatmap, \1 \2", "FR-SBN, Sec. 3.2", "features"),
     r"(stage|decoder)(\d)_attention": Quantity(r"GCB attention, \1 \2", "FR-SBN, Sec. 3.2", "attention"),
     r"sa_mfcd_gate": Quantity("SA-MFCD gate", "FR-SBN, Sec. 3.3", "scale"),
-    r"sfm_global": Quantity("SFM global weights of the scales", "SADI-Net, Sec. III-C, Eqs. 2, 3", "competition"),
+    r"sfm_global": Quantity("SFM global weights", "SADI-Net, Sec. III-C, Eqs. 2, 3", "competition"),
     r"sfm_local(\d)": Quantity(r"SFM local weights \1", "SADI-Net, Sec. III-C", "columns"),
     r"dlm_heatmaps": Quantity("learned heatmaps", "SADI-Net, Sec. III-D, Eqs. 4, 5", "heatmaps"),
     r"bones": Quantity("bone maps", "DITN, Sec. 3.2", "heatmaps"),

@@ -129,6 +129,7 @@ CHECKS = {
     "columns": lambda look: sums_to_one(look, 2),
     "competition": lambda look: sums_to_one(look, 1),
     "gate": lies_between_0_and_1,
+    "detail_gate": lies_between_0_and_1,
     "parting": lies_between_0_and_1,
     "scale": lambda look: torch.testing.assert_close(look, look.relu()),
     "offsets": lambda look: torch.testing.assert_close(look, look.view(2, 2, 4, *look.shape[-2:])),

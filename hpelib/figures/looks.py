@@ -37,11 +37,15 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
         case "competition" if look.ndim == 4:  # between two branches, per channel
             return {f"{title}: share of the first": _descending(look[0])}
         case "competition":
-            return {f"{title}: {i}": share * len(look) for i, share in enumerate(look, start=1)}
+            return {f"{title}, scale {i}": share * len(look) for i, share in enumerate(look, start=1)}
         case "offsets":
             return {f"{title}, px": look.mean(axis=1)}
         case "parting":
             return {f"{title}: informative": (look > 0.5).mean(axis=0)}
+        case "detail_gate":
+            above = len(look) // 3
+            weights = np.concatenate([_descending(look[:above]), _descending(look[above:])])
+            return {f"{title}, first third from above": weights}
         case "kernels":
             return {f"{title}: size": _descending(np.linalg.norm(look, axis=(1, 2)))}
     if look.shape[1:] == (1, 1):
@@ -73,7 +77,9 @@ def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarr
             limits = common_range(panels)
             for axes, crop, panel in zip(column, crops, panels, strict=True):
                 drawn = draw_panel(axes, crop, panel, limits)
-            if drawn is not None:
+            if drawn is None:
+                column[-1].set_xlabel("channels")
+            else:
                 add_color_bar(figure, drawn, column, label="", shrink=0.9, aspect=15)
     return figure
 
@@ -101,7 +107,6 @@ def draw_weights(axes: Axes, weights: np.ndarray, limits: tuple[float, float]) -
     axes.plot(channels, weights, color=style.BLUE, drawstyle="steps-mid", linewidth=1)
     ends = sorted({1, len(weights)})
     axes.set(ylim=(min(0.0, limits[0]), 1.05 * max(limits[1], 1e-12)), xlim=(0.5, len(weights) + 0.5), xticks=ends)
-    axes.set_xlabel("channels by weight")
 
 
 def draw_offsets(axes: Axes, crop: np.ndarray, offsets: np.ndarray, limits: tuple[float, float]) -> AxesImage:
