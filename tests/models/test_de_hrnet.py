@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from hpelib.layers.dysample import DySample
 from hpelib.metrics.complexity import complexity
@@ -131,29 +130,3 @@ def test_options_are_checked():
         DEHRNet(upsample="bilinear")
     with pytest.raises(ValueError, match="give it with dem='off'"):
         DEHRNet(branch_gate="se")
-
-
-def test_exported_and_compiled_programs_give_the_same_heatmaps():
-    torch.manual_seed(0)
-    model = DEHRNet(**NARROW).eval()
-    images = torch.randn(1, 3, 64, 64)
-    exported = torch.export.export(model, (images,)).module()
-    torch.testing.assert_close(exported(images), model(images))
-    compiled = torch.compile(model, backend="eager", fullgraph=True)  # one graph, without the cost of generating code
-    torch.testing.assert_close(compiled(images), model(images))
-
-
-def test_learns_a_few_pictures_by_heart():
-    torch.manual_seed(0)
-    model = DEHRNet(num_keypoints=2, dropout=0.0, **NARROW)
-    images, targets = torch.randn(4, 3, 32, 32), torch.zeros(4, 2, 8, 8)
-    for person in range(4):
-        targets[person, 0, person, 2 * person] = targets[person, 1, 7 - person, 1] = 1
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = nn.functional.mse_loss(model(images)["heatmaps"], targets)
-        loss.backward()
-        optimizer.step()
-    heatmaps = model(images)["heatmaps"]
-    assert torch.equal(heatmaps.flatten(2).argmax(2), targets.flatten(2).argmax(2))
