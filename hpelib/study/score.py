@@ -26,8 +26,8 @@ from hpelib.study.scores import KEYPOINT_METRIC, detection_figures, figures, key
 def score(run: Run, dataset: Dataset) -> pd.DataFrame:
     """Every figure of the format on the `test` split of `dataset`, with the flip test.
 
-    Columns metric, value, low, high, in percent. The mean over keypoints and every joint group have a 95 % interval over persons; what is no mean
-    over keypoints, such as AP, has NaN there.
+    Columns metric, value, low, high, in percent. The mean over keypoints and every joint group have a 95 % interval
+    over persons; what is no mean over keypoints, such as AP, has NaN there.
 
     Raises:
         FileNotFoundError: the run was not trained, or a file is missing.
