@@ -10,6 +10,7 @@ from torch import Tensor, nn
 Kind = Literal[
     "features",
     "heatmaps",
+    "bones",
     "attention",
     "columns",
     "competition",
@@ -27,7 +28,7 @@ class Quantity:
     """One thing that a network shows of itself.
 
     `kind` says what its values are:
-    "features": any number, (N, C, h, w); "heatmaps": features with one map per keypoint or bone;
+    "features": any number, (N, C, h, w); "heatmaps" and "bones": the same with one map per keypoint or bone;
     "attention": a share, the map's positions summing to 1; "columns": the same down each column of each channel;
     "competition": shares that sum to 1 over axis 1;
     "gate": factors from 0 to 1; "detail_gate": the same, the first third for what comes from the branch above (in the
@@ -58,7 +59,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"sfm_global": Quantity("SFM global weights", "SADI-Net, Sec. III-C, Eqs. 2, 3", "competition"),
     r"sfm_local(\d)": Quantity(r"SFM local weights \1", "SADI-Net, Sec. III-C", "columns"),
     r"dlm_heatmaps": Quantity("learned heatmaps", "SADI-Net, Sec. III-D, Eqs. 4, 5", "heatmaps"),
-    r"bones": Quantity("bone maps", "DITN, Sec. 3.2", "heatmaps"),
+    r"bones": Quantity("bone maps", "DITN, Sec. 3.2", "bones"),
     r"kernels": Quantity("dynamic kernels", "DITN, Sec. 3.3, Eq. 2", "kernels"),
     r"cab": Quantity("channel attention (CAB)", "DITN, Sec. 3.4, Eq. 4", "gate"),
     r"sab": Quantity("spatial attention (SAB)", "DITN, Sec. 3.4, Eq. 5", "gate"),

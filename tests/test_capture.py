@@ -124,6 +124,7 @@ def has_maps(look):
 CHECKS = {
     "features": has_maps,
     "heatmaps": has_maps,
+    "bones": has_maps,
     "kernels": has_maps,
     "attention": lambda look: sums_to_one(look, (1, 2, 3)),
     "columns": lambda look: sums_to_one(look, 2),

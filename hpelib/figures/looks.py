@@ -15,21 +15,24 @@ from hpelib.figures.skeletons import draw_person, show_image
 from hpelib.skeletons import Skeleton
 
 ARROWS = 12  # across a map
+MAX_PANEL_IN = 1.7  # width of a panel where there are few
 CHANGE_COLORS = "PuOr_r"  # orange more, purple less: apart for colour-blind eyes
 
 
 def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None) -> dict[str, np.ndarray]:
     """What is drawn of one person's look, without its axis N, by title.
 
-    Maps (h, w); channel weights (C,), from high to low; offsets (2, h, w), their mean over the groups. Heatmaps are
-    those of `keypoint`, or the maximum over all; other maps with channels become their mean. Shares are given times
-    the number of those that share, so that 1 is an even share; of weights that part informative from redundant
-    features the share of informative ones is drawn, of kernels the norm.
+    Maps (h, w); channel weights (C,), from high to low; offsets (2, h, w), their mean over the groups. Of heatmaps
+    that of `keypoint` or, as of bones, the maximum over all; other maps with channels become their mean. Shares are
+    given times the number of those that share, so that 1 is an even share; of weights that part informative from
+    redundant features the share of informative ones is drawn, of kernels the norm.
     """
-    title, single = quantity.title, keypoint is not None and keypoint < len(look)
+    title = quantity.title
     match quantity.kind:
-        case "heatmaps":
-            return {title: look[keypoint] if single else look.max(axis=0)}
+        case "heatmaps" if keypoint is not None:
+            return {title: look[keypoint]}
+        case "heatmaps" | "bones":
+            return {title: look.max(axis=0)}
         case "attention":
             return {title: look[0] * look[0].size}
         case "columns":
@@ -44,8 +47,7 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
             return {f"{title}: informative": (look > 0.5).mean(axis=0)}
         case "detail_gate":
             above = len(look) // 3
-            weights = np.concatenate([_descending(look[:above]), _descending(look[above:])])
-            return {f"{title}, first third from above": weights}
+            return {title: np.concatenate([_descending(look[:above]), _descending(look[above:])])}
         case "kernels":
             return {f"{title}: size": _descending(np.linalg.norm(look, axis=(1, 2)))}
     if look.shape[1:] == (1, 1):
@@ -66,14 +68,16 @@ def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarr
     titles = list(rows[0])
     with style.apply():
         aspect = crops[0].shape[0] / crops[0].shape[1]
-        figure, grid = style.panels((1 + len(titles)) * len(rows), 1 + len(titles), 1.1 * aspect)
+        columns = 1 + len(titles)
+        width_in = min(style.WIDTH_IN, columns * MAX_PANEL_IN)
+        figure, grid = style.panels(columns * len(rows), columns, 1.1 * aspect, width_in)
         grid = grid.reshape(len(rows), -1)
         for axes, crop, name in zip(grid[:, 0], crops, names, strict=True):
             show_image(axes, crop)
             axes.set_ylabel(name)
         for column, title in zip(grid[:, 1:].T, titles, strict=True):
             panels = [row[title] for row in rows]
-            column[0].set_title(textwrap.fill(title, 96 // (1 + len(titles))))
+            column[0].set_title(textwrap.fill(title, max(12, 96 // columns)))
             limits = common_range(panels)
             for axes, crop, panel in zip(column, crops, panels, strict=True):
                 drawn = draw_panel(axes, crop, panel, limits)

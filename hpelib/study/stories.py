@@ -46,7 +46,8 @@ STORIES = {
         Story(
             "dem_gates",
             "The detail enhancement module hands each lower branch details from above and weighs them channel by "
-            "channel. Weights that are near one half and the same for everybody: a gate that has not learnt to choose.",
+            "channel: the first third of a curve is for the details, the rest for the branch itself. Weights that are "
+            "near one half and the same for everybody: a gate that has not learnt to choose.",
             r"stage\d\.0\.dem\d",
         ),
         Story(
