@@ -12,14 +12,13 @@ from PIL import Image, ImageOps
 
 from hpelib.data.crops import read_image
 from hpelib.data.files import check_images, enumerate_first, image_size, read_json
-from hpelib.data.loader import make_loader
 from hpelib.data.people import People
 from hpelib.figures import style
 from hpelib.figures.skeletons import draw_person, show_image
-from hpelib.inference import predict
 from hpelib.skeletons import COCO17, LSP14, MPII16, Skeleton
 from hpelib.study.config import Run
 from hpelib.study.evaluate import load_network
+from hpelib.study.predictions import predict_people
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -146,8 +145,7 @@ def pose(run: Run, people: People) -> tuple[People, np.ndarray]:
     A keypoint whose score is above `SURE` is visible (2), any other occluded (1).
     """
     torch.set_num_threads(run.threads)
-    loader = make_loader(people, run, train=False, device=run.recipe.device)
-    found = predict(load_network(run, people), loader, loader.codec)
+    found = predict_people(run, load_network(run, people), people)
     visibility = np.where(found.scores > SURE, 2, 1).astype(np.uint8)
     return replace(people, keypoints=found.keypoints, visibility=visibility), found.scores
 

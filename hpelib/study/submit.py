@@ -17,16 +17,17 @@ import torch
 from scipy.io import savemat
 
 from hpelib.data.files import check_images
-from hpelib.data.loader import make_loader
-from hpelib.inference import predict
 from hpelib.study.config import Dataset, Run, load_params, make_run
 from hpelib.study.datasets import read_split, read_split_detections
 from hpelib.study.evaluate import load_network
+from hpelib.study.predictions import predict_people
 from hpelib.study.scores import person_results
 
 
-def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path) -> Path:
+def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, pyramid: bool = False) -> Path:
     """Write the predictions for the `test` split of `dataset`, with the flip test, into `folder`; return the file.
+
+    With `pyramid` they are from the heatmaps of six scales.
 
     COCO: from a detector's boxes, rescored and after OKS-NMS, as `write_coco_zip`. MPII: from the persons' centres and
     scales, as `write_mpii_mat`. Raises ValueError for another format or where COCO's split names no detections.
@@ -38,8 +39,7 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path) -> Path:
         raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
     check_images(people)
     torch.set_num_threads(run.threads)
-    loader = make_loader(people, run, train=False, device=run.recipe.device)
-    found = predict(load_network(run, people), loader, loader.codec)
+    found = predict_people(run, load_network(run, people), people, pyramid)
     if dataset.format == "mpii":
         return write_mpii_mat(folder / f"{algorithm}.mat", found.keypoints)
     split = Path(dataset.splits["test"]["annotations"]).stem.rpartition("_")[2]  # of image_info_test-dev2017, say
@@ -71,7 +71,7 @@ def write_mpii_mat(path: Path, keypoints: np.ndarray) -> Path:
     return path
 
 
-def _parse() -> tuple[Run, Dataset, str, Path]:
+def _parse() -> tuple[Run, Dataset, str, Path, bool]:
     parser = argparse.ArgumentParser("python -m hpelib.study.submit", description=__doc__.splitlines()[0])
     parser.add_argument("network", help="a network of the current profile in params.yaml")
     parser.add_argument("trained_on", help="the dataset that it was trained on: coco or mpii")
@@ -82,11 +82,12 @@ def _parse() -> tuple[Run, Dataset, str, Path]:
     parser.add_argument("--images", required=True, help="folder")
     parser.add_argument("--detections", help="json file of a detector's boxes (coco)")
     parser.add_argument("--out", type=Path, default=Path("work/submissions"), help="folder to write into")
+    parser.add_argument("--pyramid", action="store_true", help="average the heatmaps of six scales")
     given = parser.parse_args()
     files = {kind: getattr(given, kind) for kind in ("annotations", "images", "detections") if getattr(given, kind)}
     run = make_run(load_params(), given.network, given.trained_on, given.seed)
     dataset = Dataset(given.root.name, "server", run.dataset.format, given.root, {"test": files})
-    return run, dataset, given.algorithm, given.out
+    return run, dataset, given.algorithm, given.out, given.pyramid
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""The pyramid on a network that answers with the brightness of the crop: bright spots are found where they are."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hpelib.data.loader import InputSettings, make_loader
+from hpelib.data.people import People
+from hpelib.inference import predict
+from hpelib.skeletons import LSP14
+from hpelib.study.predictions import PYRAMID, _predict_pyramid, predict_people
+
+
+class Brightness(nn.Module):
+    """Heatmaps are the crop itself at the heatmap's pixels."""
+
+    def __init__(self, codec):
+        super().__init__()
+        self.x, self.y = (
+            torch.arange(side) * step / (full - 1) * 2 - 1
+            for side, step, full in zip(codec.heatmap_size, codec.stride, codec.input_size, strict=True)
+        )
+
+    def forward(self, images):
+        grid = torch.stack(torch.meshgrid(self.x, self.y, indexing="xy"), -1).expand(len(images), -1, -1, -1)
+        grey = images.mean(1, keepdim=True) + 3
+        return nn.functional.grid_sample(grey, grid.to(grey), align_corners=True).expand(-1, 14, -1, -1)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("images") / "image.png")
+    random = np.random.default_rng(0)
+    spots = np.stack((np.arange(5) * 160.0 + 100, random.integers(90, 110, 5)), -1)
+    image = np.zeros((200, 900, 3), np.uint8)
+    for spot in spots.astype(int).tolist():
+        cv2.circle(image, spot, 5, (255, 255, 255), -1)
+    cv2.imwrite(path, cv2.GaussianBlur(image, (0, 0), 3))
+    sizes_px = np.full((5, 2), (60, 80))
+    return People.build(
+        LSP14,
+        image_paths=np.full(5, path, object),
+        image_ids=np.zeros(5),
+        ids=np.arange(5) + 30,
+        keypoints=np.repeat(spots[:, None], 14, 1),
+        visibility=np.full((5, 14), 2),
+        boxes=np.concatenate((spots + random.uniform(-12, 12, (5, 2)) - sizes_px / 2, sizes_px), 1),
+    )
+
+
+def run_of(codec: str):
+    inputs = InputSettings(codec, input_size=(96, 128), heatmap_size=(24, 32), batch_size=2)
+    return SimpleNamespace(inputs=inputs, recipe=SimpleNamespace(device="cpu"))
+
+
+@pytest.mark.parametrize("codec", ["msra", "dark", "udp"])
+@pytest.mark.parametrize("scales", [(0.7,), (1.2,), PYRAMID])
+def test_spots_are_found_at_every_scale(people, codec, scales):
+    run = run_of(codec)
+    found = _predict_pyramid(run, Brightness(run.inputs.make_codec()), people, scales)
+    assert found.ids.tolist() == people.ids.tolist()
+    assert np.abs(found.keypoints - people.keypoints).max() < 1.6, "a heatmap px is 4.2 image px"
+
+
+def test_one_plain_scale_is_no_pyramid(people):
+    run = run_of("dark")
+    network, loader = Brightness(run.inputs.make_codec()), make_loader(people, run, train=False)
+    expected = predict(network, loader, loader.codec)
+    np.testing.assert_allclose(_predict_pyramid(run, network, people, (1.0,)).keypoints, expected.keypoints, atol=0.01)
+    np.testing.assert_array_equal(predict_people(run, network, people).keypoints, expected.keypoints)
+    several = predict_people(run, network, people, pyramid=True)
+    assert not np.allclose(several.keypoints, expected.keypoints, atol=1e-3)
