@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
@@ -38,7 +38,8 @@ class Page:
     title: str
     body: str  # HTML whose links are relative to the page
     section: str = ""  # the heading that the index lists it under
-    sources: tuple[str, ...] = field(default=())  # what other pages call it in their links, relative to the root
+    sources: tuple[str, ...] = ()  # what the reports call it in their links, relative to reports/
+    network: str = ""  # of a paper's page
 
 
 def build(root: Path, target: Path) -> list[Page]:
@@ -88,7 +89,7 @@ def paper_pages(docs: Path) -> Iterator[Page]:
     for path in sorted(docs.glob("ledger_*.md")):
         network = path.stem.removeprefix("ledger_")
         body = markdown2html(path.read_text(encoding="utf-8"))
-        yield Page(PurePosixPath(f"papers/{network}.html"), _first_heading(body), body, "papers")
+        yield Page(PurePosixPath(f"networks/{network}.html"), _first_heading(body), body, "networks", network=network)
 
 
 def guide_pages(docs: Path) -> Iterator[Page]:
@@ -145,7 +146,7 @@ def index_page(root: Path, pages: list[Page]) -> Page:
 def finish(page: Page, pages: list[Page], links: dict[str, PurePosixPath], pictures: list[PurePosixPath]) -> str:
     """The page's body with links to what the site has, text for every picture, and tables that scroll by themselves."""
     soup = BeautifulSoup(page.body, "html.parser")
-    if page.section == "papers":
+    if page.network:
         soup.append(BeautifulSoup(_results_of(page, pages, pictures), "html.parser"))
     for link in soup.find_all("a", href=True):
         if not re.match(r"[a-z]+:|#", link["href"]):
@@ -168,7 +169,7 @@ def notebook_html(path: Path) -> str:
 
 def _results_of(paper: Page, pages: list[Page], pictures: list[PurePosixPath]) -> str:
     """Links to the pages in folders of the paper's network, and the pictures there."""
-    network, up = paper.path.stem, _up(paper.path)
+    network, up = paper.network, _up(paper.path)
     own = [page for page in pages if network in page.path.parts[:-1]]
     listed = "".join(f'<li><a href="{up}{page.path}">{page.section}: {page.title}</a></li>' for page in own)
     shown = "".join(_figure(picture, up) for picture in pictures if network in picture.parts)

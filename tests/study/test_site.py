@@ -38,6 +38,7 @@ def root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("repository")
     files = {
         "reports/README.md": README,
+        "reports/papers/daunet.md": "# Printed figures of DAUNet\n",
         "reports/sizes/sizes.md": "# Sizes\n\n[back](../README.md#coco)\n",
         "reports/coco/metrics.json": "{}",
         "docs/question.md": "# Five networks\n\n## The question\n\nWhich is better?\n",
@@ -60,10 +61,10 @@ def root(tmp_path_factory) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    for picture in ("coco/tables/cost.png", "coco/papers/daunet/strips.png"):
+    for picture in ("coco/tables/cost.png", "coco/looks/daunet/strips.png"):
         (root / "reports" / picture).parent.mkdir(parents=True, exist_ok=True)
         (root / "reports" / picture).write_bytes(PIXEL)
-    for name in ("coco/tables/tables.ipynb", "sizes/sizes.ipynb", "coco/papers/daunet/paper_figures.ipynb"):
+    for name in ("coco/tables/tables.ipynb", "sizes/sizes.ipynb", "coco/looks/daunet/paper_figures.ipynb"):
         _write_notebook(root / "reports" / name)
     git = ["git", "-c", "user.name=A", "-c", "user.email=a@b.c"]
     for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Start"]):
@@ -162,10 +163,10 @@ def test_a_link_out_of_the_site_becomes_text(site):
 
 
 def test_a_papers_page_shows_its_ledger_and_its_pictures(site):
-    soup = soups(site)[site / "papers/daunet.html"]
+    soup = soups(site)[site / "networks/daunet.html"]
     assert soup.h1.text.startswith("DAUNet: what is open")
-    assert [picture["src"] for picture in soup.find_all("img")] == ["../coco/papers/daunet/strips.png"]
-    assert soup.find("a", href="../coco/papers/daunet/paper_figures.notebook.html")
+    assert [picture["src"] for picture in soup.find_all("img")] == ["../coco/looks/daunet/strips.png"]
+    assert soup.find("a", href="../coco/looks/daunet/paper_figures.notebook.html")
 
 
 def test_provenance_names_commit_data_parameters_and_environment(site, root):
