@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -80,7 +81,7 @@ def report_pages(reports: Path) -> Iterator[Page]:
             body, target = markdown2html(path.read_text(encoding="utf-8")), name.with_suffix(".html")
         else:
             continue
-        title = _first_heading(body) or f"{name.parent.name}: {name.stem}"
+        title = _first_heading(body) or f"{name.parts[0]}: {name.stem}"
         yield Page(PurePosixPath(target), title, body, name.parts[0], (name.as_posix(),))
 
 
@@ -138,7 +139,11 @@ def index_page(root: Path, pages: list[Page]) -> Page:
     lists = ["## All pages"]
     for section in dict.fromkeys(page.section for page in pages):
         lists.append(f"### {section.replace('_', ' ').capitalize()}")
-        lists += [f"- [{page.title}]({page.path})" for page in pages if page.section == section]
+        listed = [page for page in pages if page.section == section]
+        titles = Counter(page.title for page in listed)
+        for page in listed:
+            where = f" ({page.path.parent.name})" if titles[page.title] > 1 else ""
+            lists.append(f"- [{page.title}{where}]({page.path})")
     body = markdown2html("\n\n".join([question, found])) + markdown2html("\n".join(f"\n{line}" for line in lists))
     return Page(PurePosixPath("index.html"), _first_heading(body), body, "", ("README.md",))
 
@@ -148,6 +153,10 @@ def finish(page: Page, pages: list[Page], links: dict[str, PurePosixPath], pictu
     soup = BeautifulSoup(page.body, "html.parser")
     if page.network:
         soup.append(BeautifulSoup(_results_of(page, pages, pictures), "html.parser"))
+    for mark in soup.select("a.anchor-link"):
+        mark.decompose()  # nbconvert's, on every heading
+    if not soup.h1:
+        soup.insert(0, BeautifulSoup(f"<h1>{page.title}</h1>", "html.parser"))
     for link in soup.find_all("a", href=True):
         if not re.match(r"[a-z]+:|#", link["href"]):
             _relink(link, page.path, links)

@@ -38,7 +38,7 @@ def root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("repository")
     files = {
         "reports/README.md": README,
-        "reports/papers/daunet.md": "# Printed figures of DAUNet\n",
+        "reports/papers/daunet.md": "### Printed figures, in %\n",
         "reports/sizes/sizes.md": "# Sizes\n\n[back](../README.md#coco)\n",
         "reports/coco/metrics.json": "{}",
         "docs/question.md": "# Five networks\n\n## The question\n\nWhich is better?\n",
@@ -149,6 +149,9 @@ def test_every_page_is_reached_from_the_index(site):
     index = site / "index.html"
     reached = {(index.parent / link["href"].split("#")[0]).resolve() for link in pages[index].find_all("a", href=True)}
     assert set(pages) - reached <= {index}
+    listed = [link.get_text() for link in pages[index].main.find_all("a") if "notebook" in link["href"]]
+    assert "Tables (tables)" in listed, "pages of one title are told apart"
+    assert "Tables (daunet)" in listed
 
 
 def test_pages_of_one_name_stay_apart(site):
