@@ -88,7 +88,9 @@ def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarr
     return figure
 
 
-def draw_panel(axes: Axes, crop: np.ndarray, panel: np.ndarray, limits: tuple[float, float] | None = None):
+def draw_panel(
+    axes: Axes, crop: np.ndarray, panel: np.ndarray, limits: tuple[float, float] | None = None
+) -> AxesImage | None:
     """One panel of `panels_of` over its crop; what comes back can carry a colour bar, unless it is channel weights."""
     limits = limits or common_range([panel])
     if panel.ndim == 1:

@@ -11,7 +11,7 @@ from torch import nn
 
 from hpelib.capture import capture, quantity
 from hpelib.data.crops import read_image
-from hpelib.data.loader import make_loader
+from hpelib.data.loader import PeopleLoader, make_loader
 from hpelib.data.people import People
 from hpelib.figures.heatmaps import Prediction, heatmap_grid, network_comparison
 from hpelib.figures.looks import before_after, look_sheet, panels_of
@@ -83,7 +83,7 @@ class Gallery:
         )
 
 
-def _look(network: nn.Module, loader) -> tuple[Prediction, dict[str, np.ndarray]]:
+def _look(network: nn.Module, loader: PeopleLoader) -> tuple[Prediction, dict[str, np.ndarray]]:
     """What `network` says of the one person of `loader`, and how it came to it."""
     (batch,) = loader
     seen = capture(network, batch["images"])
