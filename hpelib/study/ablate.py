@@ -18,6 +18,8 @@ from hpelib.study.train import build_network, train, training_people
 def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
     """The run of every row of the paper's ablations; they share seed, data, order of the data and schedule.
 
+    Where the profile has the paper's recipe under `paper_recipes`, it is laid over that of the common comparison.
+
     Raises:
         ValueError: no such ablation, no such network in the profile, or a row that no run can be made of.
     """
@@ -26,10 +28,12 @@ def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
     ablation, profile = params["ablations"][paper], profile_params(params)
     if paper not in profile["networks"]:
         raise ValueError(f"params.yaml: profile {params['profile']} has no network {paper}, so no ablation of it")
+    own = {"recipe": profile.get("paper_recipes", {}).get(paper, {})}
+    networks = profile["networks"] | {paper: _lay_over(profile["networks"][paper], own)}
     runs = {}
     for row, changes in ablation["rows"].items():
-        networks = profile["networks"] | {paper: row_entry(profile["networks"], paper, changes)}
-        varied = params | {"profiles": {params["profile"]: profile | {"networks": networks}}}
+        entries = networks | {paper: row_entry(networks, paper, changes)}
+        varied = params | {"profiles": {params["profile"]: profile | {"networks": entries}}}
         runs[row] = dataclasses.replace(make_run(varied, paper, ablation["dataset"], seed), variant=row)
     return runs
 

@@ -131,6 +131,17 @@ def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = 
     )
 
 
+def networks_on(params: dict, dataset: str) -> list[str]:
+    """The networks that the study trains on `dataset`, in the order of its tables."""
+    extra = params["extra"]
+    return extra["networks"] if dataset in extra["datasets"] else params["networks"]
+
+
+def all_datasets(params: dict) -> list[str]:
+    """The datasets of the study: those that every network is trained on, then those of `extra`."""
+    return params["datasets"] + params["extra"]["datasets"]
+
+
 def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -> list[Run]:
     """The runs that differ in their seed alone; the control has only the first seed."""
     seeds = params["seeds"] if labels == "true" else params["seeds"][:1]

@@ -12,7 +12,7 @@ from hpelib.data.people import People
 from hpelib.figures.errors import ErrorExample
 from hpelib.metrics.coco import coco_ap
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
-from hpelib.study.config import Run, study_runs
+from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluate import Evaluation, load, test_people
 from hpelib.study.scores import MAIN_METRIC, person_results
 from hpelib.study.tables import describe, mean_and_sd
@@ -44,7 +44,7 @@ class Diagnosed:
         Raises:
             ValueError: the dataset has no keypoint similarity, by which kinds are told apart.
         """
-        runs = {network: study_runs(params, network, dataset)[0] for network in params["networks"]}
+        runs = {network: study_runs(params, network, dataset)[0] for network in networks_on(params, dataset)}
         first = next(iter(runs.values()))
         if first.dataset.format != "coco":
             raise ValueError(f"{dataset} has format {first.dataset.format}; kinds of error need COCO's similarity")

@@ -3,8 +3,12 @@
 import sys
 from pathlib import Path
 
-from hpelib.study import tables
-from hpelib.study.config import load_params
+import pandas as pd
+
+from hpelib.study import claims, tables
+from hpelib.study.config import all_datasets, load_params
+
+CLAIMS = Path("reports/claims/claims.csv")
 
 HEAD = """# What the study found
 
@@ -20,6 +24,19 @@ QUICK_CAVEAT = (
     "paper's figures** and say nothing yet about the networks at full size."
 )
 
+PAPERS = """
+## Do the papers' claims hold?
+
+{answer} [The ledger](claims/claims.md): every quantitative claim, the paper's difference beside ours with its interval,
+and a verdict by one rule. The papers' tables, their figures and ours side by side, with every row of every ablation:
+{pages}.
+
+## One thing made harder at a time
+
+[The same people, more and more hidden, crowded, small, blurred, dark or turned](stress/stress.md), and what each
+network makes of it: [curves](stress/curves.png), [the pictures](stress/levels.png).
+"""
+
 TAIL = """
 ## The networks at full size
 
@@ -32,13 +49,16 @@ def index(params: dict) -> str:
     """The page as Markdown."""
     caveat = QUICK_CAVEAT if params["profile"] == "quick" else "."
     parts = [HEAD.format(profile=params["profile"], caveat=caveat)]
-    parts += [dataset_section(params, dataset) for dataset in params["datasets"]]
-    return "\n".join([*parts, TAIL])
+    parts += [dataset_section(params, dataset) for dataset in all_datasets(params)]
+    pages = ", ".join(f"[{paper}](papers/{paper}/tables.md)" for paper in params["ablations"])
+    answer = claims.answer(pd.read_csv(CLAIMS))
+    return "\n".join([*parts, PAPERS.format(answer=answer, pages=pages), TAIL])
 
 
 def dataset_section(params: dict, dataset: str) -> str:
     """One dataset: what it is, the results, and where to look further."""
     evaluations = tables.collect(params, dataset)
+    errors = f"- [Kinds of error]({dataset}/errors/errors.md)\n" if dataset in params["error_datasets"] else ""
     return f"""
 ## {dataset}
 
@@ -57,7 +77,7 @@ intervals]({dataset}/tables/cost.png)
 [scenes]({dataset}/data/scenes.png)
 - [Heatmaps]({dataset}/heatmaps/heatmaps.ipynb): [where the networks disagree \
 most]({dataset}/heatmaps/most_disputed.png)
-"""
+{errors}"""
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 WAVES = (  # within a wave, stages do not depend on each other
-    ("sizes", "train", "control", "data"),
-    ("evaluate",),
-    ("tables", "heatmaps"),
+    ("train", "train_extra", "ablate", "control", "sizes", "data", "data_extra"),
+    ("evaluate", "evaluate_extra"),
+    ("stress", "papers", "claims", "errors", "paper_figures", "tables", "tables_extra", "heatmaps", "heatmaps_extra"),
 )
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 
@@ -23,7 +23,7 @@ def study(jobs: int) -> None:
     if not stale_stages():
         print("The study is up to date: reports/README.md", flush=True)
         return
-    dvc("repro", "--quiet", "prepare")
+    dvc("repro", "--quiet", "prepare", "prepare_extra", "stress_data")
     for wave in WAVES:
         stale = stale_stages()
         waiting = [stage for kind in wave for stage in stale if stage.split("@")[0] == kind]  # the longest first

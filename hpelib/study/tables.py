@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpelib.metrics.statistics import bootstrap, bootstrap_difference, spread
-from hpelib.study.config import study_runs
+from hpelib.study.config import networks_on, study_runs
 from hpelib.study.evaluate import Evaluation, load
 from hpelib.study.scores import KEYPOINT_METRIC, MAIN_METRIC, REFERENCE
 
@@ -42,7 +42,8 @@ SHORT_NAMES = {  # so that eight networks of two datasets fit side by side in `d
 def collect(params: dict, dataset: str) -> Evaluations:
     """The evaluation of every network of the study on `dataset`; None where it was not run."""
     return {
-        network: _load_if_there(study_runs(params, network, dataset)[0].evaluation) for network in params["networks"]
+        network: _load_if_there(study_runs(params, network, dataset)[0].evaluation)
+        for network in networks_on(params, dataset)
     }
 
 
@@ -170,7 +171,7 @@ def threshold_curves(evaluations: Evaluations) -> pd.DataFrame:
 
 def histories(params: dict, dataset: str) -> pd.DataFrame:
     """The histories of all runs on `dataset`: columns name, seed, epoch, learning_rate, loss and the val figure."""
-    runs = [run for network in params["networks"] for run in study_runs(params, network, dataset)]
+    runs = [run for network in networks_on(params, dataset) for run in study_runs(params, network, dataset)]
     parts = []
     for run in runs:
         if (run.folder / "history.csv").is_file():
@@ -183,6 +184,8 @@ def histories(params: dict, dataset: str) -> pd.DataFrame:
 
 def control_statement(params: dict, dataset: str) -> str:
     """What the network trained on shuffled labels scores, in one sentence."""
+    if dataset in params["extra"]["datasets"]:
+        return "No control was trained on this dataset."
     evaluation = load(study_runs(params, params["control"], dataset, labels="shuffled")[0].evaluation)
     figures = evaluation.figures.set_index("metric")["value"]
     metric = MAIN_METRIC[evaluation.summary["format"]]

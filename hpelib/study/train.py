@@ -105,7 +105,8 @@ def _train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
     place = {"device": accelerator.device, "rank": accelerator.process_index, "world_size": accelerator.num_processes}
     loader = make_loader(people, run, train=True, **place)
     checkpoint = checkpoint_path(run)
-    log = Path("logs") / f"{run.dataset.name}-{run.network}-seed{run.seed}.jsonl"
+    name = "-".join(filter(None, (run.dataset.name, run.network, run.variant)))
+    log = Path("logs") / f"{name}-seed{run.seed}.jsonl"
     objective = make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options)
     history = pd.DataFrame(fit(network, loader, objective, run.recipe, checkpoint, log, make_validation(run, **place)))
     if accelerator.is_main_process:

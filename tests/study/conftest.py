@@ -42,6 +42,9 @@ def params(tmp_path) -> dict:
         "profile": "tiny",
         "datasets": list(splits),
         "networks": ["hourglass"],
+        "extra": {"datasets": [], "networks": []},
+        "error_datasets": ["coco"],
+        "ablations": {},
         "seeds": [0, 1],
         "control": "hourglass",
         "profiles": {

@@ -104,7 +104,15 @@ def test_no_two_rows_are_the_same(paper):
     runs = [dataclasses.replace(run, variant="") for run in ablation_runs(QUICK, paper, 0).values()]
     assert len({run.digest for run in runs}) == len(runs)
     full = ablation_runs(QUICK, paper, 0)["full"]
-    assert dataclasses.replace(full, variant="") == make_run(QUICK, paper, full.dataset.name, 0)
+    common = make_run(QUICK, paper, full.dataset.name, 0)
+    assert dataclasses.replace(full, variant="", recipe=common.recipe) == common
+
+
+def test_a_papers_own_recipe_is_laid_over_the_common_one():
+    run = ablation_runs(QUICK, "ditn", 0)["full"]
+    assert (run.recipe.optimizer, run.recipe.milestones) == ("adamw", (0.62, 0.76))
+    assert run.recipe.loss == "transfer"  # the network's own stays
+    assert run.recipe.learning_rate == QUICK["profiles"]["quick"]["recipe"]["learning_rate"]
 
 
 def test_a_row_is_trained_and_judged_in_its_own_folder(ablated, write_set, tmp_path, monkeypatch):

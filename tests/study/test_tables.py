@@ -272,7 +272,11 @@ def test_the_index_shows_every_dataset_and_the_control(params, tmp_path, monkeyp
     assert tables.control_statement(params, "mpii") == (
         "Control: hourglass trained on shuffled labels scores PCKh@0.5 3.2."
     )
+    (tmp_path / "reports/claims").mkdir(parents=True)
+    claims = pd.DataFrame({"metric": ["PCKh@0.5", "params (M)"], "verdict": ["undecided", "supported"]})
+    claims.to_csv(tmp_path / "reports/claims/claims.csv")
     page = index(params)
+    assert "Of 1 gains in accuracy: 0 supported, 0 not supported, 1 undecided" in page
     assert "\n## mpii\n" in page
     assert "54.0 ± 5.3" in page
     assert "scores PCKh@0.5 3.2." in page
