@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -143,10 +144,11 @@ def add_color_bar(
     label: str = "heatmap value",
     shrink: float = 0.5,
     aspect: float = 40,
-) -> None:
+) -> Colorbar:
     """One colour bar below all axes of `grid`, which is `shrink` times as long as they are wide."""
     bar = figure.colorbar(
         mappable, ax=list(grid), location="bottom", shrink=shrink, aspect=aspect, pad=0.01, label=label
     )
     bar.ax.set_facecolor(style.GREY)  # the map is translucent: show it on the grey that it lies on elsewhere
     bar.ax.grid(False)
+    return bar

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from hpelib.capture import Quantity
 from hpelib.figures import style
@@ -84,7 +85,8 @@ def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarr
             if drawn is None:
                 column[-1].set_xlabel("channels")
             else:
-                add_color_bar(figure, drawn, column, label="", shrink=0.9, aspect=15)
+                bar = add_color_bar(figure, drawn, column, label="", shrink=0.9, aspect=15)
+                bar.locator = MaxNLocator(2 if columns > 5 else 4)  # as many numbers as there is room for
     return figure
 
 
