@@ -9,7 +9,15 @@ import yaml
 
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17, LSP14, MPII16
-from hpelib.study.config import load_params, make_dataset, make_run, profile_params, study_runs
+from hpelib.study.config import (
+    all_datasets,
+    load_params,
+    make_dataset,
+    make_run,
+    networks_on,
+    profile_params,
+    study_runs,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -78,6 +86,13 @@ def test_params_are_looked_for_in_the_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="run from the repository's root"):
         load_params()
+
+
+def test_extra_datasets_have_networks_of_their_own(params):
+    params |= {"datasets": ["mpii"], "extra": {"datasets": ["lsp"], "networks": ["hrnet"]}}
+    assert networks_on(params, "mpii") == params["networks"]
+    assert networks_on(params, "lsp") == ["hrnet"]
+    assert all_datasets(params) == ["mpii", "lsp"]
 
 
 def test_a_run_is_frozen(params):

@@ -73,7 +73,7 @@ def test_every_axis_is_expanded(stages):
     pairs = len(extra["datasets"]) * len(extra["networks"])
     counts |= {"train_extra": pairs * len(seeds), "evaluate_extra": pairs}
     counts |= {"ablate": papers * len(PARAMS["ablation_seeds"]), "papers": papers}
-    counts |= {"errors": len(PARAMS["error_datasets"]), "paper_figures": len(networks)}
+    counts |= {"errors": len(PARAMS["error_datasets"]), "paper_figures": papers}
     found = [name.split("@")[0] for name in stages if "@" in name]
     assert {name: found.count(name) for name in set(found)} == counts
 

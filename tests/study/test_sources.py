@@ -57,7 +57,7 @@ def test_everything_is_frozen(frozen):
     networks = {path.stem for path in (ROOT / "hpelib/models").glob("[!_]*.py")}
     assert files_of(frozen).keys() == (
         {f"notebooks/{name}.ipynb" for name in notebooks}
-        | {f"imports/{name}.txt" for name in (*notebooks, "render", "stress_data", "datasets", "report")}
+        | {f"imports/{name}.txt" for name in (*notebooks, "render", "stress_data", "datasets", "report", "site")}
         | {f"imports/models/{name}.txt" for name in networks}
     )
 

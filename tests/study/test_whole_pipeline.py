@@ -37,7 +37,7 @@ class Clone:
         profile["mannequins"]["persons"] = PERSONS
         profile["inputs"]["batch_size"] = 8
         profile["recipe"]["epochs"] = 1
-        profile["stress"]["persons"] = 2
+        profile["stress"]["persons"] = 5
         profile["paper_recipes"]["de_hrnet"] = {}
         (root / "params.yaml").write_text(yaml.safe_dump(self.params, sort_keys=False))
         sizes = root / "data/paper_sizes.csv"
