@@ -24,7 +24,8 @@ from hpelib.models import presets
 from hpelib.study.imports import module_name, reachable
 from hpelib.study.notebooks import KERNEL
 
-COMMANDS = ("render", "stress_data", "datasets", "report", "site")  # modules of hpelib/study that stages run without a notebook
+# Modules of hpelib/study that stages run without a notebook.
+COMMANDS = ("render", "stress_data", "datasets", "report", "site")
 # Notebooks whose results are numbers: a new colour in their pictures is not worth training anew.
 COMPUTING = ("train", "evaluate", "ablate")
 
