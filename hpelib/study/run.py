@@ -23,13 +23,13 @@ def study(jobs: int) -> None:
     if not stale_stages():
         print("The study is up to date: reports/README.md", flush=True)
         return
-    dvc("repro", "--quiet", "prepare", "prepare_extra", "stress_data")
+    dvc("repro", "prepare", "prepare_extra", "stress_data")
     for wave in WAVES:
         stale = stale_stages()
         waiting = [stage for kind in wave for stage in stale if stage.split("@")[0] == kind]  # the longest first
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(run_stage, waiting))
-    dvc("repro", "--quiet")
+    dvc("repro")
     print("Done: reports/README.md", flush=True)
 
 
@@ -40,7 +40,7 @@ def stale_stages() -> list[str]:
 
 def run_stage(stage: str) -> None:
     print(f"start  {stage}", flush=True)
-    dvc("repro", "--quiet", "--single-item", stage)
+    dvc("repro", "--single-item", stage)
     print(f"done   {stage}", flush=True)
 
 
