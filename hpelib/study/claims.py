@@ -1,6 +1,7 @@
 """The quantitative claims of the papers, each against what this study measured of it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 RULE = f"""\
 **Accuracy.** Both sides are trained here from the same seeds, on the same data, for as long and at the same learning \
 rate, each with its own loss, and judged on the same persons. The gain is averaged over seeds and has a 95 % interval \
-over persons (paired bootstrap). The *noise floor* is the standard deviation over seeds of the side said to be worse: \
-what a new seed changes anyway. A claim is
+over persons (paired bootstrap). The *noise floor* is what a new seed changes anyway: the standard deviation over \
+seeds of the side said to be worse or of the gain itself, whichever is larger. A claim is
 
 - **{SUPPORTED}** if the whole interval lies above zero and the gain exceeds the noise floor;
 - **{NOT_SUPPORTED}** otherwise, if even the interval's upper end plus the noise floor stays below the claimed gain \
@@ -115,14 +116,15 @@ def _accuracy_claim(params: dict, claim) -> dict:
     if judged is None:
         return row | {"verdict": UNDECIDED}
     difference = seed_difference(judged.scores, baseline.scores)
-    found = verdict(difference, _number(claim.difference))
+    noise_floor = max(difference.noise_floor, difference.sd)  # a restless network needs the larger one
+    found = verdict(replace(difference, noise_floor=noise_floor), _number(claim.difference))
     return row | {
         "judged_by": judged.metric,
         "gain": difference.interval.value,
         "low": difference.interval.low,
         "high": difference.interval.high,
         "sd": difference.sd,
-        "noise_floor": difference.noise_floor,
+        "noise_floor": noise_floor,
         "verdict": UNDECIDED if found == SUPPORTED and ours <= 0 else found,
     }
 

@@ -112,8 +112,9 @@ def differences(evaluations: Evaluations) -> pd.DataFrame:
     """How every network compares with its baseline, on the same persons, in points of what `intervals` holds.
 
     Columns: name, baseline, value, low, high (paired 95 % interval over persons, figures averaged over seeds), noise
-    (standard deviation of the baseline over seeds, NaN for one seed) and verdict: "gain" or "loss" where the interval
-    excludes zero and the difference exceeds the noise, else "none shown". Networks without a baseline here are absent.
+    (standard deviation over seeds, the larger of the baseline's and the difference's, NaN for one) and verdict: "gain"
+    or "loss" where the interval excludes zero and the difference exceeds the noise, else "none shown". Networks
+    without a baseline here are absent.
     """
     rows = []
     present = _present(evaluations)
@@ -122,7 +123,8 @@ def differences(evaluations: Evaluations) -> pd.DataFrame:
         if network in present and baseline in present:
             scores, reference = (present[name].keypoint_scores.mean(axis=0) for name in (network, baseline))  # (N, K)
             found = bootstrap_difference(scores, reference)
-            noise = spread(_values(present[baseline], metric).tolist()).sd
+            of_seeds, of_baseline = (_values(present[name], metric).to_numpy() for name in (network, baseline))
+            noise = max(spread(of_baseline).sd, spread(of_seeds - of_baseline).sd)
             shown = abs(found.value) > noise and (found.low > 0 or found.high < 0)
             verdict = ("gain" if found.value > 0 else "loss") if shown else "none shown"
             rows.append((network, baseline, found.value, found.low, found.high, noise, verdict))

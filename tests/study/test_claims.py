@@ -42,6 +42,15 @@ def test_a_difference_within_the_spread_of_the_baseline_is_not_a_gain(study, par
     assert found["verdict"] == "undecided"
 
 
+def test_nor_is_one_within_the_spread_of_the_network_itself(study, params):
+    study("hourglass:full", "mpii", [45, 75])
+    study("hourglass:flat", "mpii", [40, 41])
+    found = ledger(params, make_claims(("hourglass:full", "hourglass:flat", "mpii", "PCKh@0.5", "0.3"))).iloc[0]
+    assert found["low"] > 0
+    assert found["gain"] < found["noise_floor"] == pytest.approx(29 / math.sqrt(2), abs=2)
+    assert found["verdict"] == "undecided"
+
+
 def test_only_seeds_of_both_sides_are_compared(study, params):
     study("hourglass", "mpii", [80, 10])
     study("hourglass:flat", "mpii", [40])
