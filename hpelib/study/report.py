@@ -19,7 +19,7 @@ Networks are compared under one recipe and one codec each dataset, on people tha
 **Profile `{profile}`**{caveat}
 """
 QUICK_CAVEAT = (
-    ": narrow networks on small pictures of rendered people, trained for less than a minute on one core. These tables "
+    ": narrow networks on small pictures of rendered people, trained for about a minute on one core. These tables "
     "show how the study works and how networks of that size compare on that data. They are **not comparable to any "
     "paper's figures** and say nothing yet about the networks at full size."
 )
