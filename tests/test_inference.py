@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,6 @@ from torch import nn
 
 from hpelib.codecs import CODECS, make_codec
 from hpelib.data.loader import InputSettings, make_loader
-from hpelib.data.people import People
 from hpelib.inference import flip_back, predict
 from hpelib.skeletons import LSP14
 
@@ -18,25 +16,8 @@ SETTINGS = InputSettings(input_size=(96, 128), heatmap_size=(24, 32), batch_size
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    """Nine persons; in person i every keypoint is a bright spot at the same place."""
-    path = str(tmp_path_factory.mktemp("images") / "image.png")
-    random = np.random.default_rng(0)
-    spots = np.stack((np.arange(9) * 100.0 + 50, random.integers(80, 120, 9)), -1)
-    image = np.zeros((200, 950, 3), np.uint8)
-    for spot in spots.astype(int).tolist():
-        cv2.circle(image, spot, 4, (255, 255, 255), -1)
-    cv2.imwrite(path, cv2.GaussianBlur(image, (0, 0), 3))
-    sizes_px = np.full((9, 2), (60, 80))
-    return People.build(
-        LSP14,
-        image_paths=np.full(9, path, object),
-        image_ids=np.zeros(9),
-        ids=np.arange(9) + 30,
-        keypoints=np.repeat(spots[:, None], 14, 1),
-        visibility=np.full((9, 14), 2),
-        boxes=np.concatenate((spots + random.uniform(-15, 15, (9, 2)) - sizes_px / 2, sizes_px), 1),
-    )
+def people(bright_spots):
+    return bright_spots(count=9, spacing_px=100)
 
 
 class BrightSpot(nn.Module):

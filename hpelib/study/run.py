@@ -10,7 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-WAVES = (  # within a wave, stages do not depend on each other
+WAVES = (  # within a wave stages do not depend on each other, and the long ones come first
     ("train", "train_extra", "ablate", "control", "sizes", "data", "data_extra"),
     ("evaluate", "evaluate_extra"),
     ("stress", "papers", "claims", "errors", "paper_figures", "tables", "tables_extra", "heatmaps", "heatmaps_extra"),
@@ -26,7 +26,7 @@ def study(jobs: int) -> None:
     dvc("repro", "prepare", "prepare_extra", "stress_data")
     for wave in WAVES:
         stale = stale_stages()
-        waiting = [stage for kind in wave for stage in stale if stage.split("@")[0] == kind]  # the longest first
+        waiting = [stage for kind in wave for stage in stale if stage.split("@")[0] == kind]
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(run_stage, waiting))
     dvc("repro")

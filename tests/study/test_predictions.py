@@ -2,16 +2,13 @@
 
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hpelib.data.loader import InputSettings, make_loader
-from hpelib.data.people import People
 from hpelib.inference import predict
-from hpelib.skeletons import LSP14
 from hpelib.study.predictions import PYRAMID, _predict_pyramid, predict_people
 
 
@@ -32,24 +29,8 @@ class Brightness(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("images") / "image.png")
-    random = np.random.default_rng(0)
-    spots = np.stack((np.arange(5) * 160.0 + 100, random.integers(90, 110, 5)), -1)
-    image = np.zeros((200, 900, 3), np.uint8)
-    for spot in spots.astype(int).tolist():
-        cv2.circle(image, spot, 5, (255, 255, 255), -1)
-    cv2.imwrite(path, cv2.GaussianBlur(image, (0, 0), 3))
-    sizes_px = np.full((5, 2), (60, 80))
-    return People.build(
-        LSP14,
-        image_paths=np.full(5, path, object),
-        image_ids=np.zeros(5),
-        ids=np.arange(5) + 30,
-        keypoints=np.repeat(spots[:, None], 14, 1),
-        visibility=np.full((5, 14), 2),
-        boxes=np.concatenate((spots + random.uniform(-12, 12, (5, 2)) - sizes_px / 2, sizes_px), 1),
-    )
+def people(bright_spots):
+    return bright_spots(count=5, spacing_px=160)
 
 
 def run_of(codec: str):
