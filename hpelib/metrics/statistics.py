@@ -25,7 +25,7 @@ class Difference:
 
     interval: Interval  # over persons, of the gain averaged over seeds
     sd: float  # of the gain over seeds, NaN for a single one
-    noise_floor: float  # sd of the baseline itself over seeds: what a new seed changes anyway; NaN for a single one
+    noise_floor: float  # what a new seed changes anyway: sd of the baseline or of the gain, the larger; NaN likewise
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,15 @@ def seed_difference(
 ) -> Difference:
     """The gain over a baseline whose trainings had the same seeds, on the same persons.
 
-    Persons are drawn again for the interval, seeds are not: scores are averaged over them first. The two deviations
-    over seeds say what the interval leaves out.
+    Persons are drawn again for the interval, seeds are not: scores are averaged over them first. What the interval
+    leaves out is in the noise floor, for which a restless network counts as much as a restless baseline.
 
     Shapes: scores and baseline (seeds, N, K), 0 to 1, NaN where not labelled. Raises ValueError if they do not match.
     """
     interval = bootstrap_difference(scores.mean(axis=0), baseline.mean(axis=0), level, draws, seed)
     of_seeds, of_baseline = (100 * np.nanmean(values, axis=(1, 2)) for values in (scores - baseline, baseline))
-    return Difference(interval, spread(of_seeds).sd, spread(of_baseline).sd)
+    sd = spread(of_seeds).sd
+    return Difference(interval, sd, noise_floor=max(sd, spread(of_baseline).sd))
 
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"

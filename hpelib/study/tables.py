@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpelib.metrics.statistics import bootstrap, bootstrap_difference, spread
+from hpelib.metrics.statistics import bootstrap, seed_difference, spread
 from hpelib.study.config import networks_on, study_runs
 from hpelib.study.evaluate import Evaluation, load
 from hpelib.study.scores import KEYPOINT_METRIC, MAIN_METRIC, REFERENCE
@@ -118,13 +118,10 @@ def differences(evaluations: Evaluations) -> pd.DataFrame:
     """
     rows = []
     present = _present(evaluations)
-    metric = KEYPOINT_METRIC[_summary(evaluations)["format"]]
     for network, baseline in BASELINES.items():
         if network in present and baseline in present:
-            scores, reference = (present[name].keypoint_scores.mean(axis=0) for name in (network, baseline))  # (N, K)
-            found = bootstrap_difference(scores, reference)
-            of_seeds, of_baseline = (_values(present[name], metric).to_numpy() for name in (network, baseline))
-            noise = max(spread(of_baseline).sd, spread(of_seeds - of_baseline).sd)
+            difference = seed_difference(present[network].keypoint_scores, present[baseline].keypoint_scores)
+            found, noise = difference.interval, difference.noise_floor
             shown = abs(found.value) > noise and (found.low > 0 or found.high < 0)
             verdict = ("gain" if found.value > 0 else "loss") if shown else "none shown"
             rows.append((network, baseline, found.value, found.low, found.high, noise, verdict))

@@ -101,10 +101,25 @@ def test_a_seed_difference_is_as_computed_by_hand():
     found = seed_difference(scores, baseline)
     assert found.interval.value == pytest.approx(100 * (0 + 0.5 + 0.5) / 3)
     assert found.sd == pytest.approx(100 * math.sqrt(2) / 3)  # the gain is 2/3 and 0
-    assert found.noise_floor == pytest.approx(100 * math.sqrt(2) / 6)  # the baseline has 1/3 and 2/3
     single = seed_difference(scores[:1], baseline[:1])
     assert math.isnan(single.sd)
     assert math.isnan(single.noise_floor)
+
+
+@pytest.mark.parametrize(
+    ("of_scores", "of_baseline", "gain_sd", "noise_floor"),
+    [
+        ((0.5, 0.6, 0.7), (0.2, 0.3, 0.4), 0, 10),  # the baseline changes, and the network with it
+        ((0.4, 0.6, 0.8), (0.2, 0.2, 0.2), 20, 20),  # the network changes alone
+        ((0.7, 0.6, 0.5), (0.2, 0.3, 0.4), 20, 20),  # both do, in opposite directions
+        ((0.6, 0.7, 0.8), (0.1, 0.3, 0.5), 10, 20),  # the baseline changes more
+    ],
+)
+def test_the_noise_floor_is_the_larger_deviation_of_baseline_and_gain(of_scores, of_baseline, gain_sd, noise_floor):
+    scores, baseline = (np.full((3, 5, 2), np.array(values)[:, None, None]) for values in (of_scores, of_baseline))
+    found = seed_difference(scores, baseline)
+    assert found.sd == pytest.approx(gain_sd, abs=1e-9)
+    assert found.noise_floor == pytest.approx(noise_floor)
 
 
 def test_a_seed_difference_covers_the_true_gain_as_often_as_it_says():
