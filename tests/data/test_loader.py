@@ -107,6 +107,14 @@ def test_a_batch_is_what_it_says(people):
     torch.testing.assert_close(batch["keypoints"].double(), expected, rtol=0, atol=1e-4, equal_nan=True)
 
 
+def test_pixels_are_normalised_to_the_bit_as_channel_by_channel(people):
+    loader = make_loader(people, SETTINGS, train=True)
+    for request, batch in zip(loader.batches, loader, strict=True):
+        pixels = torch.from_numpy(loader.crops[request]["images"]).float()
+        for c, (mean, std) in enumerate(zip(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD), strict=True)):
+            assert torch.equal(batch["images"][:, c], pixels[..., c] * (1 / (255 * std)) - mean / std)
+
+
 def test_a_flipped_crop_is_the_mirrored_crop_exactly(people):
     upright = Augmentation(flip_probability=0)
     mirrored = Augmentation(flip_probability=1)
