@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn, optim
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("step", "cosine")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Recipe:
     weight_decay: float = 0.0
     warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
     accumulation: int = 1  # batches per optimizer step
-    precision: str = "fp32"
+    precision: str = "fp32"  # "auto": bf16 where the device has matrix units for it, else fp32
     device: str = "cpu"
     processes: int = 1  # that train together, each on batches of its own, on the CPU or on a GPU of its own
     sync_batch_norm: bool = False  # statistics over the batches of all processes; on GPUs only
@@ -45,6 +46,14 @@ class Recipe:
             raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
         if self.sync_batch_norm and self.device == "cpu":
             raise ValueError("recipe: sync_batch_norm is for GPUs, device is 'cpu'; leave it out")
+
+    def computes_in_bf16(self) -> bool:
+        """Whether the network's convolutions and products run in bf16 on this machine."""
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        if self.device == "cpu":
+            return torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere it is slower than fp32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
     def make_optimizer(self, model: nn.Module) -> optim.Optimizer:
         kind = {"adam": optim.Adam, "adamw": optim.AdamW}[self.optimizer]

@@ -132,9 +132,9 @@ class StopHere(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
-def test_goes_on_from_any_batch_to_the_same_weights(people, tmp_path, after):
-    recipe = Recipe(epochs=3, learning_rate=0.01, checkpoint_steps=1)
+@pytest.mark.parametrize(("after", "precision"), [*((n, "fp32") for n in (1, 2, 3, 4, 5)), (3, "bf16")])
+def test_goes_on_from_any_batch_to_the_same_weights(people, tmp_path, after, precision):
+    recipe = Recipe(epochs=3, learning_rate=0.01, checkpoint_steps=1, precision=precision)
     whole, history = run_fit(people, tmp_path / "whole", recipe)
 
     model, loader = make_tiny(), make_loader(people, INPUTS, train=True)

@@ -32,12 +32,22 @@ def test_optimizer_is_the_named_one(name, kind):
     assert optimizer.param_groups[0]["weight_decay"] == 0.01
 
 
+@pytest.mark.parametrize("has_matrix_units", [True, False])
+def test_auto_precision_is_bf16_only_where_the_cpu_has_matrix_units(has_matrix_units, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_matrix_units})
+    computes_in_bf16 = {
+        precision: Recipe(epochs=1, learning_rate=0.1, precision=precision).computes_in_bf16()
+        for precision in ("fp32", "bf16", "auto")
+    }
+    assert computes_in_bf16 == {"fp32": False, "bf16": True, "auto": has_matrix_units}
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
         ({"optimizer": "sgd"}, "optimizer.*'sgd'.*adam, adamw"),
         ({"schedule": "linear"}, "schedule.*'linear'.*step, cosine"),
-        ({"precision": "fp16"}, "precision.*'fp16'.*fp32, bf16"),
+        ({"precision": "fp16"}, "precision.*'fp16'.*fp32, bf16, auto"),
         ({"epochs": 0}, "epochs"),
         ({"accumulation": 0}, "accumulation"),
         ({"processes": 0}, "processes"),
