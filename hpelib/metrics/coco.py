@@ -18,6 +18,7 @@ from hpelib.skeletons import COCO17
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
 RESULT_FIELDS = {"image_id", "category_id", "keypoints", "score"}
 PERSON = 1  # COCO's category id
+SOFT_NMS_LIMIT = 20  # persons of an image that soft OKS-NMS keeps, as many as COCO scores
 
 
 def coco_ap(ground_truth_json: str | Path, results: list[dict] | str | Path) -> dict[str, float]:
@@ -87,21 +88,59 @@ def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, thresh
 
     Shapes: keypoints (N, 17, 3) x, y, score; scores (N,); areas (N,) px^2 -> (M,) int.
     """
+    points, scores, areas = _check_persons(keypoints, scores, areas)
+    order = np.argsort(scores, kind="stable")[::-1]
+    kept = []
+    while order.size:
+        best, order = order[0], order[1:]
+        kept.append(best)
+        order = order[_oks(points, areas, best, order) <= threshold]
+    return np.array(kept, dtype=np.int64)
+
+
+def soft_oks_nms(
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float = 0.9, limit: int = SOFT_NMS_LIMIT
+) -> np.ndarray:
+    """Indices of the `limit` persons of one image that stay when near-copies of better ones lose score, best first.
+
+    Each person who is kept multiplies the scores of the rest by exp(-OKS^2 / threshold), and the best of these is
+    next. Equals the official soft OKS-NMS of HRNet (`soft_oks_nms` of lib/nms/nms.py), which leaves the scores in the
+    results file as they were: near-copies go only where an image has more than `limit` persons.
+
+    Shapes as for `oks_nms`.
+    """
+    points, scores, areas = _check_persons(keypoints, scores, areas)
+    order = np.argsort(scores, kind="stable")[::-1]
+    scores = scores[order].astype(np.float64)
+    kept = []
+    while order.size and len(kept) < limit:
+        best, order = order[0], order[1:]
+        kept.append(best)
+        scores = scores[1:] * np.exp(-np.square(_oks(points, areas, best, order)) / threshold)
+        again = np.argsort(scores, kind="stable")[::-1]
+        order, scores = order[again], scores[again]
+    return np.array(kept, dtype=np.int64)
+
+
+NMS = {"hard": oks_nms, "soft": soft_oks_nms}
+
+
+def _check_persons(
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (N, 17, 2), scores (N,) and areas (N,) of one image's persons."""
     keypoints, scores, areas = np.asarray(keypoints), np.asarray(scores), np.asarray(areas, np.float64)
     if keypoints.shape != (len(scores), COCO17.num_keypoints, 3) or areas.shape != scores.shape:
         raise ValueError(
             f"expected keypoints (N, 17, 3), scores (N,), areas (N,), "
             f"got {keypoints.shape}, {scores.shape}, {areas.shape}"
         )
-    points = keypoints[..., :2]
-    order = np.argsort(scores, kind="stable")[::-1]
-    kept = []
-    while order.size:
-        best, order = order[0], order[1:]
-        kept.append(best)
-        oks = keypoint_similarity(points[order], points[best], (areas[order] + areas[best]) / 2).mean(-1)
-        order = order[oks <= threshold]
-    return np.array(kept, dtype=np.int64)
+    return keypoints[..., :2], scores, areas
+
+
+def _oks(points: np.ndarray, areas: np.ndarray, best: int, others: np.ndarray) -> np.ndarray:
+    """OKS of person `best` with each of `others`, over all keypoints and the mean of the two areas."""
+    return keypoint_similarity(points[others], points[best], (areas[others] + areas[best]) / 2).mean(-1)
 
 
 def rescore(box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
@@ -121,18 +160,20 @@ def coco_results(
     box_scores: np.ndarray,
     areas: np.ndarray,
     nms_threshold: float = 0.9,
+    nms: str = "hard",
 ) -> list[dict]:
     """COCO results of predicted persons: rescored, OKS-NMS within each image, by image and best first.
 
     Shapes: image_ids (N,), keypoints (N, 17, 2) image px, keypoint_scores (N, 17), box_scores (N,), areas (N,) px^2
-    of the padded crop (1.25 per side), which the official code takes as the area of a prediction.
+    of the padded crop (1.25 per side), which the official code takes as the area of a prediction. `nms` is "hard"
+    (`oks_nms`) or "soft" (`soft_oks_nms`).
     """
     scores = rescore(box_scores, keypoint_scores)
     poses = np.concatenate([keypoints, np.asarray(keypoint_scores)[..., None]], axis=-1, dtype=np.float64)  # (N, 17, 3)
     results = []
     for image_id in np.unique(image_ids):
         persons = np.flatnonzero(image_ids == image_id)
-        for person in persons[oks_nms(poses[persons], scores[persons], areas[persons], nms_threshold)]:
+        for person in persons[NMS[nms](poses[persons], scores[persons], areas[persons], nms_threshold)]:
             results.append(
                 {
                     "image_id": int(image_id),

@@ -50,7 +50,9 @@ def keypoint_figure(dataset: Dataset, people: People, keypoints: np.ndarray) -> 
     return {KEYPOINT_METRIC[dataset.format]: 100 * float(np.nanmean(keypoint_scores(dataset, people, keypoints)))}
 
 
-def figures(dataset: Dataset, people: People, keypoints: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+def figures(
+    dataset: Dataset, people: People, keypoints: np.ndarray, scores: np.ndarray, nms: str = "hard"
+) -> dict[str, float]:
     """All figures of the format for predictions from annotated boxes; joint groups by their names."""
     match dataset.format:
         case "coco":
@@ -59,7 +61,7 @@ def figures(dataset: Dataset, people: People, keypoints: np.ndarray, scores: np.
                 group: 100 * float(np.nanmean(similarity[:, members]))
                 for group, members in people.skeleton.groups.items()
             }
-            results = person_results(people, keypoints, scores)
+            results = person_results(people, keypoints, scores, nms)
             truth = dataset.root / dataset.splits["test"]["annotations"]
             ap = {f"{name}_gt": value for name, value in coco_ap(truth, results).items()}
             return ap | keypoint_figure(dataset, people, keypoints) | groups
@@ -80,18 +82,18 @@ def figures(dataset: Dataset, people: People, keypoints: np.ndarray, scores: np.
 
 
 def detection_figures(
-    dataset: Dataset, detections: People, keypoints: np.ndarray, scores: np.ndarray
+    dataset: Dataset, detections: People, keypoints: np.ndarray, scores: np.ndarray, nms: str = "hard"
 ) -> dict[str, float]:
     """The COCO figures for predictions from a detector's boxes."""
     truth = dataset.root / dataset.splits["test"]["annotations"]
-    results = person_results(detections, keypoints, scores)
+    results = person_results(detections, keypoints, scores, nms)
     return {f"{name}_det": value for name, value in coco_ap(truth, results).items()}
 
 
-def person_results(people: People, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
+def person_results(people: People, keypoints: np.ndarray, scores: np.ndarray, nms: str = "hard") -> list[dict]:
     """COCO results after rescoring and OKS-NMS; the area is that of the padded box, as in the official code."""
     width_px, height_px = crop_regions(people.centers, people.sizes_px, (3, 4)).T
-    return coco_results(people.image_ids, keypoints, scores, people.scores, width_px * height_px)
+    return coco_results(people.image_ids, keypoints, scores, people.scores, width_px * height_px, nms)
 
 
 def curve(dataset: Dataset, people: People, keypoints: np.ndarray) -> pd.DataFrame:

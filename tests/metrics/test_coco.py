@@ -6,7 +6,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hpelib.metrics.coco import coco_ap, coco_results, keypoint_similarity, oks_nms, rescore
+from hpelib.metrics.coco import coco_ap, coco_results, keypoint_similarity, oks_nms, rescore, soft_oks_nms
 from hpelib.skeletons import COCO17
 
 COCO_MINI = Path(__file__).resolve().parents[3] / "shared/data/coco_mini/annotations/person_keypoints_train2017.json"
@@ -56,28 +56,45 @@ def results_for(keypoints, scores):
     ]
 
 
+def plain_oks(one, other):
+    variances = (np.array(COCO17.sigmas) * 2) ** 2
+    total = 0.0
+    for k in range(17):
+        dx = other["keypoints"][k][0] - one["keypoints"][k][0]
+        dy = other["keypoints"][k][1] - one["keypoints"][k][1]
+        total += np.exp(-(dx**2 + dy**2) / variances[k] / ((one["area"] + other["area"]) / 2) / 2)
+    return total / 17
+
+
 def official_oks_nms(persons, threshold):
     """The loops of HRNet's lib/nms/nms.py."""
-    variances = (np.array(COCO17.sigmas) * 2) ** 2
     order = np.array([person["score"] for person in persons]).argsort()[::-1]
     keep = []
     while order.size > 0:
         best = persons[order[0]]
         keep.append(order[0])
-        overlaps = []
-        for other in (persons[i] for i in order[1:]):
-            total = 0.0
-            for k in range(17):
-                dx = other["keypoints"][k][0] - best["keypoints"][k][0]
-                dy = other["keypoints"][k][1] - best["keypoints"][k][1]
-                total += np.exp(-(dx**2 + dy**2) / variances[k] / ((best["area"] + other["area"]) / 2) / 2)
-            overlaps.append(total / 17)
+        overlaps = [plain_oks(best, persons[i]) for i in order[1:]]
         order = order[1:][np.array(overlaps) <= threshold]
     return keep
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
-def test_nms_keeps_what_the_official_loops_keep(threshold):
+def official_soft_oks_nms(persons, threshold, limit):
+    """The loops of the same file's `soft_oks_nms`: whoever is best is kept, the others decay, `limit` times."""
+    left = {i: person["score"] for i, person in enumerate(persons)}
+    keep = []
+    while left and len(keep) < limit:
+        best = max(left, key=left.get)
+        keep.append(best)
+        del left[best]
+        left = {
+            i: score * np.exp(-(plain_oks(persons[best], persons[i]) ** 2) / threshold) for i, score in left.items()
+        }
+    return keep
+
+
+@pytest.fixture
+def copies():
+    """24 persons, six near-copies of each of four: arrays, and the same as the official code's dicts."""
     rng = np.random.default_rng(1)
     originals = poses(rng, 4)
     keypoints = np.repeat(originals, 6, axis=0) + rng.normal(0, 3, (24, 17, 3)) * np.linspace(0, 2, 24)[:, None, None]
@@ -85,18 +102,36 @@ def test_nms_keeps_what_the_official_loops_keep(threshold):
     persons = [
         {"keypoints": k, "score": s, "area": a} for k, s, a in zip(keypoints.tolist(), scores, areas, strict=True)
     ]
-    kept = oks_nms(keypoints, scores, areas, threshold)
+    return (keypoints, scores, areas), persons
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
+def test_nms_keeps_what_the_official_loops_keep(copies, threshold):
+    arrays, persons = copies
+    kept = oks_nms(*arrays, threshold)
     assert kept.tolist() == official_oks_nms(persons, threshold)
     assert 4 <= len(kept) < 24
 
 
-def test_nms_of_nobody_is_nobody():
-    assert oks_nms(np.zeros((0, 17, 3)), np.zeros(0), np.zeros(0)).shape == (0,)
+@pytest.mark.parametrize("threshold", [0.3, 0.9])
+@pytest.mark.parametrize("limit", [1, 6, 20, 30])
+def test_soft_nms_keeps_what_the_official_loops_keep(copies, threshold, limit):
+    arrays, persons = copies
+    kept = soft_oks_nms(*arrays, threshold, limit)
+    assert kept.tolist() == official_soft_oks_nms(persons, threshold, limit)
+    assert len(kept) == min(limit, 24)
+    assert limit == 1 or kept.tolist() != np.argsort(arrays[1])[::-1][:limit].tolist(), "scores decay"
 
 
-def test_nms_rejects_other_skeletons():
+@pytest.mark.parametrize("nms", [oks_nms, soft_oks_nms])
+def test_nms_of_nobody_is_nobody(nms):
+    assert nms(np.zeros((0, 17, 3)), np.zeros(0), np.zeros(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("nms", [oks_nms, soft_oks_nms])
+def test_nms_rejects_other_skeletons(nms):
     with pytest.raises(ValueError, match=r"\(N, 17, 3\)"):
-        oks_nms(np.zeros((2, 16, 3)), np.zeros(2), np.ones(2))
+        nms(np.zeros((2, 16, 3)), np.zeros(2), np.ones(2))
 
 
 def test_mean_similarity_is_the_oks_of_pycocotools(truth):
@@ -137,6 +172,20 @@ def test_results_are_rescored_and_cleared_of_copies_within_an_image():
     assert [result["score"] for result in results] == pytest.approx([0.5, 0.9, 0.4])
     np.testing.assert_allclose(np.reshape(results[1]["keypoints"], (17, 3))[:, :2], keypoints[1], rtol=1e-6)
     json.dumps(results)
+
+
+def test_soft_nms_lets_a_copy_go_only_from_more_than_twenty():
+    rng = np.random.default_rng(4)
+    keypoints, confidence = poses(rng, 22, size=3000)[..., :2], np.repeat(rng.uniform(0.5, 0.9, (22, 1)), 17, axis=1)
+    keypoints[1] = keypoints[0]
+    confidence[:2] = [[1], [0.99]]
+    case = keypoints, confidence, np.ones(22), np.full(22, 900.0)
+    crowd = coco_results(np.zeros(22, int), *case, nms="soft")
+    few = coco_results(np.zeros(3, int), *(values[:3] for values in case), nms="soft")
+    assert [round(result["score"], 2) for result in few[:1]] == [1]
+    assert len(crowd) == 20
+    assert 0.99 not in [round(result["score"], 2) for result in crowd]
+    assert sorted(round(result["score"], 2) for result in few)[1:] == [0.99, 1], "its score is left as it was"
 
 
 def test_results_of_nobody_are_empty():
