@@ -69,18 +69,29 @@ def imagenet_weights(timm_name: str) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """State dict of a `.safetensors` or PyTorch file, free of wrappers; never runs code stored in the file."""
+    """What a `.safetensors` or PyTorch file holds; never runs code stored in the file.
+
+    Raises FileNotFoundError where there is none, ValueError where it is broken or holds more than tensors and
+    plain values.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a zip reader or an unpickler finds to say
+        raise ValueError(
+            f"{path} is broken, or holds more than weights, which is not loaded: code could run"
+        ) from error
 
 
 def _for_model(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> dict[str, Tensor]:
     """State dict under the names that `model` uses: wrappers taken off, the place of the backbone put before."""
     weights = state_dict_or_path if isinstance(state_dict_or_path, Mapping) else read_state_dict(state_dict_or_path)
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"{state_dict_or_path} holds a {type(weights).__name__} instead of weights by name")
     weights = weights.get("state_dict", weights)
     weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     if hasattr(model, "backbone") and not any(name.startswith("backbone.") for name in weights):

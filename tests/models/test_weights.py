@@ -1,5 +1,7 @@
 """Loading: strict, explained, and as far as it fits."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -53,10 +55,34 @@ def test_files_of_both_kinds_are_read(model, tmp_path, suffix, save):
     assert (model[0].weight == 3).all()
 
 
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 def test_files_cannot_run_code(tmp_path):
-    torch.save({"weights": pytest.approx}, tmp_path / "evil.pth")
-    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+    torch.save({"weights": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=r"evil\.pth is broken, or holds more than weights"):
         read_state_dict(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_broken_file_is_named(model, tmp_path, suffix):
+    path = tmp_path / f"broken{suffix}"
+    for content in (b"", b"<html>404</html>", b"PK\x03\x04" + bytes(50)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"broken\{suffix} is broken"):
+            load_weights(model, path)
+
+
+def test_a_file_without_names_is_named(model, tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    with pytest.raises(ValueError, match=r"tensor\.pth holds a Tensor instead of weights by name"):
+        load_weights(model, tmp_path / "tensor.pth")
 
 
 def test_missing_file_is_named(model, tmp_path):
