@@ -1,5 +1,7 @@
 """DAUNet against its wiring written out, the specified sizes of its ablations, and ResNet-50 and SimpleBaseline."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from hpelib.models.weights import load_matching, load_weights
 
 NARROW = {"width": 8, "depths": (2, 1, 1, 1), "decoder_widths": (16, 16, 16), "tail_blocks": 1}
 LITERAL = {"skip": "none", "tail_blocks": 0}
+R1B = {"partial": "all", "strip_placement": "all", "head_kernel": 3}
 R2 = LITERAL | {"level_block": "basic", "partial": "all", "strip_form": "conv3x3", "strip_placement": "all"}
 R3 = LITERAL | {
     "decoder_widths": (512, 512, 256, 128, 64),
@@ -28,7 +31,10 @@ R5 = {
     "strip_form": "pointwise",
     "strip_placement": "all",
 }
+R4 = LITERAL | {"strip_form": "pointwise", "strip_placement": "all"}  # the text word by word
 OFF = {"ibn": False, "scru": False, "sge": False}
+WIRING = {*OFF, "partial", "partial_ratio", "strip_placement", "skip"}  # other options only choose or size modules
+BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
 
 
 def narrow(**options):
@@ -38,6 +44,8 @@ def narrow(**options):
     for name, parameter in model.named_parameters():
         if parameter.ndim == 4 and name.startswith(("deconv_layers", "final_layer")):
             torch.nn.init.kaiming_normal_(parameter)
+        elif name.startswith("sges"):
+            torch.nn.init.normal_(parameter)
     return model
 
 
@@ -65,12 +73,11 @@ def test_size_is_the_papers():
         ({"ibn": False}, 40.47, 12.10),
         ({}, 38.88, 10.83),
         ({"tail_blocks": 0}, 38.67, 10.19),
-        ({"partial": "all", "strip_placement": "all", "head_kernel": 3}, 38.72, 10.79),  # R1b
+        (R1B, 38.72, 10.79),
         (R2, 38.62, 10.77),
         (R3, 38.62, 10.86),
+        (R4, 27.92, 4.73),
         (R5, 38.55, 7.37),
-        # the text word by word: no skips, no residual blocks, one 1x1 gate in every block
-        ({"skip": "none", "tail_blocks": 0, "strip_form": "pointwise", "strip_placement": "all"}, 27.92, 4.73),
     ],
 )
 def test_variants_have_the_specified_size(options, params_m, macs_g):
@@ -87,40 +94,124 @@ def test_without_all_additions_it_is_simple_baseline(images):
     assert torch.equal(model(images), baseline(images))
 
 
-def bottleneck(w, x, stride, ratio, gate):
-    """An improved bottleneck from its weights `w`, batch norms at their start and in eval mode."""
-    bn = (1 + 1e-5) ** -0.5
-    y = torch.relu(F.conv2d(x, w["conv1.weight"]) * bn)
-    if stride == 2:
-        y = F.conv2d(y, w["conv2.weight"], stride=2, padding=1)
+def bottleneck(w, x, stride, gate, ibn, partial="stride1", partial_ratio=4):
+    """ResNet's bottleneck from its weights `w`, or with `ibn` the improved one."""
+    y = torch.relu(F.conv2d(x, w["conv1.weight"]) * BN)
+    if ibn and partial == "all":
+        y = partially_convolved(F.avg_pool2d(y, stride), w["conv2.weight"], partial_ratio)
+    elif ibn and partial == "stride1" and stride == 1:
+        y = partially_convolved(y, w["conv2.weight"], partial_ratio)
     else:
-        d = y.shape[1] // ratio
-        y = torch.cat([F.conv2d(y[:, :d], w["conv2.weight"], padding=1), y[:, d:]], dim=1)
-    y = torch.relu(y * bn)
+        y = F.conv2d(y, w["conv2.weight"], stride=stride, padding=1)
+    if ibn and partial == "added" and stride == 1:
+        y = partially_convolved(y, w["partial.weight"], partial_ratio)
+    y = torch.relu(y * BN)
     if gate:
         y, _ = gate(y)
-    y = F.conv2d(y, w["conv3.weight"]) * bn
+    y = F.conv2d(y, w["conv3.weight"]) * BN
     if "downsample.0.weight" in w:
-        x = F.conv2d(F.avg_pool2d(x, stride), w["downsample.0.weight"]) * bn
+        x = F.avg_pool2d(x, stride) if ibn else x[:, :, ::stride, ::stride]
+        x = F.conv2d(x, w["downsample.0.weight"]) * BN
     return torch.relu(y + x)
 
 
-@pytest.mark.parametrize("placement", ["spnet", "all"])
-def test_network_is_wired_as_specified(placement, images):
-    model = narrow(strip_placement=placement).eval()
+def partially_convolved(x, weight, ratio):
+    d = x.shape[1] // ratio
+    return torch.cat([F.conv2d(x[:, :d], weight, padding=1), x[:, d:]], dim=1)
+
+
+def written_out(model, images, ibn=True, scru=True, sge=True, strip_placement="spnet", skip="concat", **block_options):
+    """The heatmaps of `model`, which has these options, in eval mode and with batch norms at their start."""
     x = model.maxpool(F.relu(model.bn1(model.conv1(images))))
     encoded = []
     for s, stage in enumerate((model.layer1, model.layer2, model.layer3, model.layer4)):
         for i, block in enumerate(stage):
-            gated = placement == "all" or s == 3 or i == len(stage) - 1
-            assert (block.strip is not None) == gated
-            x = bottleneck(block.state_dict(), x, 2 if s and not i else 1, 4, block.strip)
+            gated = ibn and (strip_placement == "all" or s == 3 or i == len(stage) - 1)
+            x = bottleneck(
+                block.state_dict(), x, 2 if s and not i else 1, block.strip if gated else None, ibn, **block_options
+            )
         encoded.append(x)
-    for i, skipped in enumerate((encoded[2], encoded[1], encoded[0])):
-        x = model.deconv_layers[3 * i : 3 * i + 3](x)
-        x = model.fusions[i](torch.cat([x, skipped], dim=1))
-        x = model.sges[i](model.crus[i](model.srus[i](x)[0])[0])[0]
-    torch.testing.assert_close(model(images), model.final_layer(model.tail(x)))
+    for i, deconvolution in enumerate(model.deconv_layers[::3]):
+        x = torch.relu(F.conv_transpose2d(x, deconvolution.weight, stride=2, padding=1) * BN)
+        if skip != "none" and i < 3:
+            x = torch.cat([x, encoded[2 - i]], dim=1)
+            x = torch.relu(F.conv2d(x, model.fusions[i].conv.weight, padding=0 if skip == "concat1x1" else 1) * BN)
+        if model.level_blocks:
+            x = model.level_blocks[i](x)
+        if scru:
+            x = model.crus[i](model.srus[i](x)[0])[0]
+        if sge:
+            x = model.sges[i](x)[0]
+    head = model.final_layer
+    return F.conv2d(model.tail(x), head.weight, head.bias, padding="same")
+
+
+SWITCHES = [dict(zip(OFF, on, strict=True)) for on in itertools.product((False, True), repeat=3)]
+NARROW_R3 = R3 | {"decoder_widths": (32, 32, 16, 16, 16)}
+
+
+@pytest.mark.parametrize("options", [*SWITCHES, R1B, R2, NARROW_R3, R4, R5, {"partial_ratio": 2}, {"sge_groups": 4}])
+def test_options_are_wired_as_specified(options, images):
+    """Table 4 with its three switches, and the readings of the ledger."""
+    model = narrow(**options).eval()
+    wiring = {name: options[name] for name in options.keys() & WIRING}
+    torch.testing.assert_close(model(images), written_out(model, images, **wiring))
+
+
+def conv(inputs, outputs, kernel=1):
+    """Parameters of a convolution and its batch norm."""
+    return inputs * outputs * kernel**2 + 2 * outputs
+
+
+def strip(width, form="spnet"):
+    """Parameters of a strip gate."""
+    if form == "spnet":
+        return 2 * (3 * width**2 + 2 * width) + width**2 + width
+    return conv(width, width, 1 if form == "pointwise" else 3)
+
+
+def partial(width, ratio=4):
+    return 9 * (width // ratio) ** 2
+
+
+STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # width in the middle of a block, blocks
+STRIDE_1 = ((64, 3), (128, 3), (256, 5), (512, 2))
+GATED = ((64, 1), (128, 1), (256, 1), (512, 3))
+HALVING = ((128, 1), (256, 1), (512, 1))
+TAIL_BLOCK = conv(256, 64) + conv(64, 64, 3) + conv(64, 256)
+SRU = 2 * 256
+CRU = 2 * 128 * 64 + (9 * 32 * 256 + 256) + 64 * 256 + 64 * 192
+
+
+@pytest.mark.parametrize(
+    ("options", "without", "params"),
+    [
+        ({"sge": True}, {"sge": False}, 3 * 2 * 8),
+        ({"sge_groups": 64}, {"sge": False}, 3 * 2 * 64),
+        ({"scru": True}, {"scru": False}, 3 * (SRU + CRU)),
+        (
+            {"ibn": True},
+            {"ibn": False},
+            sum(n * strip(w) for w, n in GATED) - sum(n * (9 * w**2 - partial(w)) for w, n in STRIDE_1),
+        ),
+        ({"partial_ratio": 2}, {}, sum(n * (partial(w, 2) - partial(w)) for w, n in STRIDE_1)),
+        ({"partial": "all"}, {}, sum(n * (partial(w) - 9 * w**2) for w, n in HALVING)),
+        ({"partial": "added"}, {}, sum(n * 9 * w**2 for w, n in STRIDE_1)),
+        ({"strip_form": "pointwise"}, {}, sum(n * (strip(w, "pointwise") - strip(w)) for w, n in GATED)),
+        ({"strip_form": "conv3x3"}, {}, sum(n * (strip(w, "conv3x3") - strip(w)) for w, n in GATED)),
+        ({"strip_placement": "all"}, {}, sum(n * strip(w) for w, n in STAGES) - sum(n * strip(w) for w, n in GATED)),
+        ({"skip": "concat"}, {"skip": "none"}, sum(conv(256 + side, 256, 3) for side in (1024, 512, 256))),
+        ({"skip": "concat1x1"}, {"skip": "none"}, sum(conv(256 + side, 256) for side in (1024, 512, 256))),
+        ({"level_block": "basic"}, {}, 3 * 2 * conv(256, 256, 3)),
+        ({"level_block": "bottleneck"}, {}, 3 * TAIL_BLOCK),
+        ({"tail_blocks": 3}, {"tail_blocks": 0}, 3 * TAIL_BLOCK),
+        ({"head_kernel": 3}, {"head_kernel": 1}, 17 * 256 * 8),
+    ],
+)
+def test_an_option_adds_the_parameters_counted_by_hand(options, without, params):
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in DAUNet(**given).parameters()) for given in (options, without)]
+    assert counts[0] - counts[1] == params
 
 
 def test_imagenet_weights_are_cut_to_the_convolved_channels():
