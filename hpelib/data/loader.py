@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hpelib.codecs import Codec, make_codec
 from hpelib.data.augment import Augmentation, CropPlan, draw, plain
-from hpelib.data.crops import read_image, to_crop, warp
+from hpelib.data.crops import to_crop, warp
+from hpelib.data.image_cache import ImageCache
 from hpelib.data.people import People
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,7 +36,7 @@ class InputSettings:
     seed: int = 0
     augmentation: Augmentation | None = field(default_factory=Augmentation)  # in training only
     pixel_order: str = "rgb"  # "bgr" for the official SimpleBaseline weights, with the RGB statistics all the same
-    image_cache_mb: int = 512  # decoded images kept per worker
+    image_cache_mb: int = 512  # decoded images kept, for all workers of a process together
 
     def __post_init__(self):
         if self.pixel_order not in ("rgb", "bgr"):
@@ -56,8 +57,7 @@ class Crops(Dataset):
         self.augmentation = settings.augmentation if train else None
         self.codec = settings.make_codec()
         self._plan: tuple[int, CropPlan] | None = None
-        self._images: dict[str, np.ndarray] = {}
-        self._free_bytes = settings.image_cache_mb * 2**20
+        self._images = ImageCache(people.image_paths, settings.image_cache_mb)
 
     def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
         epoch, indices = request
@@ -98,21 +98,11 @@ class Crops(Dataset):
         crops = np.empty((len(paths), height, width, 3), np.uint8)
         unique_paths, owners = np.unique(paths, return_inverse=True)  # persons often share an image
         for owner, path in enumerate(unique_paths):
-            image = self._image(path)
+            image = self._images.read(path)
             for row in np.flatnonzero(owners == owner):
                 crop = warp(image, matrices[row], (width, height))
                 crops[row] = cv2.flip(crop, 1) if flips[row] else crop
         return crops
-
-    def _image(self, path: str) -> np.ndarray:
-        """Images stay until the cache is full: under random visits that hits more often than evicting the oldest."""
-        image = self._images.get(path)
-        if image is None:
-            image = read_image(path)
-            if image.nbytes <= self._free_bytes:
-                self._images[path] = image
-                self._free_bytes -= image.nbytes
-        return image
 
 
 class Batches(Sampler):
@@ -178,7 +168,7 @@ class PeopleLoader:
             sampler=self.batches,
             batch_size=None,  # the sampler's requests are batches already
             num_workers=settings.workers,
-            persistent_workers=settings.workers > 0,  # they hold the decoded images
+            persistent_workers=settings.workers > 0,  # to start them takes seconds
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # leaves the global one, which a resumed run restores, alone

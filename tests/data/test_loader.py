@@ -197,7 +197,7 @@ def test_processes_train_together_on_the_joint_batch(people):
 
 
 def test_the_cache_spares_reading_again(people, monkeypatch):
-    from hpelib.data import loader as module
+    from hpelib.data import image_cache as module
 
     paths, read = [], module.read_image
     monkeypatch.setattr(module, "read_image", lambda path: paths.append(path) or read(path))
