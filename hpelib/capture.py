@@ -20,6 +20,8 @@ Kind = Literal[
     "scale",
     "offsets",
     "kernels",
+    "means",
+    "deviations",
 ]
 
 
@@ -34,7 +36,8 @@ class Quantity:
     "gate": factors from 0 to 1; "detail_gate": the same, the first third for what comes from the branch above (in the
     DEM's default reading, `gate_on="concat"`); "parting": the same, informative features being those above 1/2;
     "scale": factors from 0, without an upper bound;
-    "offsets": (x, y) in px of the sampled map, (N, 2, groups, h, w); "kernels": weights of a convolution.
+    "offsets": (x, y) in px of the sampled map, (N, 2, groups, h, w); "kernels": weights of a convolution;
+    "means" and "deviations": where keypoints are expected and how far about that, (x, y) in crop px, (N, K, 2).
     """
 
     title: str
@@ -53,11 +56,17 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"stage(\d)\.(\d+)\.dysample(\d)to(\d)": Quantity(
         r"DySample offsets, stage \1.\2, branch \3 to \4", "DE-HRNet, Sec. 3; DySample, Sec. 3", "offsets"
     ),
+    r"stage(\d)\.(\d+)\.dysample(\d)to(\d)\.(\d)": Quantity(
+        r"DySample offsets, stage \1.\2, branch \3 to \4, doubling \5", "DySample, Sec. 3, in steps", "offsets"
+    ),
     r"(stage|decoder)(\d)_sah": Quantity(r"spatial attention heatmap, \1 \2", "FR-SBN, Sec. 3.2", "features"),
     r"(stage|decoder)(\d)_attention": Quantity(r"GCB attention, \1 \2", "FR-SBN, Sec. 3.2", "attention"),
     r"sa_mfcd_gate": Quantity("SA-MFCD gate", "FR-SBN, Sec. 3.3", "scale"),
+    r"rfm(\d+)_se": Quantity(r"SE gate, RFM block \1", "SADI-Net, Sec. III-B, Eq. 1", "gate"),
     r"sfm_global": Quantity("SFM global weights", "SADI-Net, Sec. III-C, Eqs. 2, 3", "competition"),
     r"sfm_local(\d)": Quantity(r"SFM local weights \1", "SADI-Net, Sec. III-C", "columns"),
+    r"dlm_mu": Quantity("learned means", "SADI-Net, Sec. III-D", "means"),
+    r"dlm_sigma": Quantity("learned deviations", "SADI-Net, Sec. III-D", "deviations"),
     r"dlm_heatmaps": Quantity("learned heatmaps", "SADI-Net, Sec. III-D, Eqs. 4, 5", "heatmaps"),
     r"bones": Quantity("bone maps", "DITN, Sec. 3.2", "bones"),
     r"kernels": Quantity("dynamic kernels", "DITN, Sec. 3.3, Eq. 2", "kernels"),
@@ -65,6 +74,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"sab": Quantity("spatial attention (SAB)", "DITN, Sec. 3.4, Eq. 5", "gate"),
     r"stage(\d)_block(\d+)_strip": Quantity(r"strip gate, stage \1, block \2", "DAUNet, Eqs. 4-7", "gate"),
     r"up(\d)_sru": Quantity(r"SRU weights, U\1", "DAUNet, Eqs. 8-10", "parting"),
+    r"up(\d)_sru_(informative|redundant)": Quantity(r"\2 part, U\1", "DAUNet, Eq. 10", "features"),
     r"up(\d)_cru": Quantity(r"CRU weights, U\1", "DAUNet, Eqs. 12-16", "competition"),
     r"up(\d)_sge": Quantity(r"SGE attention, U\1", "DAUNet, Eqs. 17-21", "gate"),
 }

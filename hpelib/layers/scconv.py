@@ -10,27 +10,29 @@ GATE_THRESHOLD = 0.5  # of the released SCConv code
 
 
 class SpatialRebuildUnit(nn.Module):
-    """Features rebuilt from their informative and redundant parts, and the weights that tell them apart (Eqs. 8-10).
+    """Features rebuilt from their informative and redundant parts, the weights that tell them apart, and these parts
+    (Eqs. 8-10).
 
     r = sigmoid(w * GN(x)), w = phi / sum(phi) from the group norm's scales phi. Informative part: x where r > 0.5, else
     r x; redundant part: 0 where r > 0.5, else r x, as in the released code. The halves of the two are then added
     crosswise.
 
-    Shape: (N, C, H, W) -> (N, C, H, W), r (N, C, H, W) in (0, 1). C must be even and divisible by `groups`.
+    Shape: (N, C, H, W) -> four times (N, C, H, W), of which r is in (0, 1). C must be even and divisible by `groups`.
     """
 
     def __init__(self, channels: int, groups: int = 16):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scales = self.norm.weight
         importance = (scales / scales.sum()).view(1, -1, 1, 1)  # Eq. 9
         reweights = (importance * self.norm(x)).sigmoid()
         whole = x * (reweights > GATE_THRESHOLD)
         redundant = reweights * (x - whole)
         informative = whole + redundant  # the rest with its weight
-        return informative + redundant.roll(x.shape[1] // 2, dims=1), reweights  # halves: [a + d, b + c]
+        rebuilt = informative + redundant.roll(x.shape[1] // 2, dims=1)  # halves: [a + d, b + c]
+        return rebuilt, reweights, informative, redundant
 
 
 class ChannelRebuildUnit(nn.Module):

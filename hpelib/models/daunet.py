@@ -86,9 +86,10 @@ class DAUNet(SimpleBaseline):
     of the last convolution; `sge_groups`; `decoder_widths`, multiples of 16, of which five end in (N, K, H, W). These,
     `width` and `depths` (as in `SimpleBaseline`) also make quick variants.
 
-    Looks: `stage1_block3_strip` and so on, strip gates (N, C, h, w); `up1_sru` to `up3_sru` (N, C, h, w), the weights
-    that part informative (> 0.5) from redundant features; `up1_cru` ... (N, 2, C, 1, 1), betas; `up1_sge` ...
-    (N, groups, h, w).
+    Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the encoder's stages; `stage1_block3_strip` and so on,
+    strip gates (N, C, h, w); `up1_sru` to `up3_sru` (N, C, h, w), the weights that part informative (> 0.5) from
+    redundant features, and `up1_sru_informative`, `up1_sru_redundant` ..., these parts; `up1_cru` ... (N, 2, C, 1, 1),
+    betas; `up1_sge` ... (N, groups, h, w).
     """
 
     def __init__(
@@ -140,7 +141,8 @@ class DAUNet(SimpleBaseline):
         return self.layer1, self.layer2, self.layer3, self.layer4
 
     def forward(self, images: Tensor, look: bool = False):
-        encoded, looks = self.encode_with_gates(images)
+        encoded, gates = self.encode_with_gates(images)
+        looks = {f"stage{i}": stage for i, stage in enumerate(encoded, start=1)} | gates
         x = encoded[-1]
         for i in range(len(self.deconv_layers) // 3):
             x = self.deconv_layers[3 * i : 3 * i + 3](x)  # deconvolution, batch norm, ReLU
@@ -149,7 +151,9 @@ class DAUNet(SimpleBaseline):
             if self.level_blocks:
                 x = self.level_blocks[i](x)
             if self.srus:
-                x, looks[f"up{i + 1}_sru"] = self.srus[i](x)
+                x, looks[f"up{i + 1}_sru"], *parts = self.srus[i](x)
+                if look:  # else they would wait in memory for nothing
+                    looks |= zip((f"up{i + 1}_sru_informative", f"up{i + 1}_sru_redundant"), parts, strict=True)
                 x, looks[f"up{i + 1}_cru"] = self.crus[i](x)
             if self.sges:
                 x, looks[f"up{i + 1}_sge"] = self.sges[i](x)

@@ -41,7 +41,8 @@ class DEHRNet(HRNet):
     `width` and the last four options are HRNet's.
 
     Looks: HRNet's, and per module `stage3.0.dem1` (N, C, 1, 1), the weights of the DEM at branch 1, and
-    `stage3.0.dysample2to0` (N, 2, groups, h, w), the (x, y) offsets in px of branch 2 on the way to branch 0.
+    `stage3.0.dysample2to0` (N, 2, groups, h, w), the (x, y) offsets in px of branch 2 on the way to branch 0; those of
+    several steps are `stage3.0.dysample2to0.1`, ...
     """
 
     def __init__(
@@ -112,14 +113,15 @@ class DetailEnhancedModule(HighResolutionModule):
         return [self.relu(sum(self.bring(target, x, looks))) for target in range(len(self.fuse_layers))]
 
     def bring(self, target: int, x: list[Tensor], looks: Looks) -> Iterator[Tensor]:
-        """Every branch as the fusion adds it to branch `target`, offsets of single-step DySamples noted in `looks`."""
+        """Every branch as the fusion adds it to branch `target`, the offsets of DySamples noted in `looks`."""
         for source, (layer, x_j) in enumerate(zip(self.fuse_layers[target], x, strict=True)):
-            if source > target and isinstance(layer[2], DySample):
-                features = layer[:2](x_j)
-                offsets = looks[f"dysample{source}to{target}"] = layer[2].offsets(features)
-                yield layer[2].sample(features, offsets)
-            else:
-                yield layer(x_j)
+            samplers = [module for module in layer.modules() if isinstance(module, DySample)]
+            x_j = layer[:2](x_j) if samplers else layer(x_j)
+            for step, sampler in enumerate(samplers, start=1):
+                name = f"dysample{source}to{target}" + (f".{step}" if len(samplers) > 1 else "")
+                offsets = looks[name] = sampler.offsets(x_j)
+                x_j = sampler.sample(x_j, offsets)
+            yield x_j
 
 
 def _dysample(channels: int, scale: int, groups: int, dynamic_scope: bool, chained: bool) -> nn.Module:

@@ -84,7 +84,8 @@ class FRSBN(SimpleBaseline):
     Open in the paper: `fused_width`, `gcb_ratio`, and SA-MFCD's `distribution` and `gate`. `width`, `depths` (as in
     `SimpleBaseline`) and `decoder_widths` make quick variants.
 
-    Looks: `stage1_sah` to `stage4_sah` and `decoder1_sah` to `decoder3_sah` (N, 1, h, w), the GCBs' spatial attention
+    Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the Res-stages, each after its GCB; `stage1_sah` to
+    `stage4_sah` and `decoder1_sah` to `decoder3_sah` (N, 1, h, w), the GCBs' spatial attention
     heatmaps; `..._attention`, their softmax over positions; `sa_mfcd_gate` (N, 1, H/4, W/4).
     """
 
@@ -126,10 +127,12 @@ class FRSBN(SimpleBaseline):
 
     def forward(self, images: Tensor, look: bool = False):
         stages, sahs = self.encode_with_context(images)
-        looks, side = {}, {}  # side inputs by decoder
+        looks = {f"stage{i}": stage for i, stage in enumerate(stages, start=1)}
+        side = {}  # side inputs by decoder
         if self.sa_mfcd:
             distributed, gate = self.sa_mfcd(stages[:3], list(sahs.values())[:3])
-            looks, side = {"sa_mfcd_gate": gate}, dict(zip(SA_MFCD_TO, distributed, strict=False))
+            looks["sa_mfcd_gate"] = gate
+            side = dict(zip(SA_MFCD_TO, distributed, strict=False))
         elif self.skip:
             side = dict(zip(SKIP_TO, stages[2::-1], strict=True))
         x = stages[-1]

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from hpelib.layers.sizes import require_multiple
 from hpelib.models.simple_baseline import heatmap_head
 
-Block = Callable[..., nn.Module]  # called as block(in_channels, out_channels, stride=1)
+Block = Callable[..., nn.Module]  # called as block(in_channels, out_channels, stride=1), the module as (x, looks)
+Looks = list[Tensor] | None
 
 
 class PreactivationBottleneck(nn.Module):
@@ -41,7 +42,8 @@ class PreactivationBottleneck(nn.Module):
         same_shape = in_channels == out_channels and stride == 1
         self.shortcut = nn.Identity() if same_shape else nn.Conv2d(in_channels, out_channels, 1, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, looks: Looks = None) -> Tensor:
+        """Another block may note in `looks`, if given, what is worth looking at."""
         return self.residual(x) + self.shortcut(x)
 
 
@@ -49,7 +51,8 @@ class Hourglass(nn.Module):
     """One hourglass; returns the features of its way up, `[(N, widths[i], H/2^i, W/2^i), ...]`, finest first.
 
     `widths` and `blocks` give the channels and residual blocks of every level, the input's resolution first and the
-    bottom last. `pool` chooses how a level is entered: max-pooling (Newell) or a first block of stride 2.
+    bottom last. `pool` chooses how a level is entered: max-pooling (Newell) or a first block of stride 2. What blocks
+    note in `looks` comes level by level, those on the way down first.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int], block: Block, pool: bool = True):
@@ -57,27 +60,35 @@ class Hourglass(nn.Module):
         if len(widths) != len(blocks) or len(widths) < 2:
             raise ValueError(f"widths {widths} and blocks {blocks} must both name the same two or more levels")
         (width, below), n = widths[:2], blocks[0]
-        self.up1 = residual_blocks(block, n, width, width)
+        self.up1 = ResidualBlocks(block, n, width, width)
         entry = block(width, below) if pool else block(width, below, stride=2)
         self.low1 = nn.Sequential(
-            nn.MaxPool2d(2) if pool else nn.Identity(), entry, residual_blocks(block, n - 1, below, below)
+            nn.MaxPool2d(2) if pool else nn.Identity(), entry, ResidualBlocks(block, n - 1, below, below)
         )
         if len(widths) > 2:
             self.low2 = Hourglass(widths[1:], blocks[1:], block, pool)
         else:
-            self.low2 = residual_blocks(block, blocks[1], below, below)
-        self.low3 = residual_blocks(block, n, below, width)
+            self.low2 = ResidualBlocks(block, blocks[1], below, below)
+        self.low3 = ResidualBlocks(block, n, below, width)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        inner = self.low2(self.low1(x))
+    def forward(self, x: Tensor, looks: Looks = None) -> list[Tensor]:
+        pool, entry, rest = self.low1
+        inner = self.low2(rest(entry(pool(x), looks), looks), looks)
         lower = inner if isinstance(inner, list) else [inner]
-        return [self.up1(x) + F.interpolate(self.low3(lower[0]), scale_factor=2.0), *lower]
+        return [self.up1(x, looks) + F.interpolate(self.low3(lower[0], looks), scale_factor=2.0), *lower]
 
 
-def residual_blocks(block: Block, count: int, in_channels: int, out_channels: int) -> nn.Sequential:
+class ResidualBlocks(nn.Sequential):
     """`count` blocks, of which the last one changes the width."""
-    widths = [in_channels] * count + [out_channels]
-    return nn.Sequential(*(block(*pair) for pair in pairwise(widths)))
+
+    def __init__(self, block: Block, count: int, in_channels: int, out_channels: int):
+        widths = [in_channels] * count + [out_channels]
+        super().__init__(*(block(*pair) for pair in pairwise(widths)))
+
+    def forward(self, x: Tensor, looks: Looks = None) -> Tensor:
+        for block in self:
+            x = block(x, looks)
+        return x
 
 
 class StackedHourglass(nn.Module):
@@ -112,7 +123,7 @@ class StackedHourglass(nn.Module):
         self.hourglasses = nn.ModuleList(Hourglass(widths, blocks, block, pool) for _ in range(stacks))
         self.features = nn.ModuleList(
             nn.Sequential(
-                residual_blocks(block, blocks[0], width, width),
+                ResidualBlocks(block, blocks[0], width, width),
                 nn.Conv2d(width, width, kernel_size=1),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),

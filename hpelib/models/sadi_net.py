@@ -166,8 +166,9 @@ class SADINet(nn.Module):
     `dilation`, `base_density`. The SFM reads the finest `len(head_widths)` levels at width `sfm_width` and returns
     `vector_width` numbers. `flow_width` is that of the flow's hidden layers.
 
-    Looks: `stack1` ... (N, K, h, w), each stack's heatmaps; `sfm_global` (N, scales, h, w), the weights of the scales;
-    `sfm_local1` ... (N, C, h, w); `dlm_heatmaps` (N, K, h, w).
+    Looks: `stack1` ... (N, K, h, w), each stack's heatmaps; `rfm1_se` ... (N, C, 1, 1), the SE weights of the blocks in
+    the order in which they run, the stem's first; `sfm_global` (N, scales, h, w), the weights of the scales;
+    `sfm_local1` ... (N, C, h, w); `dlm_mu`, `dlm_sigma` (N, K, 2) in crop px and `dlm_heatmaps` (N, K, h, w).
     """
 
     def __init__(
@@ -207,20 +208,24 @@ class SADINet(nn.Module):
 
     def forward(self, images: Tensor, look: bool = False):
         require_multiple(images, self.multiple)
-        x = self.stem(images)
+        gates = [] if look else None
+        convolution, block = self.stem
+        x = block(convolution(images), gates)
         stacks = []
         for i, (hourglass, features, head) in enumerate(zip(self.hourglasses, self.features, self.heads, strict=True)):
-            scales = hourglass(x)  # finest first
+            scales = hourglass(x, gates)  # finest first
             y = features(scales[0])
             stacks.append(head(y))
             if i < len(self.joins):
-                x = self.joins[i](x + self.remap_features[i](y) + self.remap_heatmaps[i](stacks[i]))
+                x = self.joins[i](x + self.remap_features[i](y) + self.remap_heatmaps[i](stacks[i]), gates)
         output = {"heatmaps": stacks[-1], "intermediate": stacks[:-1]} if self.training else stacks[-1]
         looks = {f"stack{i}": heatmaps for i, heatmaps in enumerate(stacks, start=1)}
+        looks |= {f"rfm{i}_se": weights for i, weights in enumerate(gates or [], start=1)}
         if self.dlm and (self.training or look):
             vector, weights = self.fuse(scales)
             learned = self.dlm(vector, images.shape[:1:-1], stacks[-1].shape[:1:-1])
-            looks |= weights | {"dlm_heatmaps": learned["dlm_heatmaps"]}
+            looks |= weights | {f"dlm_{name}": learned[name] for name in ("mu", "sigma")}
+            looks["dlm_heatmaps"] = learned["dlm_heatmaps"]
             if self.training:
                 output |= learned
         return (output, looks) if look else output

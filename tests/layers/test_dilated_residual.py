@@ -19,9 +19,11 @@ def test_equals_the_formula(out_channels, stride):
     p = F.conv2d(p, w["conv2.conv.weight"], padding=1) * BN
     q = F.conv2d(x, w["dilated.conv.weight"], stride=stride, padding=2, dilation=2) * BN
     hidden = torch.relu(F.conv2d((p + q).mean((2, 3), keepdim=True), w["se.fc1.weight"], w["se.fc1.bias"]))
-    y = (p + q) * torch.sigmoid(F.conv2d(hidden, w["se.fc2.weight"], w["se.fc2.bias"]))
+    gate = torch.sigmoid(F.conv2d(hidden, w["se.fc2.weight"], w["se.fc2.bias"]))
     shortcut = x if stride == 1 else F.conv2d(x, w["shortcut.conv.weight"], stride=stride) * BN
-    torch.testing.assert_close(block(x), torch.relu(y + shortcut))
+    looks = []
+    torch.testing.assert_close(block(x, looks), torch.relu((p + q) * gate + shortcut))
+    torch.testing.assert_close(looks, [gate])
     assert w["se.fc1.weight"].shape[0] == max(out_channels // 16, 4)
 
 

@@ -13,7 +13,7 @@ def test_spatial_unit_equals_the_formula():
     unit, x = SpatialRebuildUnit(8, groups=4), torch.randn(1, 8, 3, 4)
     torch.nn.init.uniform_(unit.norm.weight, 0.5, 2)
     torch.nn.init.normal_(unit.norm.bias)
-    y, reweights = unit(x)
+    y, reweights, *parts = unit(x)
     phi, mu = unit.norm.weight.detach().numpy(), unit.norm.bias.detach().numpy()
     features = x[0].numpy()
     informative, redundant = np.empty_like(features), np.empty_like(features)
@@ -24,6 +24,8 @@ def test_spatial_unit_equals_the_formula():
         np.testing.assert_allclose(reweights[0, c].detach().numpy(), r, rtol=1e-5)
         informative[c] = np.where(r > 0.5, 1, r) * features[c]
         redundant[c] = np.where(r > 0.5, 0, r) * features[c]
+    for part, expected in zip(parts, (informative, redundant), strict=True):
+        np.testing.assert_allclose(part[0].detach().numpy(), expected, rtol=1e-5)
     a, b, c, d = informative[:4], informative[4:], redundant[:4], redundant[4:]
     np.testing.assert_allclose(y[0].detach().numpy(), np.concatenate([a + d, b + c]), rtol=1e-5, atol=1e-6)
 

@@ -194,11 +194,13 @@ def test_only_training_runs_the_distribution_learning_module(images):
     assert set(plain.train()(images)) == {"heatmaps", "intermediate"}
 
 
-def test_looks_show_both_attentions_and_the_learned_heatmaps(images):
+def test_looks_show_gates_attentions_and_the_learned_heatmaps(images):
     model = narrow().eval()
     heatmaps, looks = model(images, look=True)
     assert torch.equal(heatmaps, model(images))
-    assert set(looks) == {"stack1", "sfm_global", "sfm_local1", "sfm_local2", "sfm_local3", "dlm_heatmaps"}
+    gates = {f"rfm{i}_se" for i in range(1, 12)}  # of the stem, of three blocks a level and of the bottom
+    attentions = {"sfm_global", "sfm_local1", "sfm_local2", "sfm_local3"}
+    assert set(looks) == {"stack1", "dlm_mu", "dlm_sigma", "dlm_heatmaps"} | gates | attentions
     torch.testing.assert_close(looks["sfm_global"].sum(dim=1), torch.ones(2, 16, 24))
     torch.testing.assert_close(looks["sfm_local3"].sum(dim=2), torch.ones(2, 16, 3))
     assert looks["dlm_heatmaps"].shape == heatmaps.shape
