@@ -10,6 +10,7 @@ import yaml
 
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
+from hpelib.metrics.coco import NMS
 from hpelib.training.recipe import Recipe
 
 PARAMS = Path("params.yaml")
@@ -27,6 +28,18 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How a trained network is tested, beyond the flip test."""
+
+    pyramid: bool = False  # heatmaps averaged over six scales, as `hpelib.study.predictions` does
+    nms: str = "hard"  # or "soft": which OKS-NMS clears COCO results of copies
+
+    def __post_init__(self) -> None:
+        if self.nms not in NMS:
+            raise ValueError(f"test: nms is {self.nms!r}, must be one of {', '.join(NMS)}")
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: which network on which data, how, and from which seed."""
 
@@ -40,6 +53,7 @@ class Run:
     threads: int
     inputs: InputSettings
     recipe: Recipe
+    test: Protocol = Protocol()
     labels: str = "true"  # or "shuffled", the control that must fail
     variant: str = ""  # the row of an ablation, which has its own options
 
@@ -67,8 +81,8 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Hash of everything that the run is but the number of processes; interrupted runs resume only under it."""
-        alone = dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, processes=1))
+        """Hash of all that the training is but the number of processes; interrupted runs resume only under it."""
+        alone = dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, processes=1), test=Protocol())
         return hashlib.sha256(json.dumps(alone.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
     def describe(self) -> dict:
@@ -104,17 +118,20 @@ def make_dataset(params: dict, name: str) -> Dataset:
 def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = "true") -> Run:
     """The run of one network, dataset and seed under the current profile.
 
-    Later sections override earlier ones: the profile's, the dataset's, the network's.
+    Later sections override earlier ones: the profile's, the dataset's, the network's, the network's on this dataset.
 
     Raises:
         ValueError: an unknown profile, dataset, network or parameter, with the known ones.
     """
     profile = profile_params(params)
     entry = _choose(profile["networks"], network, "network")
-    layers = (profile, _choose(profile["datasets"], dataset, "dataset"), entry)
-    inputs, augmentation, recipe = (
+    together = entry.get("datasets", {})
+    for name in together:
+        _choose(profile["datasets"], name, f"dataset of {network}")
+    layers = (profile, _choose(profile["datasets"], dataset, "dataset"), entry, together.get(dataset, {}))
+    inputs, augmentation, recipe, test = (
         {key: _freeze(value) for layer in layers for key, value in layer.get(section, {}).items()}
-        for section in ("inputs", "augmentation", "recipe")
+        for section in ("inputs", "augmentation", "recipe", "test")
     )
     return Run(
         network=network,
@@ -127,6 +144,7 @@ def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = 
         threads=profile["threads"],
         inputs=_build(InputSettings, inputs | {"seed": seed, "augmentation": _build(Augmentation, augmentation)}),
         recipe=_build(Recipe, recipe),
+        test=_build(Protocol, test),
         labels=labels,
     )
 

@@ -1,5 +1,6 @@
 """From trained runs to figures on disk: what the evaluate notebook calls."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hpelib.data.loader import make_loader
 from hpelib.data.people import People
-from hpelib.inference import predict
 from hpelib.metrics.complexity import complexity
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.skeletons import SKELETONS
 from hpelib.study.config import Run
 from hpelib.study.datasets import read_split, read_split_detections, require_prepared
+from hpelib.study.predictions import make_predictor
 from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
 from hpelib.training.checkpoints import write_whole
 
@@ -62,24 +62,22 @@ def test_people(run: Run) -> People:
 
 
 def evaluate(runs: list[Run]) -> Evaluation:
-    """All figures of runs that differ in their seed only, predicted with the flip test."""
+    """All figures of runs that differ in their seed only, by their test protocol."""
     first = runs[0]
     torch.set_num_threads(first.threads)
     people = test_people(first)
     detections = read_split_detections(first.dataset, "test")
-    # crops do not depend on the seed, and a loader keeps the images that it has decoded
-    loader, detection_loader = (
-        None if boxes is None else make_loader(boxes, first, train=False, device=first.recipe.device)
-        for boxes in (people, detections)
-    )
+    # crops do not depend on the seed, and a predictor keeps the images that it has decoded
+    predict = make_predictor(first, people)
+    predict_detections = None if detections is None else make_predictor(first, detections)
     rows, curves, scores, predicted = [], [], [], []
     for run in runs:
         network = load_network(run, people)
-        predictions = predict(network, loader, loader.codec)
-        found = figures(run.dataset, people, predictions.keypoints, predictions.scores)
-        if detections is not None:
-            detected = predict(network, detection_loader, detection_loader.codec)
-            found |= detection_figures(run.dataset, detections, detected.keypoints, detected.scores)
+        predictions = predict(network)
+        found = figures(run.dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
+        if predict_detections is not None:
+            detected = predict_detections(network)
+            found |= detection_figures(run.dataset, detections, detected.keypoints, detected.scores, run.test.nms)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(curve(run.dataset, people, predictions.keypoints).assign(seed=run.seed))
         scores.append(keypoint_scores(run.dataset, people, predictions.keypoints))
@@ -108,6 +106,7 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
         "profile": run.profile,
         "labels": run.labels,
         "codec": run.inputs.codec,
+        "test": dataclasses.asdict(run.test),
         "input_size": list(run.inputs.input_size),
         "seeds": [other.seed for other in runs],
         "epochs": run.recipe.epochs,

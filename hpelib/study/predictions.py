@@ -1,5 +1,6 @@
 """Keypoints of people from a run's network, from one crop of each or from a pyramid of crops."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,27 +10,42 @@ from torch.nn.functional import grid_sample
 
 from hpelib.codecs import Codec
 from hpelib.data.crops import to_image
-from hpelib.data.loader import make_loader
+from hpelib.data.loader import PeopleLoader, make_loader
 from hpelib.data.people import People
 from hpelib.inference import Predictions, flip_back, predict
 from hpelib.study.config import Run
 
-PYRAMID = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # six, as papers test on MPII (Yang et al. 2017); which six, none says
+# six, as papers test on MPII; these are those of the code that Yang et al. (2017) released
+PYRAMID = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 
 
-def predict_people(run: Run, network: nn.Module, people: People, pyramid: bool = False) -> Predictions:
-    """Keypoints of `people` with the flip test; with `pyramid` from the mean of the heatmaps at `PYRAMID`'s sizes."""
+def predict_people(run: Run, network: nn.Module, people: People) -> Predictions:
+    """Keypoints of `people` with the flip test, by the run's test protocol."""
+    return make_predictor(run, people)(network)
+
+
+def make_predictor(run: Run, people: People) -> Callable[[nn.Module], Predictions]:
+    """`predict_people` of any network that takes the run's input; images that were decoded for one stay for the next.
+
+    Where the run's protocol has a `pyramid`, from the mean of the heatmaps at `PYRAMID`'s sizes.
+    """
+    if run.test.pyramid:
+        return _make_pyramid_predictor(run, people, PYRAMID)
     loader = make_loader(people, run, train=False, device=run.recipe.device)
-    return _predict_pyramid(run, network, people) if pyramid else predict(network, loader, loader.codec)
+    return lambda network: predict(network, loader, loader.codec)
+
+
+def _make_pyramid_predictor(run: Run, people: People, scales: tuple[float, ...]) -> Callable[[nn.Module], Predictions]:
+    sizes = [people, *(replace(people, sizes_px=people.sizes_px * np.float32(scale)) for scale in scales)]
+    loaders = [make_loader(part, run, train=False, device=run.recipe.device) for part in sizes]
+    return lambda network: _predict_pyramid(network, *loaders)
 
 
 @torch.no_grad()
-def _predict_pyramid(run: Run, network: nn.Module, people: People, scales: tuple[float, ...] = PYRAMID) -> Predictions:
-    """Heatmaps of regions `scales` times as large are laid over those of the plain ones and averaged where they lie."""
+def _predict_pyramid(network: nn.Module, plain: PeopleLoader, *scaled: PeopleLoader) -> Predictions:
+    """Heatmaps of the regions of `scaled` are laid over those of the plain ones and averaged where they lie."""
     network.eval()
-    sizes = [people, *(replace(people, sizes_px=people.sizes_px * np.float32(scale)) for scale in scales)]
-    plain, *scaled = (make_loader(part, run, train=False, device=run.recipe.device) for part in sizes)
-    codec, flip_pairs = plain.codec, people.skeleton.flip_pairs
+    codec, flip_pairs = plain.codec, plain.people.skeleton.flip_pairs
     rows = []
     for base, *batches in zip(plain, *scaled, strict=True):
         total = seen = 0

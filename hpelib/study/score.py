@@ -22,12 +22,11 @@ from hpelib.study.predictions import predict_people
 from hpelib.study.scores import KEYPOINT_METRIC, detection_figures, figures, keypoint_scores, scorable
 
 
-def score(run: Run, dataset: Dataset, pyramid: bool = False) -> pd.DataFrame:
-    """Every figure of the format on the `test` split of `dataset`, with the flip test.
+def score(run: Run, dataset: Dataset) -> pd.DataFrame:
+    """Every figure of the format on the `test` split of `dataset`, by the run's test protocol.
 
-    Columns metric, value, low, high, in percent; with `pyramid` from the heatmaps of six scales. The mean over
-    keypoints and every joint group have a 95 % interval over persons; what is no mean over keypoints, such as AP, has
-    NaN there.
+    Columns metric, value, low, high, in percent. The mean over keypoints and every joint group have a 95 % interval
+    over persons; what is no mean over keypoints, such as AP, has NaN there.
 
     Raises:
         FileNotFoundError: the run was not trained, or a file is missing.
@@ -46,12 +45,12 @@ def score(run: Run, dataset: Dataset, pyramid: bool = False) -> pd.DataFrame:
         check_image_sizes(dataset.root / dataset.splits["test"]["annotations"], people)
 
     network = load_network(run, people)
-    predictions = predict_people(run, network, people, pyramid)
-    found = figures(dataset, people, predictions.keypoints, predictions.scores)
+    predictions = predict_people(run, network, people)
+    found = figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
     detections = read_split_detections(dataset, "test")
     if detections is not None:
-        detected = predict_people(run, network, detections, pyramid)
-        found |= detection_figures(dataset, detections, detected.keypoints, detected.scores)
+        detected = predict_people(run, network, detections)
+        found |= detection_figures(dataset, detections, detected.keypoints, detected.scores, run.test.nms)
     correct = keypoint_scores(dataset, people, predictions.keypoints)
     means = {KEYPOINT_METRIC[dataset.format]: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}
@@ -65,7 +64,7 @@ def score(run: Run, dataset: Dataset, pyramid: bool = False) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
 
-def _parse() -> tuple[Run, Dataset, bool]:
+def _parse() -> tuple[Run, Dataset]:
     parser = argparse.ArgumentParser("python -m hpelib.study.score", description=__doc__.splitlines()[0])
     parser.add_argument("network", help="a network of the current profile in params.yaml")
     parser.add_argument("trained_on", help="the dataset that it was trained on")
@@ -76,14 +75,13 @@ def _parse() -> tuple[Run, Dataset, bool]:
     parser.add_argument("--images", help="folder (coco, mpii)")
     parser.add_argument("--ground-truth", help="mat file with head boxes (mpii)")
     parser.add_argument("--detections", help="json file of a detector's boxes (coco)")
-    parser.add_argument("--pyramid", action="store_true", help="average the heatmaps of six scales")
     given = parser.parse_args()
     files = {"folder": "."} if given.format == "lsp" else {"annotations": given.annotations, "images": given.images}
     if None in files.values():
         parser.error(f"the format {given.format} needs --annotations and --images")
     files |= {kind: getattr(given, kind) for kind in ("ground_truth", "detections") if getattr(given, kind)}
     run = make_run(load_params(), given.network, given.trained_on, given.seed)
-    return run, Dataset(given.root.name, "own pictures", given.format, given.root, {"test": files}), given.pyramid
+    return run, Dataset(given.root.name, "own pictures", given.format, given.root, {"test": files})
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from hpelib.study.predictions import predict_people
 from hpelib.study.scores import person_results
 
 
-def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, pyramid: bool = False) -> Path:
-    """Write the predictions for the `test` split of `dataset`, with the flip test, into `folder`; return the file.
+def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path) -> Path:
+    """Write the predictions for the `test` split of `dataset`, by the run's test protocol, into `folder`.
 
-    With `pyramid` they are from the heatmaps of six scales.
+    Returns the file.
 
     COCO: from a detector's boxes, rescored and after OKS-NMS, as `write_coco_zip`. MPII: from the persons' centres and
     scales, as `write_mpii_mat`. Raises ValueError for another format or where COCO's split names no detections.
@@ -39,11 +39,11 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, pyramid: bo
         raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
     check_images(people)
     torch.set_num_threads(run.threads)
-    found = predict_people(run, load_network(run, people), people, pyramid)
+    found = predict_people(run, load_network(run, people), people)
     if dataset.format == "mpii":
         return write_mpii_mat(folder / f"{algorithm}.mat", found.keypoints)
     split = Path(dataset.splits["test"]["annotations"]).stem.rpartition("_")[2]  # of image_info_test-dev2017, say
-    results = person_results(people, found.keypoints, found.scores)
+    results = person_results(people, found.keypoints, found.scores, run.test.nms)
     return write_coco_zip(folder, split, algorithm, results)
 
 
@@ -71,7 +71,7 @@ def write_mpii_mat(path: Path, keypoints: np.ndarray) -> Path:
     return path
 
 
-def _parse() -> tuple[Run, Dataset, str, Path, bool]:
+def _parse() -> tuple[Run, Dataset, str, Path]:
     parser = argparse.ArgumentParser("python -m hpelib.study.submit", description=__doc__.splitlines()[0])
     parser.add_argument("network", help="a network of the current profile in params.yaml")
     parser.add_argument("trained_on", help="the dataset that it was trained on: coco or mpii")
@@ -82,12 +82,11 @@ def _parse() -> tuple[Run, Dataset, str, Path, bool]:
     parser.add_argument("--images", required=True, help="folder")
     parser.add_argument("--detections", help="json file of a detector's boxes (coco)")
     parser.add_argument("--out", type=Path, default=Path("work/submissions"), help="folder to write into")
-    parser.add_argument("--pyramid", action="store_true", help="average the heatmaps of six scales")
     given = parser.parse_args()
     files = {kind: getattr(given, kind) for kind in ("annotations", "images", "detections") if getattr(given, kind)}
     run = make_run(load_params(), given.network, given.trained_on, given.seed)
     dataset = Dataset(given.root.name, "server", run.dataset.format, given.root, {"test": files})
-    return run, dataset, given.algorithm, given.out, given.pyramid
+    return run, dataset, given.algorithm, given.out
 
 
 if __name__ == "__main__":

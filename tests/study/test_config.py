@@ -10,6 +10,7 @@ import yaml
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.config import (
+    Protocol,
     all_datasets,
     load_params,
     make_dataset,
@@ -41,6 +42,7 @@ COMBINATIONS = [
         ("inputs", "sigma", (1.25, 1.5, 1.75)),
         ("augmentation", "rotation_deg", (10, 20, 30)),
         ("recipe", "learning_rate", (0.1, 0.2, 0.3)),
+        ("test", "nms", ("soft", "hard", "soft")),
     ],
 )
 def test_network_overrides_dataset_overrides_profile(params, section, field, values):
@@ -54,6 +56,20 @@ def test_network_overrides_dataset_overrides_profile(params, section, field, val
     other = make_run(params | {"profiles": {"tiny": profile}}, "hourglass", "mpii", 0)
     found = other.inputs.augmentation if section == "augmentation" else getattr(other, section)
     assert getattr(found, field) == values[2], "the network's own value holds on every dataset"
+
+
+def test_a_network_has_values_of_its_own_on_one_dataset(params):
+    entry = params["profiles"]["tiny"]["networks"]["hourglass"]
+    entry |= {"augmentation": {"rotation_deg": 20}, "datasets": {"mpii": {"augmentation": {"rotation_deg": 30}}}}
+    angles = {
+        name: make_run(params, "hourglass", name, 0).inputs.augmentation.rotation_deg for name in ("coco", "mpii")
+    }
+    assert angles == {"coco": 20, "mpii": 30}
+
+
+def test_how_a_run_is_tested_is_no_part_of_its_training(params):
+    run = make_run(params, "hourglass", "coco", 0)
+    assert dataclasses.replace(run, test=Protocol(pyramid=True, nms="soft")).digest == run.digest
 
 
 def test_layers_are_merged_field_by_field(params):
@@ -73,6 +89,11 @@ def test_layers_are_merged_field_by_field(params):
         (lambda p: p["profiles"]["tiny"]["networks"].pop("hourglass"), r"unknown network 'hourglass'"),
         (lambda p: p["profiles"]["tiny"]["recipe"].update(epoch=3), r"Recipe has no epoch; it has .*epochs"),
         (lambda p: p["profiles"]["tiny"]["inputs"].update(sigmas=3), r"InputSettings has no sigmas; it has .*sigma"),
+        (lambda p: p["profiles"]["tiny"].update(test={"nms": "none"}), r"nms is 'none', must be one of hard, soft"),
+        (
+            lambda p: p["profiles"]["tiny"]["networks"]["hourglass"].update(datasets={"cocoo": {}}),
+            r"unknown dataset of hourglass 'cocoo'; known here: coco",
+        ),
         (lambda p: p["profiles"]["tiny"]["augmentation"].update(tilt=3), r"Augmentation has no tilt; .*rotation_deg"),
     ],
 )
@@ -119,7 +140,7 @@ def test_the_digest_depends_on_every_field(params):
         "labels": "shuffled",
         "variant": "without_it",
     }
-    assert changes.keys() == {field.name for field in dataclasses.fields(run)}
+    assert changes.keys() | {"test"} == {field.name for field in dataclasses.fields(run)}
     digests = [dataclasses.replace(run, **{field: value}).digest for field, value in changes.items()]
     assert len({run.digest, *digests}) == 1 + len(changes)
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from hpelib.data.loader import InputSettings, make_loader
 from hpelib.inference import predict
-from hpelib.study.predictions import PYRAMID, _predict_pyramid, predict_people
+from hpelib.study.config import Protocol
+from hpelib.study.predictions import PYRAMID, _make_pyramid_predictor, predict_people
 
 
 class Brightness(nn.Module):
@@ -33,16 +34,16 @@ def people(bright_spots):
     return bright_spots(count=5, spacing_px=160)
 
 
-def run_of(codec: str):
+def run_of(codec: str, pyramid: bool = False):
     inputs = InputSettings(codec, input_size=(96, 128), heatmap_size=(24, 32), batch_size=2)
-    return SimpleNamespace(inputs=inputs, recipe=SimpleNamespace(device="cpu"))
+    return SimpleNamespace(inputs=inputs, recipe=SimpleNamespace(device="cpu"), test=Protocol(pyramid=pyramid))
 
 
 @pytest.mark.parametrize("codec", ["msra", "dark", "udp"])
 @pytest.mark.parametrize("scales", [(0.7,), (1.2,), PYRAMID])
 def test_spots_are_found_at_every_scale(people, codec, scales):
     run = run_of(codec)
-    found = _predict_pyramid(run, Brightness(run.inputs.make_codec()), people, scales)
+    found = _make_pyramid_predictor(run, people, scales)(Brightness(run.inputs.make_codec()))
     assert found.ids.tolist() == people.ids.tolist()
     assert np.abs(found.keypoints - people.keypoints).max() < 1.6, "a heatmap px is 4.2 image px"
 
@@ -51,7 +52,8 @@ def test_one_plain_scale_is_no_pyramid(people):
     run = run_of("dark")
     network, loader = Brightness(run.inputs.make_codec()), make_loader(people, run, train=False)
     expected = predict(network, loader, loader.codec)
-    np.testing.assert_allclose(_predict_pyramid(run, network, people, (1.0,)).keypoints, expected.keypoints, atol=0.01)
+    alone = _make_pyramid_predictor(run, people, (1.0,))(network)
+    np.testing.assert_allclose(alone.keypoints, expected.keypoints, atol=0.01)
     np.testing.assert_array_equal(predict_people(run, network, people).keypoints, expected.keypoints)
-    several = predict_people(run, network, people, pyramid=True)
+    several = predict_people(run_of("dark", pyramid=True), network, people)
     assert not np.allclose(several.keypoints, expected.keypoints, atol=1e-3)
