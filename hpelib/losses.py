@@ -19,7 +19,7 @@ from hpelib.layers.flow import residual_log_density
 def joints_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Half the mean of squared, weighted differences, over all keypoints whether labelled or not.
 
-    The official `JointsMSELoss`: weights are multiplied in before squaring, and unlabelled keypoints add zero to the
+    The official `JointsMSELoss`: weights count squared, and unlabelled keypoints add zero to the
     sum but count in the mean.
     """
     return _joint_losses(heatmaps, targets, weights).mean()
@@ -60,8 +60,8 @@ def _joint_losses(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
             f"heatmaps {tuple(heatmaps.shape)}, targets {tuple(targets.shape)} and weights {tuple(weights.shape)} "
             "do not fit: make the codec's heatmap size that of the network"
         )
-    differences = (heatmaps.float() - targets.float()) * weights.float()[:, :, None, None]  # (N, K, H, W)
-    return 0.5 * differences.square().mean(dim=(2, 3))  # (N, K)
+    squares = F.mse_loss(heatmaps.contiguous().float(), targets.float(), reduction="none")  # (N, K, H, W)
+    return 0.5 * squares.mean(dim=(2, 3)) * weights.float().square()  # (N, K)
 
 
 # SADI-Net: what a network with a distribution learning module is trained for
