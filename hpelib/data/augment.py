@@ -1,4 +1,4 @@
-"""Geometric training augmentation with the sampling rules of the official HRNet code.
+"""Geometric training augmentation with the sampling rules of the official HRNet code, or those of MMPose 1.x.
 
 All draws of an epoch are made at once, one row per person, so that a person's augmentation is a function of
 (seed, epoch, person): not of workers, processes or the make-up of batches.
@@ -7,6 +7,7 @@ All draws of an epoch are made at once, one row per person, so that a person's a
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from hpelib.data.crops import crop_regions
 from hpelib.data.people import People
@@ -24,11 +25,16 @@ class Augmentation:
     flip_probability: float = 0.5
     half_body_probability: float = 0.3
     half_body_min_keypoints: int = 8
+    shift_factor: float = 0.0  # of the region's sides
+    shift_probability: float = 0.0
+    sampling: str = "clipped"  # as HRNet draws scale and angle, or "truncated" as MMPose does
 
     def __post_init__(self):
+        if self.sampling not in ("clipped", "truncated"):
+            raise ValueError(f"sampling must be 'clipped' or 'truncated', got {self.sampling!r}")
         if not 0 <= self.scale_factor < 1:
             raise ValueError(f"scale_factor must lie in [0, 1), got {self.scale_factor}")
-        for name in ("rotation_probability", "flip_probability", "half_body_probability"):
+        for name in ("rotation_probability", "flip_probability", "half_body_probability", "shift_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
@@ -55,11 +61,16 @@ def draw(people: People, augmentation: Augmentation, input_size: tuple[int, int]
     As officially: half the body instead of the whole for some with more than `half_body_min_keypoints` labelled
     keypoints; scale ~ N(1, scale_factor) clipped to 1 +- scale_factor; with `rotation_probability` an angle
     ~ N(0, rotation_deg) clipped to +-2 rotation_deg; mirrored with `flip_probability`.
+
+    As in MMPose (`RandomBBoxTransform`) where `sampling` is "truncated": scale 1 + scale_factor z and angle
+    rotation_deg z, each z a standard normal within +-1; and with `shift_probability` the centre moves by shift_factor z
+    of either side, of the region here and of the box in MMPose.
     """
     random = np.random.default_rng([seed, epoch])
     # every row takes the same draws whatever the probabilities, so that ablations share their randomness
     normal = random.standard_normal((len(people), 3))
     uniform = random.random((len(people), 3))
+    shift_normal, shift_uniform = random.standard_normal((len(people), 2)), random.random(len(people))
 
     whole = plain(people, input_size)
     centers, sizes_px = half_bodies(people, input_size, prefer_upper=normal[:, 0] < 0.5)
@@ -68,14 +79,25 @@ def draw(people: People, augmentation: Augmentation, input_size: tuple[int, int]
     chosen = chosen[:, None]
 
     spread, angle = augmentation.scale_factor, augmentation.rotation_deg
-    scales = np.clip(1 + spread * normal[:, 1], 1 - spread, 1 + spread)
-    rotations_deg = np.clip(angle * normal[:, 2], -2 * angle, 2 * angle)
+    if augmentation.sampling == "truncated":
+        scales, rotations_deg = 1 + spread * _truncated(normal[:, 1]), angle * _truncated(normal[:, 2])
+    else:
+        scales = np.clip(1 + spread * normal[:, 1], 1 - spread, 1 + spread)
+        rotations_deg = np.clip(angle * normal[:, 2], -2 * angle, 2 * angle)
+    sizes_px = np.where(chosen, sizes_px, whole.sizes_px)
+    shifted = shift_uniform < augmentation.shift_probability
+    shifts = np.where(shifted[:, None], augmentation.shift_factor * _truncated(shift_normal), 0)
     return CropPlan(
-        centers=np.where(chosen, centers, whole.centers),
-        sizes_px=np.where(chosen, sizes_px, whole.sizes_px) * scales[:, None],
+        centers=np.where(chosen, centers, whole.centers) + shifts * sizes_px,
+        sizes_px=sizes_px * scales[:, None],
         rotations_deg=np.where(uniform[:, 1] < augmentation.rotation_probability, rotations_deg, 0),
         flips=uniform[:, 2] < augmentation.flip_probability,
     )
+
+
+def _truncated(normal: np.ndarray) -> np.ndarray:
+    """Standard normal draws as draws of the same rank from a standard normal within +-1."""
+    return ndtri(ndtr(-1) + ndtr(normal) * (ndtr(1) - ndtr(-1)))
 
 
 def half_bodies(people: People, input_size: tuple[int, int], prefer_upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kstest, truncnorm
 
 from hpelib.data.augment import Augmentation, draw, half_bodies, plain
 from hpelib.data.people import People
@@ -93,6 +94,28 @@ def test_distributions_follow_the_official_rules():
     assert abs(np.corrcoef([scales, plan.rotations_deg, plan.flips]) - np.eye(3)).max() < 0.03
 
 
+def test_truncated_draws_are_those_of_scipy():
+    people = some_people(20000)
+    settings = {"scale_factor": 0.5, "rotation_deg": 80, "half_body_probability": 0, "sampling": "truncated"}
+    augmentation = Augmentation(**settings, shift_factor=0.16, shift_probability=0.3)
+    plan, whole = draw(people, augmentation, INPUT_SIZE, seed=3, epoch=5), plain(people, INPUT_SIZE)
+    shifts = (plan.centers - whole.centers) / whole.sizes_px / 0.16
+    shifted = (shifts != 0).any(1)
+    assert shifted.mean() == pytest.approx(0.3, abs=0.01)
+    angles = plan.rotations_deg[plan.rotations_deg != 0] / 80
+    for drawn in ((plan.sizes_px / whole.sizes_px)[:, 0] * 2 - 2, angles, *shifts[shifted].T):
+        assert kstest(drawn, truncnorm(-1, 1).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(shifts[shifted].T)[0, 1]) < 0.03
+
+
+def test_a_shift_leaves_the_other_draws_as_they_were():
+    people = some_people(50)
+    still, moved = (draw(people, Augmentation(shift_factor=0.1, shift_probability=p), INPUT_SIZE, 0, 0) for p in (0, 1))
+    for name in ("sizes_px", "rotations_deg", "flips"):
+        np.testing.assert_array_equal(getattr(still, name), getattr(moved, name))
+    assert (still.centers != moved.centers).all()
+
+
 def test_half_body_needs_more_than_eight_keypoints_and_prefers_the_upper():
     people = some_people(20000)
     plan = draw(people, Augmentation(half_body_probability=0.3), INPUT_SIZE, seed=0, epoch=0)
@@ -136,7 +159,13 @@ def test_no_strength_is_the_plain_plan():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"scale_factor": 1.0}, {"rotation_probability": 1.5}, {"flip_probability": -1}],
+    [
+        {"scale_factor": 1.0},
+        {"rotation_probability": 1.5},
+        {"flip_probability": -1},
+        {"shift_probability": 2},
+        {"sampling": "uniform"},
+    ],
     ids=lambda bad: next(iter(bad)),
 )
 def test_impossible_strengths_are_refused(bad):
