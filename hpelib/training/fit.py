@@ -72,6 +72,8 @@ def fit(
         from timm.layers import convert_sync_batchnorm  # torch's would drop the activation of timm's norm layers
 
         model = convert_sync_batchnorm(model)
+    if recipe.compile:
+        model.compile()  # in place: the weights keep their names
     optimizer = recipe.make_optimizer(model)
     model, optimizer = accelerator.prepare(model, optimizer)
     progress = _Progress(accelerator, model, optimizer, checkpoint, loader.batches.step_size, recipe.accumulation)

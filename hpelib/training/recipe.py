@@ -28,6 +28,7 @@ class Recipe:
     warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
     accumulation: int = 1  # batches per optimizer step
     precision: str = "fp32"  # "auto": bf16 where the device has matrix units for it, else fp32
+    compile: bool = False  # the network by torch.compile: minutes at the start, then faster; equal but for rounding
     device: str = "cpu"
     processes: int = 1  # that train together, each on batches of its own, on the CPU or on a GPU of its own
     sync_batch_norm: bool = False  # statistics over the batches of all processes; on GPUs only

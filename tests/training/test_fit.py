@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,18 @@ def test_equals_a_plain_loop(people, tmp_path):
     assert_same_weights(model, expected)
     assert [record["loss"] for record in history] == pytest.approx([np.mean(epoch) for epoch in losses])
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == history
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_network_learns_the_same_under_the_same_names(people, tmp_path, monkeypatch):
+    """Losses agree to 1e-4 of their size. Dropout, which a compiled network draws in its own order, is off."""
+    monkeypatch.setattr(nn.Dropout, "forward", lambda _, features: features)
+    recipes = [Recipe(epochs=2, learning_rate=0.01, compile=compile) for compile in (False, True)]
+    plain, compiled = (run_fit(people, tmp_path / str(recipe.compile), recipe) for recipe in recipes)
+    assert [r["loss"] for r in compiled[1]] == pytest.approx([r["loss"] for r in plain[1]], rel=1e-4)
+    assert plain[0].state_dict().keys() == compiled[0].state_dict().keys()
+    checkpoint = torch.load(tmp_path / "True" / "run.pt", weights_only=True)
+    assert checkpoint["model"].keys() == plain[0].state_dict().keys()
 
 
 def test_accumulated_batches_make_one_step_of_their_mean(people, tmp_path):
