@@ -6,6 +6,7 @@ coordinates reach down to 0 and are taken as they stand.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from scipy.io import savemat
 
 from hpelib.data.files import find_images, image_size, log_left_out, read_mat, reject
 from hpelib.data.people import People
-from hpelib.skeletons import LSP14
+from hpelib.skeletons import LSP14, MPII16
 
 CROP_MARGIN = 1.15  # with the crop's padding of 1.25 this is the 1.4375 that is usual for LSP
 K = LSP14.num_keypoints
+OF_MPII = [MPII16.index("upper_neck" if name == "neck" else name) for name in LSP14.keypoints]
 
 
 def read_lsp(root: str | Path) -> People:
@@ -73,6 +75,13 @@ def read_lspet(root: str | Path) -> People:
         visibility=np.where(labelled[kept], 2, 0),
         boxes=boxes[kept],
         sizes_px=boxes[kept, 2:] * CROP_MARGIN,
+    )
+
+
+def mpii_as_lsp(people: People) -> People:
+    """MPII's persons with the 14 joints of LSP, as they are merged into its training: without pelvis and thorax."""
+    return replace(
+        people, skeleton=LSP14, keypoints=people.keypoints[:, OF_MPII], visibility=people.visibility[:, OF_MPII]
     )
 
 

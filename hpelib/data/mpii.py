@@ -25,7 +25,7 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
     Centre and size follow `lib/dataset/mpii.py` of the official HRNet code: the centre is lowered by
     15 px per unit of scale unless its x is -1, the size is a square of 200 px per unit, and only then
     are centre and keypoints moved to pixels that count from 0. The format does not tell occluded from
-    visible: a labelled keypoint has visibility 2.
+    visible: a labelled keypoint has visibility 2. Where no entry has joints (test.json) none is labelled.
 
     With `ground_truth_mat` (gt_valid.mat: jnt_missing, pos_gt_src, headboxes_src) keypoints and what is
     labelled come from there, as in the official evaluation, and `head_sizes_px` is filled in.
@@ -38,8 +38,12 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
         raise ValueError(f"{annotation_json}: must be a list of persons with image, joints, joints_vis, center, scale")
     source = str(annotation_json)
     ids = np.arange(len(entries))
-    keypoints = column(entries, "joints", source, (K, 2)) - 1
-    labelled = column(entries, "joints_vis", source, (K,))
+    for_prediction = not any("joints" in entry for entry in entries)
+    if for_prediction:
+        keypoints, labelled = np.zeros((len(entries), K, 2)), np.zeros((len(entries), K))
+    else:
+        keypoints = column(entries, "joints", source, (K, 2)) - 1
+        labelled = column(entries, "joints_vis", source, (K,))
     reject(~np.isin(labelled, (0, 1)).all(1), source, "entries with joints_vis other than 0 or 1, by position", ids)
     scales = column(entries, "scale", source)
     reject(scales <= 0, source, "entries whose scale is not positive, by position", ids)
@@ -50,7 +54,7 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
     head_sizes = None
     if ground_truth_mat is not None:
         keypoints, labelled, head_sizes = _read_ground_truth(ground_truth_mat, source, keypoints, labelled > 0)
-    if not labelled.any():
+    if not for_prediction and not labelled.any():
         raise ValueError(f"{annotation_json}: no keypoint of its {len(entries)} persons is labelled")
 
     names = text_column(entries, "image", source)

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpelib.data.coco import check_image_sizes, read_coco, read_detections
 from hpelib.data.files import check_images
-from hpelib.data.lsp import read_lsp, read_lspet
+from hpelib.data.lsp import mpii_as_lsp, read_lsp, read_lspet
 from hpelib.data.mpii import read_mpii
 from hpelib.data.people import People
 from hpelib.data.splits import grouped_split, read_groups
@@ -39,10 +39,19 @@ def read_split(dataset: Dataset, split: str) -> People:
         case "lsp":
             people = read_lsp(root / files["folder"])
             first, last = files.get("numbers", (1, len(people)))
-            return people.take((people.ids >= first) & (people.ids <= last))
+            own = people.take((people.ids >= first) & (people.ids <= last))
+            others = [_read_merged(Path(place), theirs) for place, theirs in files.get("merged", {}).items()]
+            return People.concatenate([own, *others])
         case "lspet":
             return _lspet_part(root, dataset.splits, split)
     raise ValueError(f"dataset {dataset.name}: unknown format {dataset.format!r}; known: coco, mpii, lsp, lspet")
+
+
+def _read_merged(root: Path, files: dict) -> People:
+    """A set whose persons join a split of LSP: LSPET, or MPII where it names files."""
+    if not files:
+        return read_lspet(root)
+    return mpii_as_lsp(read_mpii(root / files["annotations"], root / files["images"]))
 
 
 def read_split_detections(dataset: Dataset, split: str) -> People | None:
@@ -68,7 +77,12 @@ def annotation_files(dataset: Dataset) -> list[Path]:
     if dataset.format == "lspet":
         return [dataset.root / "joints.mat", dataset.root / "near_duplicates.csv"]
     if dataset.format == "lsp":
-        return sorted({dataset.root / files["folder"] / "joints.mat" for files in dataset.splits.values()})
+        splits = dataset.splits.values()
+        merged = [other for split in splits for other in split.get("merged", {}).items()]
+        return sorted(
+            {dataset.root / files["folder"] / "joints.mat" for files in splits}
+            | {Path(place) / theirs.get("annotations", "joints.mat") for place, theirs in merged}
+        )
     kinds = ("annotations", "ground_truth", "detections")
     names = {files[kind] for files in dataset.splits.values() for kind in kinds if kind in files}
     return sorted(dataset.root / name for name in names)

@@ -83,7 +83,7 @@ def write_stand_in(dataset: Dataset, persons: int) -> Dataset:
     if dataset.format == "lsp":
         numbers = {"train": (1, persons), "val": (persons + 1, 2 * persons), "test": (persons + 1, 2 * persons)}
         splits = {
-            split: files | ({"numbers": numbers[split]} if "numbers" in files else {})
+            split: {"folder": files["folder"]} | ({"numbers": numbers[split]} if "numbers" in files else {})
             for split, files in splits.items()
         }
         for folder in {files["folder"] for files in splits.values()}:

@@ -46,6 +46,21 @@ def test_order_of_operations_by_hand(tmp_path):
     assert people.skeleton is MPII16
 
 
+def test_a_test_json_without_joints_is_for_prediction(tmp_path):
+    entries = [{key: value for key, value in entry(name).items() if "joints" not in key} for name in NAMES]
+    people = read_mpii(write(tmp_path, entries), tmp_path)
+    assert np.isnan(people.keypoints).all()
+    assert not people.visibility.any()
+    np.testing.assert_array_equal(people.centers[0], [593, 257 + 15 * 3 - 1])
+
+
+def test_one_entry_without_joints_among_others_is_named(tmp_path):
+    broken = entry()
+    del broken["joints"]
+    with pytest.raises(ValueError, match="joints"):
+        read_mpii(write(tmp_path, [entry(), broken]), tmp_path)
+
+
 def test_persons_of_one_image_share_its_id(tmp_path):
     people = read_mpii(write(tmp_path, [entry(name) for name in NAMES]), tmp_path)
     assert people.image_ids.tolist() == [0, 1, 0]
