@@ -52,7 +52,7 @@ def load_network(run: Run, people: People) -> nn.Module:
         raise FileNotFoundError(f"{path} not found; run: dvc repro train")
     network = create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
     load_weights(network, path)
-    return network.eval().to(run.recipe.device)
+    return network.eval().to(run.recipe.device, memory_format=torch.channels_last)  # as in training
 
 
 def test_people(run: Run) -> People:
