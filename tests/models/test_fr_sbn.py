@@ -11,6 +11,17 @@ from hpelib.models.weights import load_matching, load_weights
 
 NARROW = {"width": 8, "depths": (1, 1, 1, 1), "decoder_widths": (16, 16, 16, 8, 4), "fused_width": 12}
 SBN = {"full_resolution": False, "gcb": False, "sa_mfcd": False}
+FRSBN_ALONE = {"gcb": False, "sa_mfcd": False}
+TABLE_1 = [SBN, FRSBN_ALONE, {"sa_mfcd": False}, {"sa_mfcd": False, "skip": True}, {}]
+READINGS = [
+    {"distribution": "plain"},
+    {"distribution": "convolved"},
+    {"distribution": "plain", "full_resolution": False},
+    {"gate": "sigmoid"},
+    {"gcb_ratio": 4},
+    FRSBN_ALONE | {"skip": True},
+]
+BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
 
 
 def narrow(**options):
@@ -42,7 +53,7 @@ def test_size_is_the_papers():
     ("options", "params_m", "macs_g"),
     [
         (SBN, 25.49, (4.71, 10.60)),
-        ({"gcb": False, "sa_mfcd": False}, 26.07, (7.14, 16.06)),
+        (FRSBN_ALONE, 26.07, (7.14, 16.06)),
         ({"sa_mfcd": False}, 27.17, (7.14, 16.07)),
         ({"sa_mfcd": False, "gcb_ratio": 4}, 26.35, (7.14, 16.07)),
         ({"sa_mfcd": False, "skip": True}, 29.97, (10.31, 23.20)),
@@ -82,40 +93,94 @@ def test_full_network_starts_from_simple_baselines_weights(images):
         assert torch.equal(ours, theirs)
 
 
-def test_full_network_is_wired_as_specified(images):
-    model = narrow().eval()
-    up = {"mode": "bilinear", "align_corners": False}
-    stages, x = [], model.maxpool(F.relu(model.bn1(model.conv1(images))))
-    for layer, gcb in zip((model.layer1, model.layer2, model.layer3, model.layer4), model.stage_gcbs, strict=True):
-        x, sah = gcb(layer(x))
-        stages.append((x, sah))
-    (s1, m1), (s2, m2), (s3, m3), (s4, _) = stages
-    fuse = model.sa_mfcd
-    collected = fuse.collect(
-        torch.cat([s1, F.interpolate(s2, scale_factor=2, **up), F.interpolate(s3, scale_factor=4, **up)], 1)
-    )
-    gate = fuse.gate(
-        torch.cat([m1, F.interpolate(m2, scale_factor=2, **up), F.interpolate(m3, scale_factor=4, **up)], 1)
-    )
-    r = collected * gate
-    deconv = [model.deconv_layers[i : i + 3] for i in range(0, 15, 3)]
-    d1, _ = model.decoder_gcbs[0](deconv[0](s4))
-    half = F.interpolate(r, scale_factor=0.5, **up)
-    d2, _ = model.decoder_gcbs[1](model.fusions["decoder2"](torch.cat([deconv[1](d1), half], 1)))
-    d3, _ = model.decoder_gcbs[2](model.fusions["decoder3"](torch.cat([deconv[2](d2), r], 1)))
-    double = F.interpolate(fuse.ways[2](r), scale_factor=2, **up)
-    d4 = model.fusions["decoder4"](torch.cat([deconv[3](d3), double], 1))
-    torch.testing.assert_close(model(images), model.final_layer(deconv[4](d4)))
+def written_out(
+    model, images, full_resolution=True, gcb=True, skip=False, sa_mfcd=True, distribution="reduced", gate="relu"
+):
+    """The heatmaps of `model`, which has these options, in eval mode and with batch norms at their start."""
+    x = model.maxpool(F.relu(model.bn1(model.conv1(images))))
+    stages, sahs = [], []
+    for i, stage in enumerate((model.layer1, model.layer2, model.layer3, model.layer4)):
+        x = stage(x)
+        if gcb:
+            x, sah = model.stage_gcbs[i](x)
+            sahs.append(sah)
+        stages.append(x)
+    side = {1: stages[2], 2: stages[1], 3: stages[0]} if skip else {}
+    if sa_mfcd:
+        side = distributed(model.sa_mfcd, stages[:3], sahs[:3], distribution, gate)
+    assert len(model.deconv_layers) == 3 * (5 if full_resolution else 3)
+    for i, deconvolution in enumerate(model.deconv_layers[::3], start=1):
+        x = torch.relu(F.conv_transpose2d(x, deconvolution.weight, stride=2, padding=1) * BN)
+        if i in side:
+            x = convolved(torch.cat([x, side[i]], dim=1), model.fusions[f"decoder{i}"])
+        if gcb and i <= 3:
+            x, _ = model.decoder_gcbs[i - 1](x)
+    return F.conv2d(x, model.final_layer.weight, model.final_layer.bias)
 
 
-def test_skip_row_joins_stages_of_equal_resolution(images):
-    model = narrow(sa_mfcd=False, skip=True).eval()
-    stages, _ = model.encode_with_context(images)
-    x = stages[3]
-    for i, stage in enumerate((stages[2], stages[1], stages[0])):
-        x = model.fusions[f"decoder{i + 1}"](torch.cat([model.deconv_layers[3 * i : 3 * i + 3](x), stage], 1))
-        x, _ = model.decoder_gcbs[i](x)
-    torch.testing.assert_close(model(images), model.final_layer(model.deconv_layers[9:](x)))
+def distributed(module, stages, sahs, distribution, gate):
+    """What SA-MFCD hands to the decoders, by their numbers."""
+    size, opening = stages[0].shape[2:], {"relu": torch.relu, "sigmoid": torch.sigmoid}[gate]
+    features, heatmaps = (
+        torch.cat([F.interpolate(x, size, mode="bilinear") for x in maps], dim=1) for maps in (stages, sahs)
+    )
+    gates = opening(F.conv2d(heatmaps, module.gate.conv.weight, padding=1) * BN + 1)
+    refined = convolved(features, module.collect) * gates
+    sent = {2: F.interpolate(refined, scale_factor=0.5, mode="bilinear"), 3: refined, 4: refined}
+    for decoder in {"plain": (), "reduced": (4,), "convolved": (2, 3, 4)}[distribution]:
+        sent[decoder] = convolved(sent[decoder], module.ways[decoder - 2])
+    return sent | {4: F.interpolate(sent[4], scale_factor=2, mode="bilinear")}
+
+
+def convolved(x, layer):
+    """ReLU(BN(conv(x))) of a layer's weights."""
+    return torch.relu(F.conv2d(x, layer.conv.weight, padding="same") * BN)
+
+
+@pytest.mark.parametrize("options", [*TABLE_1, *READINGS])
+def test_options_are_wired_as_specified(options, images):
+    """The rows of Table 1, and the readings of the ledger."""
+    model = narrow(**options).eval()
+    wiring = {name: value for name, value in options.items() if name != "gcb_ratio"}
+    torch.testing.assert_close(model(images), written_out(model, images, **wiring))
+
+
+def conv(inputs, outputs, kernel=1):
+    """Parameters of a convolution and its batch norm."""
+    return inputs * outputs * kernel**2 + 2 * outputs
+
+
+def context_blocks(ratio=1):
+    """Parameters of the GCBs of all stages and of Decoders 1 to 3: attention, reduction, layer norm, expansion."""
+    widths = (64, 128, 256, 512, 256, 256, 256)
+    return sum((c + 1) + (c + 1) * (c // ratio) + 2 * (c // ratio) + (c // ratio + 1) * c for c in widths)
+
+
+def fusion(fused, to_decoders, ways):
+    """Parameters of SA-MFCD, which hands these widths to Decoders 2 to 4 over these kernels, and of what takes them."""
+    taken = sum(conv(own + side, own, 3) for own, side in zip((256, 256, 128), to_decoders, strict=True))
+    handed = sum(conv(fused, side, kernel) for side, kernel in zip(to_decoders, ways, strict=True) if kernel)
+    return conv(64 + 128 + 256, fused, 3) + conv(3, 1, 3) + handed + taken
+
+
+@pytest.mark.parametrize(
+    ("options", "without", "params"),
+    [
+        (FRSBN_ALONE, SBN, conv(256, 128, 4) + conv(128, 32, 4) + 17 * (32 - 256)),
+        ({"sa_mfcd": False}, FRSBN_ALONE, context_blocks()),
+        ({"sa_mfcd": False, "gcb_ratio": 4}, FRSBN_ALONE, context_blocks(4)),
+        ({"sa_mfcd": False, "skip": True}, {"sa_mfcd": False}, sum(conv(256 + c, 256, 3) for c in (256, 128, 64))),
+        ({}, {"sa_mfcd": False}, fusion(384, (384, 384, 128), (0, 0, 1))),
+        ({"gate": "sigmoid"}, {}, 0),
+        ({"fused_width": 96}, {"sa_mfcd": False}, fusion(96, (96, 96, 128), (0, 0, 1))),
+        ({"distribution": "plain"}, {"sa_mfcd": False}, fusion(384, (384, 384, 384), (0, 0, 0))),
+        ({"distribution": "convolved"}, {"sa_mfcd": False}, fusion(384, (256, 256, 128), (3, 3, 3))),
+    ],
+)
+def test_an_option_adds_the_parameters_counted_by_hand(options, without, params):
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in FRSBN(**given).parameters()) for given in (options, without)]
+    assert counts[0] - counts[1] == params
 
 
 @pytest.mark.parametrize("gate", ["relu", "sigmoid"])
