@@ -177,6 +177,36 @@ def test_every_network_of_every_profile_takes_the_input_of_every_dataset(profile
     assert heatmaps.shape == (1, K, *reversed(run.inputs.heatmap_size))
 
 
+# persons a step, epochs, learning rate, scale, angle, half body, shift: as published
+PRESETS = {
+    ("hrnet-official", "hrnet", "coco"): (128, 210, 1e-3, 0.35, 45, 0.3, 0),
+    ("hrnet-official", "hrnet", "mpii"): (128, 210, 1e-3, 0.25, 30, 0, 0),
+    ("hrnet-official", "simple_baseline", "coco"): (128, 140, 1e-3, 0.3, 40, 0, 0),
+    ("hrnet-official", "simple_baseline", "mpii"): (128, 140, 1e-3, 0.25, 30, 0, 0),
+    ("mmpose-1x", "hrnet", "coco"): (512, 210, 5e-4, 0.5, 80, 0.3, 0.3),
+    ("mmpose-1x", "simple_baseline", "mpii"): (512, 210, 5e-4, 0.5, 80, 0, 0),
+    ("paper", "daunet", "coco"): (128, 200, 1e-3, 0.3, 40, 0, 0),
+    ("paper", "daunet", "mpii"): (128, 200, 1e-3, 0.25, 30, 0, 0),
+    ("paper", "ditn", "mpii"): (32, 210, 1e-3, 0.35, 30, 0, 0),
+}
+
+
+@pytest.mark.parametrize("case", PRESETS, ids="-".join)
+def test_presets_hold_the_published_numbers(case):
+    profile, network, dataset = case
+    run = make_run(PARAMS | {"profile": profile}, network, dataset, 0)
+    recipe, inputs, augmentation = run.recipe, run.inputs, run.inputs.augmentation
+    assert PRESETS[case] == (
+        inputs.batch_size * recipe.accumulation * recipe.processes,
+        recipe.epochs,
+        recipe.learning_rate,
+        augmentation.scale_factor,
+        augmentation.rotation_deg,
+        augmentation.half_body_probability,
+        augmentation.shift_probability,
+    )
+
+
 @pytest.mark.parametrize("network", PARAMS["profiles"]["quick"]["networks"])
 def test_the_quick_networks_compute(network):
     run = make_run(PARAMS | {"profile": "quick"}, network, "mpii", 0)

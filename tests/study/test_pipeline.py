@@ -148,11 +148,13 @@ def test_names_in_paths_and_parameters_are_the_stages_own(stages):
                 assert all(value in path for value in values), name
 
 
-def test_training_follows_every_parameter_that_it_reads(stages):
+@pytest.mark.parametrize(("kind", "unread"), [("train", {"test"}), ("evaluate", {"augmentation"}), ("control", set())])
+def test_a_stage_follows_every_parameter_that_it_reads(stages, kind, unread):
     profile = PARAMS["profile"]
-    sections = PARAMS["profiles"][profile].keys() - {"mannequins", "stress", "paper_recipes", "datasets", "networks"}
+    others = {"mannequins", "stress", "paper_recipes", "datasets", "networks"}
+    sections = PARAMS["profiles"][profile].keys() - others - unread
     for name, stage in stages.items():
-        if name.startswith(("train@", "control@")):
+        if name.startswith(f"{kind}@"):
             (_, _, parameters), *_ = executions(stage)
             needed = {f"profiles.{profile}.{section}" for section in sections} | {
                 f"profiles.{profile}.datasets.{parameters['dataset']}",
