@@ -81,7 +81,8 @@ def residual_log_likelihood(
     mu = output["mu"].float()
     labelled = weights > 0
     points = torch.where(labelled[..., None], keypoints, mu.detach())
-    log_density = residual_log_density(points, mu, output["sigma"].float(), output["log_flow"].float(), base_density)
+    sigma, table = output["sigma"].float(), output["log_flow"].float()
+    log_density = residual_log_density(*points.unbind(-1), mu, sigma, table, base_density)
     return -(log_density * labelled).sum() / labelled.sum().clamp(min=1)
 
 

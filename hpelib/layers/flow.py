@@ -19,16 +19,16 @@ TABLE_NODES = 65
 
 
 def gaussian_log_density(x: Tensor) -> Tensor:
-    """log N(x; 0, I) in the plane. Shape: (..., 2) -> (...)."""
-    return -0.5 * x.square().sum(-1) - math.log(2 * math.pi)
+    """log N(x; 0, 1) of every element."""
+    return -0.5 * x.square() - 0.5 * math.log(2 * math.pi)
 
 
 def laplace_log_density(x: Tensor) -> Tensor:
-    """Log density of two independent standard Laplace variables. Shape: (..., 2) -> (...)."""
-    return -x.abs().sum(-1) - 2 * math.log(2)
+    """Log density of a standard Laplace variable, of every element."""
+    return -x.abs() - math.log(2)
 
 
-BASE_DENSITIES = {"gaussian": gaussian_log_density, "laplace": laplace_log_density}
+BASE_DENSITIES = {"gaussian": gaussian_log_density, "laplace": laplace_log_density}  # the same along both axes
 
 
 class RealNVP(nn.Module):
@@ -53,37 +53,46 @@ class RealNVP(nn.Module):
     def log_density(self, x: Tensor) -> Tensor:
         """log G(x). Shape: (..., 2) -> (...)."""
         z, log_det = self.inverse(x)
-        return gaussian_log_density(z) + log_det
+        return gaussian_log_density(z).sum(-1) + log_det
 
     def tabulate(self) -> Tensor:
         """log G - log N(0, I) on a grid of (rows y, columns x) over the table's extent, for `tabulated_log_density`."""
         axis = torch.linspace(-TABLE_EXTENT, TABLE_EXTENT, TABLE_NODES, device=self.kept.device)
         points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
-        return self.log_density(points) - gaussian_log_density(points)
+        return self.log_density(points) - gaussian_log_density(points).sum(-1)
 
 
-def tabulated_log_density(table: Tensor, x: Tensor) -> Tensor:
-    """log G(x) from a flow's table, bilinear between nodes, beyond the extent with the border's ratio to the normal.
+def tabulated_log_density(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """log G(x, y) from a flow's table, bilinear between nodes, beyond the extent with the border's ratio to the normal.
 
-    A million look-ups cost less than a few thousand evaluations. Differentiable in x and table. Shape: (..., 2) ->
-    (...)
+    A million look-ups cost less than a few thousand evaluations. Differentiable in x, y and table. Shape: x and y
+    broadcast to each other's, so that a row and a column give a map.
     """
-    grid = (x / TABLE_EXTENT).reshape(1, 1, -1, 2)
+    points = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (..., 2)
+    grid = (points / TABLE_EXTENT).reshape(1, 1, -1, 2)
     ratio = F.grid_sample(table[None, None], grid, padding_mode="border", align_corners=True)
-    return gaussian_log_density(x) + ratio.reshape(x.shape[:-1])
+    return gaussian_log_density(x) + gaussian_log_density(y) + ratio.reshape(points.shape[:-1])
 
 
 def residual_log_density(
-    points: Tensor, mu: Tensor, sigma: Tensor, table: Tensor, base_density: Literal["gaussian", "laplace"] = "gaussian"
+    x: Tensor,
+    y: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    table: Tensor,
+    base_density: Literal["gaussian", "laplace"] = "gaussian",
 ) -> Tensor:
-    """log P(x) = log Q(e) + log G(e) - log(sigma_x sigma_y), e = (x - mu) / sigma (RLE, Eq. 6; SADI-Net, Eqs. 4, 5).
+    """log P(x, y) = log Q(e) + log G(e) - log(sigma_x sigma_y), e = ((x, y) - mu) / sigma (RLE, Eq. 6; SADI-Net,
+    Eqs. 4, 5).
 
     Q is the base density and G the flow of `table`. Like RLE, without the constant that would make P integrate to one.
-    Units are those of the points. Shape: points, mu and sigma broadcast to (..., 2) -> (...).
+    Units are those of the points. Shape: x, y, mu[..., 0] and sigma[..., 0] broadcast to each other's.
     """
     require_choice("base_density", base_density, BASE_DENSITIES)
-    e = (points - mu) / sigma
-    return BASE_DENSITIES[base_density](e) + tabulated_log_density(table, e) - sigma.log().sum(-1)
+    base = BASE_DENSITIES[base_density]
+    e_x, e_y = ((place - m) / s for place, m, s in zip((x, y), mu.unbind(-1), sigma.unbind(-1), strict=True))
+    scale = sigma.log().sum(-1)
+    return (base(e_x) - scale) + base(e_y) + tabulated_log_density(table, e_x, e_y)
 
 
 def _two_hidden_layers(hidden: int) -> list[nn.Module]:

@@ -143,9 +143,8 @@ class DistributionLearningModule(nn.Module):
                 torch.arange(cells, device=vector.device) * (crop / cells)
                 for cells, crop in zip(heatmap_size, crop_size, strict=True)
             )
-            cells_px = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # (h, w, 2)
             log_density = residual_log_density(
-                cells_px, mu[:, :, None, None], sigma[:, :, None, None], table, self.base_density
+                x, y[:, None], mu[:, :, None, None], sigma[:, :, None, None], table, self.base_density
             )  # (N, K, h, w)
             heatmaps = (log_density - log_density.amax(dim=(2, 3), keepdim=True)).exp()
         return {"dlm_heatmaps": heatmaps, "mu": mu, "sigma": sigma, "log_flow": table}
