@@ -62,7 +62,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"(stage|decoder)(\d)_sah": Quantity(r"spatial attention heatmap, \1 \2", "FR-SBN, Sec. 3.2", "features"),
     r"(stage|decoder)(\d)_attention": Quantity(r"GCB attention, \1 \2", "FR-SBN, Sec. 3.2", "attention"),
     r"sa_mfcd_gate": Quantity("SA-MFCD gate", "FR-SBN, Sec. 3.3", "scale"),
-    r"rfm(\d+)_se": Quantity(r"SE gate, RFM block \1", "SADI-Net, Sec. III-B, Eq. 1", "gate"),
+    r"rfm(\d+)_se": Quantity(r"SE gate, block \1", "SADI-Net, Sec. III-B, Eq. 1", "gate"),
     r"sfm_global": Quantity("SFM global weights", "SADI-Net, Sec. III-C, Eqs. 2, 3", "competition"),
     r"sfm_local(\d)": Quantity(r"SFM local weights \1", "SADI-Net, Sec. III-C", "columns"),
     r"dlm_mu": Quantity("learned means", "SADI-Net, Sec. III-D", "means"),

@@ -2,6 +2,7 @@
 other's way. No window is opened for a figure."""
 
 import os
+import re
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports numpy or torch; child processes inherit it
 os.environ["MPLBACKEND"] = "Agg"
@@ -12,9 +13,37 @@ import pytest
 import torch
 
 from hpelib.data.people import People
+from hpelib.models import list_models
 from hpelib.skeletons import LSP14
 
 torch.set_num_threads(1)
+
+RESNET = {"width": 8, "depths": (1, 1, 1, 1)}
+HRNET = {"width": 8, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "stem_width": 16}
+NARROW = {
+    "simple_baseline": RESNET | {"deconv_widths": (8, 8, 8)},
+    "hourglass": {"stacks": 2, "widths": (16, 16, 16, 16), "blocks": (1, 1, 1, 1)},
+    "hrnet": HRNET,
+    "de_hrnet": HRNET,
+    "sadi_net": {
+        "stacks": 2,
+        "widths": (8, 8, 8),
+        "blocks": (1, 1, 1),
+        "stem_width": 8,
+        "sfm_width": 8,
+        "head_widths": (8, 8, 8),
+        "vector_width": 8,
+    },
+    "fr_sbn": RESNET | {"decoder_widths": (8, 8, 8, 8, 4), "fused_width": 8},
+    "ditn": {"bones": ((0, 1), (1, 2), (1, 3)), "backbone_options": HRNET},
+    "daunet": RESNET | {"decoder_widths": (16, 16, 16), "tail_blocks": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def narrow_options() -> dict[str, dict]:
+    """Of every network in `list_models()`, options with which it has all its parts and is quick."""
+    return {name: NARROW[re.sub(r"_(resnet|w)?\d+$", "", name)] for name in list_models()}
 
 
 @pytest.fixture(scope="session")

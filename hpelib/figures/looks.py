@@ -26,7 +26,8 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
     Maps (h, w); channel weights (C,), from high to low; offsets (2, h, w), their mean over the groups. Of heatmaps
     that of `keypoint` or, as of bones, the maximum over all; other maps with channels become their mean. Shares are
     given times the number of those that share, so that 1 is an even share; of weights that part informative from
-    redundant features the share of informative ones is drawn, of kernels the norm.
+    redundant features the share of informative ones is drawn, of kernels the norm, of deviations in x and y the
+    geometric mean. Means have no panel: heatmaps peak there.
     """
     title = quantity.title
     match quantity.kind:
@@ -49,6 +50,10 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
         case "detail_gate":
             above = len(look) // 3
             return {title: np.concatenate([_descending(look[:above]), _descending(look[above:])])}
+        case "means":
+            return {}
+        case "deviations":
+            return {f"{title}, px": _descending(np.sqrt(look.prod(axis=1)))}
         case "kernels":
             return {f"{title}: size": _descending(np.linalg.norm(look, axis=(1, 2)))}
     if look.shape[1:] == (1, 1):

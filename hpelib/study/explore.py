@@ -117,8 +117,9 @@ class Explorer:
         return np.argsort(ranks, kind="stable").tolist()
 
     def layers(self, run: str) -> list[str]:
-        """Names of everything that the run's network shows of itself."""
-        return list(self.answer(State(run, 0, self.skeleton.keypoints[0])).looks)
+        """Names of everything that the run's network shows of itself and that can be drawn."""
+        looks = self.answer(State(run, 0, self.skeleton.keypoints[0])).looks
+        return [name for name, look in looks.items() if panels_of(quantity(name), look)]
 
     def answer(self, state: State) -> Answer:
         """What the state's network says of its person.

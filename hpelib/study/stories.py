@@ -60,6 +60,12 @@ STORIES = {
     ),
     "sadi_net": (
         Story(
+            "rfm_gates",
+            "The blocks of the receptive fortified module weigh the channels of their two ways together. Curves that "
+            "are flat or the same for everybody: squeeze and excitation that has not learnt to choose.",
+            r"rfm\d_se",
+        ),
+        Story(
             "global_weights",
             "The spatial fusion module lets the scales compete at every position; 1 is an even share.",
             "sfm_global",
@@ -106,6 +112,12 @@ STORIES = {
             "SRU parts channels into informative and redundant ones, here the share of informative ones per position; "
             "CRU weighs a rich against a cheap transform of them.",
             r"up\d_[sc]ru",
+        ),
+        Story(
+            "parts",
+            "What SRU takes for informative, and what for redundant: two pictures of the same say that the parting is "
+            "none.",
+            r"up\d_sru_(informative|redundant)",
         ),
         Story("sge", "SGE lifts positions that resemble their group's mean.", r"up\d_sge"),
     ),

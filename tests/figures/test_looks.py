@@ -45,6 +45,8 @@ def test_channel_weights_go_from_high_to_low():
     np.testing.assert_allclose(panels("competition", betas)["it: share of the first"], sorted(weights.ravel())[::-1])
     kernels = np.stack([np.full((3, 3), 1.0), np.full((3, 3), -2.0)])
     np.testing.assert_allclose(panels("kernels", kernels)["it: size"], [6, 3])
+    np.testing.assert_allclose(panels("deviations", np.array([[1.0, 4.0], [9.0, 4.0]]))["it, px"], [6, 2])
+    assert not panels("means", np.ones((5, 2)))
 
 
 def test_of_features_their_size_counts_and_of_a_single_map_its_sign():
