@@ -150,6 +150,7 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
 
 
 def describe(run: Run) -> pd.DataFrame:
-    """The run as a table of names and values, for a reader."""
+    """The run as a table of names and values, for a reader; of precisions the one that this machine computes in."""
     values = pd.json_normalize(run.describe()).iloc[0]
+    values["recipe.precision"] = "bf16" if run.recipe.computes_in_bf16() else "fp32"
     return values[~values.index.str.startswith("dataset.splits")].to_frame("value")
