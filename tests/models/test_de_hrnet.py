@@ -1,8 +1,13 @@
 """DE-HRNet: printed sizes, the ablation's corners, and what it owes to HRNet."""
 
+import math
+from itertools import pairwise
+
 import pytest
 import torch
+import torch.nn.functional as F
 
+from hpelib.layers.detail_enhancement import ECAGate, SEGate
 from hpelib.layers.dysample import DySample
 from hpelib.metrics.complexity import complexity
 from hpelib.models import create_model, load_weights
@@ -18,6 +23,18 @@ READINGS = {
     "R4": {"dysample_scope": True, "dysample_chained": True},
     "R5": {"gate_on": "concat_to_output", "dysample_scope": True},
 }
+DEFAULTS = {
+    "dem": "se",
+    "branch_gate": "none",
+    "upsample": "dysample",
+    "gate_on": "concat",
+    "dropout": 0.1,
+    "dysample_groups": 4,
+    "dysample_scope": False,
+    "dysample_chained": False,
+}
+GATES = {"conv": type(None), "se": SEGate, "eca": ECAGate}
+BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
 # parameters of W32 in millions, row by row of the ablation
 ABLATION = {
     "a": ({"dem": "off", "upsample": "nearest"}, 28.536),
@@ -84,28 +101,102 @@ def test_starts_from_hrnets_weights_wherever_it_has_them():
     assert all(".dem." in name or name.split(".")[-2] == "offset" for name in kept)
 
 
-def test_module_fuses_what_the_dems_give():
+def enhanced(dem, higher, lower, gate_on):
+    """What a DEM gives, from its weights and its gate, batch norms being at their start."""
+    u = torch.cat([F.avg_pool2d(higher, 2), lower], dim=1)
+    weigh = dem.gate or (lambda _: 1.0)
+    if gate_on == "concat":
+        return torch.relu(F.conv2d(weigh(u) * u, dem.conv.weight, padding=1) * BN)
+    y = torch.relu(F.conv2d(u, dem.conv.weight, padding=1) * BN)
+    return weigh(y if gate_on == "output" else u) * y
+
+
+def raised(layer, x, factor, upsample, groups, scope, chained):
+    """A lower branch as the fusion adds it to one `factor` times as large."""
+    y = F.conv2d(x, layer[0].weight) * BN
+    if upsample == "nearest":
+        return F.interpolate(y, scale_factor=factor, mode="nearest")
+    samplers = [module for module in layer[2].modules() if isinstance(module, DySample)]
+    steps = {2: [2], 4: [2, 2]}[factor] if chained else [factor]
+    assert [(s.scale, s.groups, s.scope is not None) for s in samplers] == [(step, groups, scope) for step in steps]
+    for sampler in samplers:
+        y = sampler(y)
+    return y
+
+
+@pytest.mark.parametrize(
+    "options", [*(options for options, _ in ABLATION.values()), *READINGS.values(), {"dropout": 0.5}]
+)
+def test_options_are_wired_as_specified(options):
     """Each lower branch takes up the unenhanced one above, branch 0 passes, and the fusion sums."""
+    o = DEFAULTS | options
     torch.manual_seed(0)
-    module = DEHRNet(**NARROW).eval().stage3[0]
+    module = DEHRNet(**NARROW, **options).eval().stage3[0]
+    for parameter in module.parameters():
+        if parameter.ndim == 4:  # convolutions start so near zero that nothing of them would be seen
+            torch.nn.init.kaiming_normal_(parameter)
     x = [torch.randn(1, 8 * 2**i, 16 // 2**i, 16 // 2**i) for i in range(3)]
-    b = [branch(x_i) for branch, x_i in zip(module.branches, x, strict=True)]
-    y = [b[0], module.dem[0](b[0], b[1])[0], module.dem[1](b[1], b[2])[0]]
+    y = b = [branch(x_i) for branch, x_i in zip(module.branches, x, strict=True)]
+    if o["dem"] != "off":
+        assert {(type(dem.gate), dem.dropout.p) for dem in module.dem} == {(GATES[o["dem"]], o["dropout"])}
+        y = [b[0], *(enhanced(dem, *pair, o["gate_on"]) for dem, pair in zip(module.dem, pairwise(b), strict=True))]
+    elif o["branch_gate"] != "none":
+        assert {type(gate) for gate in module.gates} == {GATES[o["branch_gate"]]}
+        y = [gate(b_i) * b_i for gate, b_i in zip(module.gates, b, strict=True)]
+    sampling = o["upsample"], o["dysample_groups"], o["dysample_scope"], o["dysample_chained"]
     for i, output in enumerate(module(x)):
-        expected = sum(y[j] if i == j else module.fuse_layers[i][j](y[j]) for j in range(3)).relu()
-        torch.testing.assert_close(output, expected)
+        lower = sum(raised(module.fuse_layers[i][j], y[j], 2 ** (j - i), *sampling) for j in range(i + 1, 3))
+        higher = sum(module.fuse_layers[i][j](y[j]) for j in range(i))
+        torch.testing.assert_close(output, torch.relu(higher + y[i] + lower))
 
 
-def test_branch_gates_weigh_every_branch():
-    torch.manual_seed(0)
-    module = DEHRNet(dem="off", branch_gate="se", upsample="nearest", **NARROW).eval().stage2[0]
-    x = [torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)]
-    b = [branch(x_i) for branch, x_i in zip(module.branches, x, strict=True)]
-    y = [gate(b_i) * b_i for gate, b_i in zip(module.gates, b, strict=True)]
+BRANCHES = ((32, 8), (64, 8), (128, 7), (256, 3))  # width, modules that have such a branch
+LOWER = BRANCHES[1:]
+RAISED = ((32, 2, 8), (32, 4, 7), (32, 8, 3), (64, 2, 6), (64, 4, 2), (128, 2, 2))  # width, factor, how often in W32
+
+
+def eca(width):
+    """Taps of an ECA gate: |log2(C) / 2 + 1 / 2|, made odd (Wang et al., CVPR 2020, Eq. 12)."""
+    return int((math.log2(width) + 1) / 2) // 2 * 2 + 1
+
+
+def dysample(width, factor, groups=4, offsets=1):
+    """Parameters of a DySample; the dynamic scope is a second convolution, without a bias."""
+    return 2 * groups * factor**2 * (width * offsets + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "without", "params"),
+    [
+        ({"dem": "conv"}, {"dem": "off"}, sum(n * (9 * 1.5 * c * c + 2 * c) for c, n in LOWER)),
+        ({"dem": "se"}, {"dem": "conv"}, sum(n * 2 * (1.5 * c) * (c / 4) for c, n in LOWER)),
+        ({"dem": "eca"}, {"dem": "conv"}, sum(n * eca(1.5 * c) for c, n in LOWER)),
+        ({"gate_on": "output"}, {"dem": "conv"}, sum(n * 2 * c * (c / 4) for c, n in LOWER)),
+        ({"gate_on": "output", "dem": "eca"}, {"dem": "conv"}, sum(n * eca(c) for c, n in LOWER)),
+        ({"gate_on": "concat_to_output"}, {"dem": "conv"}, sum(n * (1.5 * c + c) * (1.5 * c / 8) for c, n in LOWER)),
+        ({"dem": "off", "branch_gate": "se"}, {"dem": "off"}, sum(n * 2 * c * (c / 4) for c, n in BRANCHES)),
+        ({"dem": "off", "branch_gate": "eca"}, {"dem": "off"}, sum(n * eca(c) for c, n in BRANCHES)),
+        ({}, {"upsample": "nearest"}, sum(n * dysample(c, s) for c, s, n in RAISED)),
+        ({"dysample_groups": 8}, {"upsample": "nearest"}, sum(n * dysample(c, s, 8) for c, s, n in RAISED)),
+        ({"dysample_scope": True}, {"upsample": "nearest"}, sum(n * dysample(c, s, 4, 2) for c, s, n in RAISED)),
+        (
+            {"dysample_chained": True},
+            {"upsample": "nearest"},
+            sum(n * math.log2(s) * dysample(c, 2) for c, s, n in RAISED),
+        ),
+    ],
+)
+def test_an_option_adds_the_parameters_counted_by_hand(options, without, params):
+    counts = [sum(p.numel() for p in on_meta("de_hrnet_w32", **given).parameters()) for given in (options, without)]
+    assert counts[0] - counts[1] == params
+
+
+def test_looks_show_branch_gates():
+    module = DEHRNet(dem="off", branch_gate="se", **NARROW).eval().stage2[0]
     looks = {}
-    output = module(x, looks)[0]
-    torch.testing.assert_close(output, (y[0] + module.fuse_layers[0][1](y[1])).relu())
-    assert {name: tuple(look.shape) for name, look in looks.items()} == {"gate0": (1, 8, 1, 1), "gate1": (1, 16, 1, 1)}
+    module([torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)], looks)
+    gates = {name: tuple(look.shape) for name, look in looks.items() if name.startswith("gate")}
+    assert gates == {"gate0": (1, 8, 1, 1), "gate1": (1, 16, 1, 1)}
 
 
 def test_looks_show_gates_and_offsets():

@@ -6,13 +6,19 @@ import torch.nn.functional as F
 
 from hpelib.metrics.complexity import complexity
 from hpelib.models import create_model, load_weights
-from hpelib.models.ditn import DITN, Decoder
+from hpelib.models.ditn import DITN
 from hpelib.models.hrnet import HRNet
 from hpelib.models.simple_baseline import SimpleBaseline
 from hpelib.skeletons import COCO17, MPII16
 
 HRNET = {"width": 8, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "stem_width": 16}
 NARROW = {"num_keypoints": 5, "bones": ((0, 1), (1, 2), (1, 3)), "backbone_options": HRNET}  # joint 4 is in no bone
+
+RESNET = {
+    "backbone": "resnet50",
+    "backbone_options": {"width": 8, "depths": (1, 1, 1, 1), "deconv_widths": (8, 8, 8)},
+}
+BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
 
 
 def size(module):
@@ -66,44 +72,94 @@ def test_resnet50_brings_its_deconvolutions():
         bare = SimpleBaseline(16)
     assert size(model.backbone) == size(bare) - size(bare.final_layer)
     assert model.joint_decoder.last.in_channels == 256
-    narrow = {"width": 8, "depths": (1, 1, 1, 1), "deconv_widths": (8, 8, 8)}
-    output, looks = DITN(16, backbone="resnet50", backbone_options=narrow)(torch.randn(2, 3, 64, 64), look=True)
+    output, looks = DITN(16, **RESNET)(torch.randn(2, 3, 64, 64), look=True)
     assert output["bones"].shape == (2, 15, 16, 16)
     assert "stage4" in looks
 
 
-def test_decoder_adds_its_input_before_the_last_layer():
-    torch.manual_seed(0)
-    decoder = Decoder(8, 5, gives_heatmaps=False).eval()
-    f = torch.randn(2, 8, 6, 4)
-    scale = (1 + 1e-5) ** -0.5
-    y = (F.conv2d(f, decoder.residual[0].weight) * scale).relu()
-    y = (F.conv2d(y, decoder.residual[3].weight, padding=1) * scale).relu()
-    torch.testing.assert_close(decoder(f), F.conv2d(f + y, decoder.last.weight, decoder.last.bias))
+def decoded(decoder, f):
+    """What a decoder gives, from its weights."""
+    y = (F.conv2d(f, decoder.residual[0].weight) * BN).relu()
+    y = (F.conv2d(y, decoder.residual[3].weight, padding=1) * BN).relu()
+    return F.conv2d(f + y, decoder.last.weight, decoder.last.bias)
 
 
-@pytest.mark.parametrize("merge", ["mean", "sum"])
-def test_transfer_group_by_group(merge):
+def transferred(ditm, joints, bones, cab=True, sab=True, merge="mean", heatmap_relu=True):
     """Eqs. 2 and 3 with a loop over bones; a joint takes the mean (or sum) over its bones, a lone joint nothing."""
-    torch.manual_seed(0)
-    ditm = DITN(**NARROW, merge=merge).eval().ditm
-    joints, bones = torch.randn(2, 5, 16, 16), torch.randn(2, 3, 16, 16)
-    Q = ditm.k1(joints)
+    Q = F.conv2d(joints, ditm.k1.weight)
     kernels = ditm.parameter_adapter(bones[:, [0, 0, 1, 1, 2, 2]])
     groups = torch.cat([Q[:, list(bone)] for bone in NARROW["bones"]], 1)
-    induced = torch.stack(  # kernels are 1x1 on these small maps
-        [torch.stack([groups[n, c] * kernels[n, c] for c in range(6)]) for n in range(2)]
+    received = torch.stack(  # kernels are 1x1 on these small maps
+        [torch.stack([groups[n, c] * kernels[n, c] for c in range(6)]) for n in range(len(Q))]
     )
-    received, _ = ditm.cab(induced)
-    expected = Q.clone()
+    if cab:
+        received, _ = ditm.cab(received)
+    heatmaps = Q.clone()
     for joint, channels in {0: [0], 1: [1, 2, 4], 2: [3], 3: [5]}.items():
         share = len(channels) if merge == "mean" else 1
-        expected[:, joint] += sum(received[:, c] for c in channels) / share
-    heatmaps, attention = ditm.sab(expected)
-    looks = {}
-    torch.testing.assert_close(ditm(joints, bones, looks), heatmaps)
-    torch.testing.assert_close(looks["sab"], attention)
-    torch.testing.assert_close(looks["kernels"], kernels)
+        heatmaps[:, joint] += sum(received[:, c] for c in channels) / share
+    if sab:
+        conv, norm = ditm.sab.refine[:2]
+        g = norm(F.conv2d(heatmaps, conv.weight, conv.bias, padding=1))
+        g = g.relu() if heatmap_relu else g
+        heatmaps = (1 + ditm.sab.weigh(g)) * g
+    return heatmaps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ditm": False},
+        {"cab": False, "sab": False},
+        {"sab": False},
+        {"cab": False},
+        {},
+        {"merge": "sum"},
+        {"heatmap_relu": False},
+        RESNET,
+    ],
+)
+def test_options_are_wired_as_specified(options):
+    """The rows of Table 5, the backbone of Tables 6 and 7, and what the paper leaves open."""
+    torch.manual_seed(0)
+    model = DITN(**(NARROW | options)).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 4 and not name.startswith("ditm.sab"):  # the others start near zero
+            torch.nn.init.kaiming_normal_(parameter)
+    images = torch.randn(2, 3, 64, 64)
+    f = model.backbone.features(images)
+    bones = decoded(model.bone_decoder, f)
+    heatmaps = decoded(model.joint_decoder, f)
+    found, looks = model(images, look=True)
+    if options.get("ditm", True):
+        kernels = model.ditm.parameter_adapter(bones.repeat_interleave(2, dim=1))
+        torch.testing.assert_close(looks["kernels"], kernels)
+        transfer = {name: value for name, value in options.items() if not name.startswith("backbone")}
+        heatmaps = transferred(model.ditm, heatmaps, bones, **transfer)
+    torch.testing.assert_close(found, heatmaps)
+    torch.testing.assert_close(looks["bones"], bones)
+
+
+DECODER = 32 * 64 + 2 * 64 + 9 * 64 * 32 + 2 * 32  # and 33 for each channel of its last layer
+CAB = 2 * 30 * 9 + 3 * 30 + 2 * 30 + 3 * 30  # 30 channels in groups of two, 3x3 then 1x1, each with bias and norm
+SAB = 16 * 16 * 9 + 16 * 16 + 16 * 81 + 3 * 3 * 16
+
+
+@pytest.mark.parametrize(
+    ("options", "without", "params"),
+    [
+        ({"ditm": False}, {"multi_task": False}, 2 * DECODER + 33 * 15),
+        ({"cab": False, "sab": False}, {"ditm": False}, 16 * 16 + 1620),
+        ({"sab": False}, {"cab": False, "sab": False}, CAB),
+        ({"cab": False}, {"cab": False, "sab": False}, SAB),
+        ({}, {"cab": False, "sab": False}, CAB + SAB),
+        ({"merge": "sum", "heatmap_relu": False}, {}, 0),
+    ],
+)
+def test_an_option_adds_the_parameters_counted_by_hand(options, without, params):
+    with torch.device("meta"):
+        counts = [size(DITN(16, **given)) for given in (options, without)]
+    assert counts[0] - counts[1] == params
 
 
 def test_bones_default_to_the_skeleton():
