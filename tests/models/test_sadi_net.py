@@ -1,5 +1,7 @@
 """SADI-Net: its hourglass, spatial fusion and distribution learning against the formulas, and the specified sizes."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ NARROW = {
     "head_widths": (8, 8, 16, 16),
     "vector_width": 16,
 }
+BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
 HOURGLASS_52 = {"widths": (256, 256, 384, 384, 384, 512), "blocks": (2, 2, 2, 2, 2, 4)}
 
 
@@ -58,22 +61,114 @@ def test_training_costs_as_specified():
     assert counter.get_total_flops() / 2 / 2 / 1e9 == pytest.approx(15.1, rel=0.01)
 
 
-def test_hourglass_is_wired_as_specified(images):
-    model = narrow(stacks=2, dlm=False).eval()
+def residual(w, x, stride=1, rfm=True, dilation=2):
+    """ResNet's basic block from its weights `w`, or with `rfm` the fortified one."""
+    y = torch.relu(F.conv2d(x, w["conv1.conv.weight"], stride=stride, padding=1) * BN)
+    y = F.conv2d(y, w["conv2.conv.weight"], padding=1) * BN
+    if rfm:
+        y += F.conv2d(x, w["dilated.conv.weight"], stride=stride, padding=dilation, dilation=dilation) * BN
+        hidden = F.conv2d(y.mean((2, 3), keepdim=True), w["se.fc1.weight"], w["se.fc1.bias"]).relu()
+        y *= F.conv2d(hidden, w["se.fc2.weight"], w["se.fc2.bias"]).sigmoid()
+    if "shortcut.conv.weight" in w:
+        x = F.conv2d(x, w["shortcut.conv.weight"], stride=stride) * BN
+    return torch.relu(y + x)
 
-    def level(h, x):
-        below = h.low1(x)
-        below = level(h.low2, below) if hasattr(h.low2, "low1") else h.low2(below)
-        return h.up1(x) + F.interpolate(h.low3(below), scale_factor=2, mode="nearest")
 
-    x = model.stem(images)
-    y1 = model.features[0](level(model.hourglasses[0], x))
-    h1 = model.heads[0](y1)
-    x = model.joins[0](x + model.remap_features[0](y1) + model.remap_heatmaps[0](h1))
-    h2 = model.heads[1](model.features[1](level(model.hourglasses[1], x)))
+def way_up(hourglass, x, **block_options):
+    """The features of an hourglass on its way up, finest first."""
+
+    def through(blocks, x, stride=1):
+        for block in blocks:
+            x, stride = residual(block.state_dict(), x, stride, **block_options), 1
+        return x
+
+    _, entry, rest = hourglass.low1
+    below, bottom = through([entry, *rest], x, stride=2), not hasattr(hourglass.low2, "low1")
+    lower = [through(hourglass.low2, below)] if bottom else way_up(hourglass.low2, below, **block_options)
+    risen = F.interpolate(through(hourglass.low3, lower[0]), scale_factor=2, mode="nearest")
+    return [through(hourglass.up1, x) + risen, *lower]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rfm": False, "sfm": False, "dlm": False},
+        {"sfm": False, "dlm": False},
+        {"rfm": False},
+        {"sfm": False},
+        {},
+        {"stacks": 2},
+        {"dilation": 3},
+    ],
+)
+def test_options_are_wired_as_specified(options, images):
+    """The rows of Tables III and IV, and what the paper leaves open."""
+    block = {name: options[name] for name in options.keys() & {"rfm", "dilation"}}
+    model = narrow(**options).eval()
     heatmaps, looks = model(images, look=True)
-    torch.testing.assert_close(heatmaps, h2)
-    torch.testing.assert_close(looks["stack1"], h1)
+    x = residual(model.stem[1].state_dict(), model.stem[0](images), 2, **block)
+    for i in range(options.get("stacks", 1)):
+        scales = way_up(model.hourglasses[i], x, **block)
+        y = model.features[i](scales[0])
+        h = model.heads[i](y)
+        torch.testing.assert_close(looks[f"stack{i + 1}"], h)
+        if i < len(model.joins):
+            x = x + model.remap_features[i](y) + model.remap_heatmaps[i](h)
+            x = residual(model.joins[i].state_dict(), x, **block)
+    torch.testing.assert_close(heatmaps, h)
+    assert ("dlm_mu" in looks) == options.get("dlm", True)
+    if options.get("dlm", True):
+        vector = model.sfm(scales)[0] if options.get("sfm", True) else scales[-1].mean((2, 3))
+        mu = (model.dlm.mean(vector).view(2, 5, 2) + 0.5) * torch.tensor([96, 64])
+        torch.testing.assert_close(looks["dlm_mu"], mu)
+
+
+def conv(inputs, outputs, kernel=1):
+    """Parameters of a convolution and its batch norm."""
+    return inputs * outputs * kernel**2 + 2 * outputs
+
+
+def fortified(inputs, outputs):
+    """Parameters that a fortified block has more than a basic one: the dilated convolution, and SE with its biases."""
+    hidden = max(outputs // 16, 4)
+    return conv(inputs, outputs, 3) + (outputs + 1) * hidden + (hidden + 1) * outputs
+
+
+def bottleneck(inputs, outputs):
+    widened = 0 if inputs == outputs else conv(inputs, outputs)
+    return conv(inputs, outputs // 4) + conv(outputs // 4, outputs // 4, 3) + conv(outputs // 4, outputs) + widened
+
+
+WIDTHS, HEAD_WIDTHS, VECTOR_WIDTH = (64, 128, 256, 512), (128, 256, 512, 1024), 2048
+BLOCKS = [
+    (128, 64),  # of the stem
+    *(pair for a, b in pairwise(WIDTHS) for pair in ((a, a), (a, a), (a, b), (b, b), (b, b), (b, a))),
+    *4 * [(512, 512)],
+]
+SFM = (
+    sum(conv(c, 256) + 257 for c in WIDTHS)  # projections and scores
+    + 4 * conv(256, 256, 3)
+    + sum(bottleneck(256, c) for c in HEAD_WIDTHS)
+    + sum(conv(a, b, 3) + 2 * b for a, b in pairwise(HEAD_WIDTHS))  # with the norm of the local attention
+    + conv(1024, VECTOR_WIDTH)
+)
+FLOW = 6 * 2 * (2 * 64 + 64 + 64 * 64 + 64 + 64 * 2 + 2)  # scale and shift of six couplings, three layers each
+
+
+@pytest.mark.parametrize(
+    ("options", "without", "params"),
+    [
+        ({"dlm": False}, {"dlm": False, "rfm": False}, sum(fortified(*pair) for pair in BLOCKS)),
+        ({"sfm": False}, {"dlm": False}, 2 * (512 + 1) * 32 + FLOW),
+        ({}, {"dlm": False}, SFM + 2 * (VECTOR_WIDTH + 1) * 32 + FLOW),
+        ({"dlm": False, "sfm": False}, {"dlm": False}, 0),
+        ({"dilation": 3, "base_density": "laplace"}, {}, 0),
+    ],
+)
+def test_an_option_adds_the_parameters_counted_by_hand(options, without, params):
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in SADINet(16, **given).parameters()) for given in (options, without)]
+    assert counts[0] - counts[1] == params
 
 
 def test_global_attention_weighs_scales_at_every_position():
