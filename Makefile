@@ -3,13 +3,17 @@ PYTHON ?= python3
 JOBS ?= 2
 IN_VENV := PYTHONDONTWRITEBYTECODE= PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1
 
-.PHONY: study test env lab lock lint
+.PHONY: study test bench env lab lock lint
 
 study: env
 	@$(IN_VENV) python -m hpelib.study.run $(JOBS)
 
 test: env
 	@$(IN_VENV) python -m pytest -n $(JOBS) --dist loadfile
+
+# PHOTOGRAPHS=folder measures on photographs as well: a set in COCO's layout
+bench: env
+	@PHOTOGRAPHS="$(PHOTOGRAPHS)" $(IN_VENV) python -m benchmarks
 
 env:
 	@$(PYTHON) tools/environment.py
