@@ -1,0 +1,51 @@
+"""Two launchers on this machine stand for two nodes."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from hpelib.models.weights import read_state_dict
+from hpelib.study.config import make_run
+from hpelib.study.datasets import manifest_path, prepare
+from hpelib.study.train import build_network, train, training_people
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def launch(node: int, port: int, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    command += ["--node-rank", str(node), "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    command += ["-m", "hpelib.study.train_nodes", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_two_nodes_leave_the_weights_of_two_processes(write_set, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = write_set("lsp")
+    manifest_path(dataset).parent.mkdir(parents=True)
+    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [launch(node, port, "hourglass", "lsp", "0") for node in (0, 1)]
+    said = [node.communicate(timeout=600)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+
+    run = make_run(params, "hourglass", "lsp", 0)
+    weights = read_state_dict(run.folder / "weights.safetensors")
+    assert not any(Path("work/checkpoints").iterdir())
+    shutil.rmtree(run.folder)
+    people = training_people(run)
+    train(replace(run, recipe=replace(run.recipe, processes=2)), build_network(run, people), people)
+    expected = read_state_dict(run.folder / "weights.safetensors")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
