@@ -23,9 +23,11 @@ from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
 from hpelib.study.config import load_params, profile_params
+from hpelib.study.stories import STORIES
 
 TEMPLATE = Path(__file__).with_name("site.html")
 ASSETS = (".png", ".csv", ".json")
+SHORT_CELL = 20  # characters that stay on one line, as a figure with its interval
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "opencv-python-headless", "pycocotools", "dvc")
 NOTEBOOK = """{% extends "classic/base.html.j2" %}
 {% block input_group %}<details class="code"><summary>Code</summary>{{ super() }}</details>{% endblock %}"""
@@ -86,11 +88,12 @@ def report_pages(reports: Path) -> Iterator[Page]:
 
 
 def paper_pages(docs: Path) -> Iterator[Page]:
-    """One page per paper: its ledger of open questions; `finish` adds the network's pages and pictures."""
+    """One page per paper: its ledger of open questions; `finish` puts the network's pages and pictures before it."""
     for path in sorted(docs.glob("ledger_*.md")):
         network = path.stem.removeprefix("ledger_")
-        body = markdown2html(path.read_text(encoding="utf-8"))
-        yield Page(PurePosixPath(f"networks/{network}.html"), _first_heading(body), body, "networks", network=network)
+        name, _, ledger = path.read_text(encoding="utf-8").removeprefix("# ").partition(": ")
+        body = markdown2html(f"# {name}\n\n## {ledger[0].upper()}{ledger[1:]}")
+        yield Page(PurePosixPath(f"networks/{network}.html"), name, body, "networks", network=network)
 
 
 def guide_pages(docs: Path) -> Iterator[Page]:
@@ -149,10 +152,10 @@ def index_page(root: Path, pages: list[Page]) -> Page:
 
 
 def finish(page: Page, pages: list[Page], links: dict[str, PurePosixPath], pictures: list[PurePosixPath]) -> str:
-    """The page's body with links to what the site has, text for every picture, and tables that scroll by themselves."""
+    """The page's body with links to what the site has, words for every picture, wide things in frames that scroll."""
     soup = BeautifulSoup(page.body, "html.parser")
     if page.network:
-        soup.append(BeautifulSoup(_results_of(page, pages, pictures), "html.parser"))
+        soup.h1.insert_after(BeautifulSoup(_results_of(page, pages, pictures), "html.parser"))
     for mark in soup.select("a.anchor-link"):
         mark.decompose()  # nbconvert's, on every heading
     if not soup.h1:
@@ -164,6 +167,10 @@ def finish(page: Page, pages: list[Page], links: dict[str, PurePosixPath], pictu
         if not picture.get("alt", "").strip() or picture["alt"].startswith("No description"):
             picture["alt"] = _words_before(picture)
         picture["loading"] = "lazy"
+        picture.wrap(soup.new_tag("div", attrs={"class": "picture"}))
+    for cell in soup.find_all("td"):
+        if len(cell.get_text(strip=True)) <= SHORT_CELL:
+            cell["class"] = [*cell.get("class", []), "short"]
     for table in soup.find_all("table"):
         frame = soup.new_tag("div", attrs={"class": "table", "tabindex": "0", "role": "region", "aria-label": "Table"})
         table.wrap(frame)
@@ -206,8 +213,11 @@ def _words_before(picture: Tag) -> str:
 
 
 def _figure(picture: PurePosixPath, up: str = "") -> str:
+    """A picture with its name and, if it tells one of a paper's stories, what to look for."""
     words = " / ".join(part.replace("_", " ") for part in picture.with_suffix("").parts)
-    return f'<figure><img src="{up}{picture}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+    told = [story.text for story in STORIES.get(picture.parent.name, ()) if story.name == picture.stem]
+    caption = ". ".join([words, *told])
+    return f'<figure><img src="{up}{picture}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _first_heading(body: str) -> str:
