@@ -37,6 +37,15 @@ and a verdict by one rule. The papers' tables, their figures and ours side by si
 network makes of it: [curves](stress/curves.png), [the pictures](stress/levels.png).
 """
 
+RENDERED = """- [The data]({dataset}/data/data.ipynb): [people]({dataset}/data/contact_sheet.png), \
+[scenes]({dataset}/data/scenes.png)
+- [Heatmaps]({dataset}/heatmaps/heatmaps.ipynb): [where the networks disagree \
+most]({dataset}/heatmaps/most_disputed.png)
+"""
+PHOTOGRAPHED = """- Pictures of these people stay on the machine that made them, in `reports/{dataset}/data` and \
+`reports/{dataset}/heatmaps`.
+"""
+
 TAIL = """
 ## The networks at full size
 
@@ -73,11 +82,7 @@ intervals]({dataset}/tables/cost.png)
 
 - [All tables and charts]({dataset}/tables/tables.ipynb) ([Markdown]({dataset}/tables/results.md), \
 [CSV]({dataset}/tables/results.csv))
-- [The data]({dataset}/data/data.ipynb): [people]({dataset}/data/contact_sheet.png), \
-[scenes]({dataset}/data/scenes.png)
-- [Heatmaps]({dataset}/heatmaps/heatmaps.ipynb): [where the networks disagree \
-most]({dataset}/heatmaps/most_disputed.png)
-{errors}"""
+{(RENDERED if tables.are_rendered(evaluations) else PHOTOGRAPHED).format(dataset=dataset)}{errors}"""
 
 
 if __name__ == "__main__":

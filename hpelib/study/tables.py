@@ -252,16 +252,22 @@ def describe(evaluations: Evaluations) -> str:
     )
 
 
+def are_rendered(evaluations: Evaluations) -> bool:
+    """Whether the pictures are of mannequins and not of real people."""
+    return _summary(evaluations)["source"] == "mannequins"
+
+
 def save(evaluations: Evaluations, control: str, folder: Path, metrics: Path) -> None:
     """Write results.md, results.csv, joints.csv and the curves into `folder`, and the metrics file for DVC.
 
     `control` is the sentence about the control.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    of_groups = group_intervals(evaluations)
     tables = {"Results": results_table(evaluations), "Joint groups": joint_table(evaluations)}
     parts = [describe(evaluations), order_statement(evaluations), control]
     parts += [f"### {title}\n\n{table.to_markdown()}" for title, table in tables.items()]
-    parts.append(f"### Intervals over persons\n\n{_interval_table(evaluations).to_markdown()}")
+    parts.append(f"### Intervals over persons\n\n{_interval_table(evaluations, of_groups).to_markdown()}")
     parts.append(f"### Seeds under which the network of the row is ahead\n\n{pair_table(evaluations).to_markdown()}")
     parts.append(f"### Order under each seed\n\n{seed_order(evaluations).to_markdown()}")
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
@@ -270,7 +276,7 @@ def save(evaluations: Evaluations, control: str, folder: Path, metrics: Path) ->
         for network, evaluation in _present(evaluations).items()
     ]
     pd.concat(tidy).to_csv(folder / "results.csv", index=False, float_format="%.4f")
-    group_intervals(evaluations).to_csv(folder / "joints.csv", index=False, float_format="%.4f")
+    of_groups.to_csv(folder / "joints.csv", index=False, float_format="%.4f")
     metrics.write_text(json.dumps(_metrics(evaluations), indent=2) + "\n")
 
 
@@ -306,10 +312,13 @@ def _metrics(evaluations: Evaluations) -> dict:
     }
 
 
-def _interval_table(evaluations: Evaluations) -> pd.DataFrame:
-    table = intervals(evaluations).set_index("name").rename_axis("network")
-    cells = [f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in table.itertuples()]
-    return pd.DataFrame({KEYPOINT_METRIC[_summary(evaluations)["format"]]: cells}, index=table.index)
+def _interval_table(evaluations: Evaluations, of_groups: pd.DataFrame) -> pd.DataFrame:
+    """`intervals` and those of every joint group, which are of all its keypoints together, in cells for a reader."""
+    whole = intervals(evaluations).assign(joint=KEYPOINT_METRIC[_summary(evaluations)["format"]])
+    found = pd.concat([whole, of_groups])
+    cells = [f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in found.itertuples()]
+    table = found.assign(cell=cells).pivot(index="name", columns="joint", values="cell")
+    return table.loc[whole["name"], found["joint"].unique()].rename_axis("network").rename_axis(None, axis="columns")
 
 
 def _over_seeds(evaluation: Evaluation, metric: str) -> str:

@@ -237,6 +237,8 @@ def test_saved_tables_hold_every_value(evaluations, tmp_path):
     assert re.search(r"\| absent +\| not run", page)
     value = tables.intervals(evaluations).set_index("name").loc["weak"]
     assert f"{value['value']:.1f} [{value['low']:.1f}, {value['high']:.1f}]" in page
+    for row in tables.group_intervals(evaluations).itertuples():
+        assert f"| {row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" in page, (row.name, row.joint)
 
 
 def put(params: dict, dataset: str, evaluation: Evaluation, **run) -> None:
@@ -291,6 +293,10 @@ def test_the_index_shows_every_dataset_and_the_control(params, tmp_path, monkeyp
     assert "54.0 ± 5.3" in page
     assert "scores PCKh@0.5 3.2." in page
     assert "not comparable to any" not in page, "that caveat is about the quick profile"
+    evaluation = make_evaluation("hourglass", WEAK)
+    for source, linked in (("LSP", False), ("mannequins", True)):
+        put(params, "mpii", dataclasses.replace(evaluation, summary=evaluation.summary | {"source": source}))
+        assert ("(mpii/data/contact_sheet.png)" in index(params)) == linked, "photographs stay where they were made"
 
 
 def test_histories_are_of_all_runs(params, tmp_path, monkeypatch):
