@@ -1,21 +1,24 @@
 """`make study`: `dvc repro`, with the stages that do not wait for each other side by side.
 
-DVC itself runs one stage at a time. A training takes one core (two threads would be slower and
-would not give the same bits), so the long stages are started as separate `dvc repro --single-item`
-processes; whatever is left, and the last word on what is up to date, is plain `dvc repro`.
+DVC itself runs one stage at a time. A training takes one core (two threads would be slower and would not give the same
+bits), so every stage is started as a `dvc repro --single-item` of its own, as soon as all that it depends on is done.
 """
 
 import json
+import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
 
-WAVES = (  # within a wave stages do not depend on each other, and the long ones come first
-    ("train", "train_extra", "ablate", "control", "sizes", "data", "data_extra"),
-    ("evaluate", "evaluate_extra"),
-    ("stress", "papers", "claims", "errors", "paper_figures", "tables", "tables_extra", "heatmaps", "heatmaps_extra"),
-)
+# Roughly, of the long stages; only their order matters: whatever has most behind it starts first, so that no core is
+# left alone with a long stage at the end.
+MINUTES = {"ablate": 5.0, "stress": 3.0, "control": 1.5, "train": 1.0, "train_extra": 1.0}
+OTHER_MINUTES = 0.25
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+
+Upstream = dict[str, set[str]]  # for each stage those that it waits for
 
 
 def study(jobs: int) -> None:
@@ -23,19 +26,62 @@ def study(jobs: int) -> None:
     if not stale_stages():
         print("The study is up to date: reports/README.md", flush=True)
         return
-    dvc("repro", "prepare", "prepare_extra", "stress_data")
-    for wave in WAVES:
-        stale = stale_stages()
-        waiting = [stage for kind in wave for stage in stale if stage.split("@")[0] == kind]
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(run_stage, waiting))
-    dvc("repro")
+    dvc("repro", "sources")  # without comments and docstrings, fewer stages may be stale
+    run_all(waiting(all_stages(), stale_stages()), jobs, run_stage)
     print("Done: reports/README.md", flush=True)
 
 
-def stale_stages() -> list[str]:
+def stale_stages() -> set[str]:
     """Stages whose dependencies, parameters or outputs are not what dvc.lock records."""
-    return sorted(json.loads(dvc("status", "--json")))
+    return set(json.loads(dvc("status", "--json")))
+
+
+def all_stages() -> Upstream:
+    """The graph of dvc.yaml."""
+    upstream: Upstream = {}
+    for line in dvc("dag", "--dot").splitlines():
+        match re.findall(r'"([^"]+)"', line):
+            case [stage]:
+                upstream.setdefault(stage, set())
+            case [before, stage]:
+                upstream.setdefault(stage, set()).add(before)
+    return upstream
+
+
+def waiting(upstream: Upstream, stale: set[str]) -> Upstream:
+    """The part of a graph that is stale or depends on what is."""
+    found = set(stale)
+    for stage in TopologicalSorter(upstream).static_order():
+        if upstream[stage] & found:
+            found.add(stage)
+    return {stage: upstream[stage] & found for stage in found}
+
+
+def run_all(upstream: Upstream, jobs: int, run: Callable[[str], None]) -> None:
+    """Call `run` with every stage once what it waits for is done, up to `jobs` at a time; what fails ends all."""
+    minutes = minutes_left(upstream)
+    order, ready, running = TopologicalSorter(upstream), [], {}
+    order.prepare()
+    with ThreadPoolExecutor(jobs) as pool:
+        while order.is_active():
+            ready = sorted([*ready, *order.get_ready()], key=lambda stage: (minutes[stage], stage))
+            while ready and len(running) < jobs:
+                stage = ready.pop()
+                running[pool.submit(run, stage)] = stage
+            finished: set[Future] = wait(running, return_when=FIRST_COMPLETED).done
+            for future in finished:
+                future.result()
+                order.done(running.pop(future))
+
+
+def minutes_left(upstream: Upstream) -> dict[str, float]:
+    """How long it takes from the start of each stage to the end of the last that waits for it, were cores unlimited."""
+    left = dict.fromkeys(upstream, 0.0)
+    for stage in reversed([*TopologicalSorter(upstream).static_order()]):
+        left[stage] += MINUTES.get(stage.split("@")[0], OTHER_MINUTES)
+        for before in upstream[stage]:
+            left[before] = max(left[before], left[stage])
+    return left
 
 
 def run_stage(stage: str) -> None:
