@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "hpelib"
@@ -41,7 +42,8 @@ def _imported_files(source: str, root: Path, module: str) -> Iterable[Path]:
                     yield path
 
 
-def imported_names(source: str, module: str = "") -> set[str]:
+@cache
+def imported_names(source: str, module: str = "") -> frozenset[str]:
     """Dotted names below hpelib that `source` imports anywhere; `from a import b` counts as a.b."""
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -52,4 +54,4 @@ def imported_names(source: str, module: str = "") -> set[str]:
             if node.level:
                 base = ".".join([*module.split(".")[: -node.level], *([base] if base else [])])
             names |= {f"{base}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == PACKAGE}
+    return frozenset(name for name in names if name.split(".")[0] == PACKAGE)

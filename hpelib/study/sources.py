@@ -18,6 +18,7 @@ import shutil
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from hpelib.models import presets
@@ -98,11 +99,12 @@ def _module_digests(root: Path, path: Path) -> str:
 
 
 def _digests(paths: list[Path], root: Path) -> str:
-    return "".join(f"{path.as_posix()} {_digest(root / path)}\n" for path in paths)
+    return "".join(f"{path.as_posix()} {_digest((root / path).read_text(encoding='utf-8'))}\n" for path in paths)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(strip_module(path.read_text(encoding="utf-8")).encode()).hexdigest()
+@cache  # most modules are reached from most notebooks
+def _digest(source: str) -> str:
+    return hashlib.sha256(strip_module(source).encode()).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:
