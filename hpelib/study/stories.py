@@ -54,7 +54,7 @@ STORIES = {
             "dysample_offsets",
             "DySample learns where to sample when a lower branch is brought up. Arrows that follow the body's outline "
             "are what the paper promises; lengths near zero are plain bilinear upsampling.",
-            r"stage4\.\d\.dysample\dto0",
+            r"stage[34]\.0\.dysample\dto0",
         ),
         Story("branches", "What the branches hold after the last exchange between all.", r"stage3\.branch\d"),
     ),
