@@ -1,5 +1,6 @@
 """One network, one person, one keypoint at a time, with something held in front of the person: the explore notebook."""
 
+import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +23,7 @@ from hpelib.study.evaluate import load, load_network, test_people
 ORDERS = ("in the order of the file", "hardest", "most occluded", "most disputed")
 GREY = 128  # of the occluder, 8 bit
 MAX_PANELS = 4  # of one layer
+TITLE_WIDTH = 26  # characters above a panel
 
 
 @dataclass(frozen=True)
@@ -180,14 +182,16 @@ class Explorer:
             draw_person(picture, answer.crop, answer.keypoints, answer.visibility, self.skeleton)
             picture.set_title(f"{state.run}: person {state.person}")
             draw_heatmap(now, answer.crop, heatmap, answer.stride_px, limits)
-            now.set_title(f"{state.keypoint.replace('_', ' ')}: {answer.distances_px[keypoint]:.1f} px off")
+            distance_px = answer.distances_px[keypoint]
+            found = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
+            now.set_title(f"{state.keypoint.replace('_', ' ')}: {found}")
             draw_change(change, answer.crop, heatmap - answer.free[keypoint], max(limits[1], 1e-6))
             change.set_title("changed by the occluder")
             for axes in (picture, now, change):
                 _mark(axes, answer.keypoints[keypoint], answer.found[keypoint])
             for axes, (title, panel) in zip(others, shown, strict=True):
                 draw_panel(axes, answer.crop, panel)
-                axes.set_title(title)
+                axes.set_title(textwrap.fill(title, TITLE_WIDTH))
         return figure
 
 

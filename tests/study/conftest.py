@@ -1,5 +1,6 @@
 """A tiny data set in every format, and parameters to study it by."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.io import savemat
 
 from hpelib.data.coco import write_coco
@@ -15,8 +17,11 @@ from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablate import ablation_runs
-from hpelib.study.config import Dataset, Run, make_dataset, study_runs
+from hpelib.study.config import Dataset, Run, make_dataset, make_run, study_runs
+from hpelib.study.datasets import manifest_path, prepare, read_split
 from hpelib.study.evaluate import Evaluation, save
+from hpelib.study.train import build_network
+from hpelib.training.checkpoints import save_weights
 
 WIDTH, HEIGHT = 64, 48
 IMAGES = {"train": [0, 0, 1, 2, 3], "val": [0, 0], "test": [0, 1, 1]}  # of each person, by split
@@ -122,6 +127,22 @@ def _leave(run: Run, values: list[float]) -> None:
         summary=summary,
     )
     save(evaluation, run.evaluation)
+
+
+@pytest.fixture
+def trained(params, write_set, tmp_path, monkeypatch) -> dict:
+    """Parameters of a prepared COCO set on which the network has random weights for its second seed."""
+    monkeypatch.chdir(tmp_path)
+    params["datasets"] = ["coco"]
+    dataset = write_set("coco")
+    manifest_path(dataset).parent.mkdir(parents=True)
+    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    run = make_run(params, "hourglass", "coco", 1)
+    run.folder.mkdir(parents=True)
+    network = build_network(run, read_split(dataset, "test"))
+    torch.nn.init.normal_(network.heads[0].weight)
+    save_weights(network, run.folder / "weights.safetensors")
+    return params
 
 
 @pytest.fixture

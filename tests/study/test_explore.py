@@ -12,11 +12,7 @@ from nbclient import NotebookClient
 
 from hpelib.data.loader import make_loader
 from hpelib.study import evaluate
-from hpelib.study.config import make_run
-from hpelib.study.datasets import manifest_path, prepare, read_split
 from hpelib.study.explore import ORDERS, Explorer, Occluder, State
-from hpelib.study.train import build_network
-from hpelib.training.checkpoints import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "hourglass, seed 1"
@@ -28,31 +24,15 @@ def _close_figures():
     plt.close("all")
 
 
-@pytest.fixture
-def study(params, write_set, tmp_path, monkeypatch) -> dict:
-    """Parameters of a prepared COCO set on which one network has random weights for its second seed."""
-    monkeypatch.chdir(tmp_path)
-    params["datasets"] = ["coco"]
-    dataset = write_set("coco")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
-    run = make_run(params, "hourglass", "coco", 1)
-    run.folder.mkdir(parents=True)
-    network = build_network(run, read_split(dataset, "test"))
-    torch.nn.init.normal_(network.heads[0].weight)
-    save_weights(network, run.folder / "weights.safetensors")
-    return params
-
-
-def test_only_trained_runs_are_offered(study):
-    assert list(Explorer(study, "coco").runs) == [RUN]
+def test_only_trained_runs_are_offered(trained):
+    assert list(Explorer(trained, "coco").runs) == [RUN]
     shutil.rmtree("work/runs")
     with pytest.raises(FileNotFoundError, match="no network was trained on coco; run: dvc repro train"):
-        Explorer(study, "coco")
+        Explorer(trained, "coco")
 
 
-def test_an_answer_is_the_networks_own(study):
-    explorer = Explorer(study, "coco")
+def test_an_answer_is_the_networks_own(trained):
+    explorer = Explorer(trained, "coco")
     answer = explorer.answer(State(RUN, 2, "nose"))
     run = explorer.runs[RUN]
     loader = make_loader(explorer.people, run, train=False)
@@ -68,8 +48,8 @@ def test_an_answer_is_the_networks_own(study):
     assert np.isnan(answer.distances_px[0])  # nobody's nose is labelled
 
 
-def test_the_occluder_hides_its_square_from_the_network_and_from_the_reader(study):
-    explorer = Explorer(study, "coco")
+def test_the_occluder_hides_its_square_from_the_network_and_from_the_reader(trained):
+    explorer = Explorer(trained, "coco")
     free = explorer.answer(State(RUN, 0, "nose"))
     hidden = explorer.answer(State(RUN, 0, "nose", occluder=Occluder(10.0, 20.0, 7.0)))
     changed = np.argwhere((hidden.crop != free.crop).any(-1))
@@ -82,8 +62,8 @@ def test_the_occluder_hides_its_square_from_the_network_and_from_the_reader(stud
     np.testing.assert_allclose(everything[0].looks["heatmaps"], everything[1].looks["heatmaps"], atol=1e-6)
 
 
-def test_people_come_in_the_order_asked_for(study):
-    explorer = Explorer(study, "coco")
+def test_people_come_in_the_order_asked_for(trained):
+    explorer = Explorer(trained, "coco")
     assert explorer.persons("in the order of the file") == [0, 1, 2]
     explorer.people.visibility[1, 5:9] = 1
     assert explorer.persons("most occluded") == [1, 0, 2]
@@ -96,28 +76,29 @@ def test_people_come_in_the_order_asked_for(study):
         explorer.persons("worst")
 
 
-def test_scores_are_those_of_the_evaluations(study):
-    explorer = Explorer(study, "coco")
+def test_scores_are_those_of_the_evaluations(trained):
+    explorer = Explorer(trained, "coco")
     evaluation = evaluate.evaluate([explorer.runs[RUN]])
     evaluate.save(evaluation, explorer.runs[RUN].evaluation)
     expected = pd.DataFrame(evaluation.keypoint_scores[0]).fillna(0).mean(axis=1)
     np.testing.assert_allclose(explorer.scores, [expected], rtol=1e-6)
 
 
-def test_a_figure_shows_picture_heatmap_change_and_layer(study):
-    explorer = Explorer(study, "coco")
+def test_a_figure_shows_picture_heatmap_change_and_layer(trained):
+    explorer = Explorer(trained, "coco")
     figure = explorer.figure(State(RUN, 0, "left_wrist", "stack1", Occluder(16, 16, 10)))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[0] == "hourglass, seed 1: person 0"
     assert titles[1].startswith("left wrist: ")
     assert titles[2:] == ["changed by the occluder", "heatmaps of stack 1"]
     answer = explorer.answer(State(RUN, 0, "left_wrist"))
+    assert explorer.figure(State(RUN, 0, "nose")).axes[1].get_title() == "nose: not labelled"
     circle, _ = figure.axes[1].lines
     np.testing.assert_allclose(circle.get_xydata()[0], answer.keypoints[9])
 
 
-def test_the_clearest_keypoint_is_hidden_by_its_occluder(study):
-    explorer = Explorer(study, "coco")
+def test_the_clearest_keypoint_is_hidden_by_its_occluder(trained):
+    explorer = Explorer(trained, "coco")
     keypoint = explorer.clearest(RUN, 0)
     occluder = explorer.occluder_on(RUN, 0, keypoint, share=0.25)
     answer = explorer.answer(State(RUN, 0, keypoint))
@@ -127,19 +108,19 @@ def test_the_clearest_keypoint_is_hidden_by_its_occluder(study):
     np.testing.assert_allclose((occluder.x_px, occluder.y_px), answer.found[index])
 
 
-def test_an_unknown_run_is_named_with_those_that_are_there(study):
+def test_an_unknown_run_is_named_with_those_that_are_there(trained):
     with pytest.raises(ValueError, match=r"unknown run 'hrnet, seed 0'; choose from hourglass, seed 1"):
-        Explorer(study, "coco").answer(State("hrnet, seed 0", 0, "nose"))
+        Explorer(trained, "coco").answer(State("hrnet, seed 0", 0, "nose"))
 
 
-def test_the_notebook_runs_and_its_widgets_change_the_picture(study, tmp_path):
+def test_the_notebook_runs_and_its_widgets_change_the_picture(trained, tmp_path):
     pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: the explore notebook was not run")
-    (tmp_path / "params.yaml").write_text(json.dumps(study))
+    (tmp_path / "params.yaml").write_text(json.dumps(trained))
     notebook = nbformat.read(ROOT / "notebooks/explore.ipynb", as_version=4)
     assert notebook.cells[1].metadata.tags == ["parameters"]
     for cell in notebook.cells:
         cell.source = cell.source.replace("\nenter()\n", "\n")  # stay with the tiny study
-    move = "*_, moved = box.children[1].children[0].children\nmoved.value = 0.5\nbox.children[1].children[1].outputs"
+    move = "sides, picture = box.children[1].children\nsides.children[1].children[-1].value = 0.5\npicture.outputs"
     notebook.cells.append(nbformat.v4.new_code_cell(move))
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     pictures = [

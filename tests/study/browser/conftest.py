@@ -37,10 +37,11 @@ class Browser(webdriver.Chrome):
         return [entry["message"] for entry in self.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
     def hosts(self) -> set[str]:
-        """Whom pages asked for something since the last call; files and data in the page itself have no host."""
+        """Whom pages asked for something over the network since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.get_log("performance")]
         requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return {urlsplit(request["request"]["url"]).hostname for request in requests} - {None}
+        addresses = [urlsplit(request["request"]["url"]) for request in requests]
+        return {address.hostname for address in addresses if address.scheme in ("http", "https")}
 
 
 @pytest.fixture(scope="module")
