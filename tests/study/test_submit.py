@@ -8,8 +8,9 @@ from scipy.io import loadmat
 
 from hpelib.data.loader import make_loader
 from hpelib.inference import predict
+from hpelib.metrics import coco
 from hpelib.metrics.coco import coco_ap
-from hpelib.study.config import Dataset, make_run
+from hpelib.study.config import Dataset, Protocol, make_run
 from hpelib.study.datasets import read_split, read_split_detections
 from hpelib.study.evaluate import load_network
 from hpelib.study.scores import detection_figures
@@ -64,6 +65,27 @@ def test_mpii_counts_from_one(finished, tmp_path):
     path = submit(run, dataset, "ours", tmp_path / "out")
     found = predictions(run, read_split(dataset, "test"))
     np.testing.assert_allclose(loadmat(path)["preds"], found.keypoints + 1, rtol=1e-6)
+
+
+def test_mpii_test_persons_need_no_joints(finished, tmp_path):
+    run, dataset = finished("mpii")
+    expected = loadmat(submit(run, dataset, "with", tmp_path))["preds"]
+    entries = json.loads((dataset.root / dataset.splits["test"]["annotations"]).read_text())
+    bare = [{key: entry[key] for key in ("image", "center", "scale")} for entry in entries]
+    (dataset.root / "bare.json").write_text(json.dumps(bare))
+    files = {"annotations": "bare.json", "images": dataset.splits["test"]["images"]}
+    path = submit(run, dataclasses.replace(dataset, splits={"test": files}), "without", tmp_path)
+    np.testing.assert_array_equal(loadmat(path)["preds"], expected)
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_the_zip_holds_who_the_protocol_keeps(finished, tmp_path, nms, monkeypatch):
+    run, dataset = finished("coco")
+    kept = []
+    monkeypatch.setitem(coco.NMS, nms, lambda keypoints, *_: kept.append(len(keypoints)) or np.array([0]))
+    path = submit(dataclasses.replace(run, test=Protocol(nms=nms)), dataset, "ours", tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert len(json.loads(archive.read(archive.namelist()[0]))) == len(kept) > 0
 
 
 def test_what_no_server_takes_is_refused(finished, tmp_path):
