@@ -34,6 +34,7 @@ PERSONS = {
     "mpii": (22_246, 2_958),
     "lsp": (1_000, 1_000),
 }  # trained on, and boxes tested
+LSPET_PERSONS = 10_000
 IMAGE_SIZE = (640, 480)
 
 
@@ -68,6 +69,8 @@ def dry_run(run: Run) -> dict:
 def project(found: dict, run: Run) -> dict:
     """`found` with the projected hours of `run`'s training and minutes of its test on the real set."""
     trained, tested = PERSONS[run.dataset.format]
+    merged = run.dataset.splits["train"].get("merged", {}).values()
+    trained += sum(PERSONS["mpii"][0] if files else LSPET_PERSONS for files in merged)
     steps = run.recipe.epochs * (trained // found["batch_size"])
     return found | {
         "epochs": run.recipe.epochs,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from hpelib.skeletons import LSP14, MPII16
 from hpelib.study import datasets
 from hpelib.study.datasets import annotation_files, manifest_path, prepare, read_split, require_prepared
 
@@ -145,6 +146,26 @@ def test_lsp_persons_may_be_chosen_by_number(write_set):
     splits = {"train": {"folder": "train", "numbers": [2, 4]}}
     people = read_split(dataclasses.replace(dataset, splits=splits), "train")
     assert people.ids.tolist() == [2, 3, 4]
+
+
+def test_mpii_and_lspet_join_the_training_of_lsp(write_set):
+    lsp, mpii, lspet = (write_set(name) for name in ("lsp", "mpii", "lspet"))
+    merged = {str(mpii.root): {"annotations": "train.json", "images": "train"}, str(lspet.root): {}}
+    splits = lsp.splits | {"train": {"folder": "train", "numbers": [1, 2], "merged": merged}}
+    dataset = dataclasses.replace(lsp, splits=splits)
+    people, theirs = read_split(dataset, "train"), read_split(mpii, "train")
+    assert len(people) == 2 + len(theirs) + 12
+    assert len(np.unique(people.ids)) == len(people)
+    assert people.skeleton is LSP14
+    for name, of_mpii in (("neck", "upper_neck"), ("left_wrist", "left_wrist"), ("right_ankle", "right_ankle")):
+        np.testing.assert_array_equal(
+            people.keypoints[2 : 2 + len(theirs), LSP14.index(name)], theirs.keypoints[:, MPII16.index(of_mpii)]
+        )
+    np.testing.assert_array_equal(people.centers[2], theirs.centers[0])
+    digest = datasets.annotation_digest(dataset)
+    (mpii.root / "train.json").write_text((mpii.root / "train.json").read_text() + " ")
+    assert datasets.annotation_digest(dataset) != digest, "what is merged is checked as well"
+    assert len(read_split(dataset, "val")) == 2
 
 
 def test_only_coco_names_detections(write_set):
