@@ -51,6 +51,11 @@ TAIL = """
 
 [What the papers print of their networks' parameters and GFLOPs, and what ours have](sizes/sizes.md), every network and
 ablation row counted by one counter in both units.
+
+## Speed
+
+[Against MMPose, timm, pycocotools and plain loops, and how time and memory grow](benchmarks.md): measured by
+`make bench` on one machine, beside the pipeline.
 """
 
 

@@ -84,7 +84,7 @@ def report_pages(reports: Path) -> Iterator[Page]:
         else:
             continue
         title = _first_heading(body) or f"{name.parts[0]}: {name.stem}"
-        yield Page(PurePosixPath(target), title, body, name.parts[0], (name.as_posix(),))
+        yield Page(PurePosixPath(target), title, body, Path(name.parts[0]).stem, (name.as_posix(),))
 
 
 def paper_pages(docs: Path) -> Iterator[Page]:
