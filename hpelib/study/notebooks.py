@@ -6,6 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
+# With it jsonschema would check internationalised addresses, which no notebook has; every stage would wait a second for
+# its parser to be built.
+sys.modules["rfc3987_syntax"] = None
+
 import nbformat
 import papermill
 import yaml

@@ -1,5 +1,7 @@
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -100,3 +102,8 @@ def test_scrub_takes_out_what_differs_between_runs():
 def test_scrub_is_idempotent():
     once = scrub(noisy_notebook(), Path("/home/me/study"))
     assert scrub(copy.deepcopy(once), Path("/home/me/study")) == once
+
+
+def test_starting_builds_no_parser_of_addresses():
+    seen = "import sys, hpelib.study.notebooks; sys.exit('lark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", seen]).returncode == 0
