@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hpelib.data.loader import make_loader
 from hpelib.data.mannequins.scenes import read_recipe
 from hpelib.data.mannequins.stress import LEVELS, pictures
 from hpelib.data.mannequins.stress_writing import read_stress, write_stress
@@ -16,7 +17,7 @@ from hpelib.models import create_model
 from hpelib.skeletons import MPII16
 from hpelib.study import stress
 from hpelib.study.config import study_runs
-from hpelib.study.evaluate import load_network, make_loader
+from hpelib.study.evaluate import load_network
 
 RECIPE = read_recipe(Path(__file__).resolve().parents[2] / "data" / "mannequins.yaml")
 F, K = len(pictures()), MPII16.num_keypoints
