@@ -155,7 +155,6 @@ def _write_images(folder: Path, names: list[str], random: np.random.Generator) -
         cv2.imwrite(str(folder / name), cv2.resize(random.integers(0, 255, (12, 16, 3), np.uint8), IMAGE_SIZE))
 
 
-@torch.compiler.disable  # a compiled network, which calls it, would take the first answer for all
 def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
