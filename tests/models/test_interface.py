@@ -154,14 +154,13 @@ def test_checkpoints_that_do_not_fit_are_explained(model):
 @one_of_each
 def test_compiled_networks_give_the_same_heatmaps(model, images):
     expected = model.eval()(images)
-    compiled = torch.compile(
-        model, backend="aot_eager", fullgraph=True
-    )  # one graph, without the cost of generated code
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)  # one graph, no code generated of it
     torch.testing.assert_close(compiled(images), expected)
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
 def test_generated_code_gives_the_same_heatmaps(images, narrow_options):
+    """One network stands for all: compiling the code of a paper's takes half a minute to a whole one."""
     torch.manual_seed(0)
     name = "simple_baseline_resnet34"
     model = create_model(name, num_keypoints=5, **narrow_options[name]).eval()
