@@ -37,9 +37,9 @@ STORIES = {
     "hrnet": (
         Story(
             "branches",
-            "The branches of the last exchange, from high to low resolution: a fine one that keeps the place, coarse "
-            "ones that know the context.",
-            r"stage3\.branch\d|stage4\.branch0",
+            "The branches at the end of each stage, from high to low resolution: a fine one that keeps the place, "
+            "coarse ones that know the context.",
+            r"stage[23]\.branch\d|stage4\.branch0",
         ),
     ),
     "de_hrnet": (
@@ -56,7 +56,7 @@ STORIES = {
             "are what the paper promises; lengths near zero are plain bilinear upsampling.",
             r"stage[34]\.0\.dysample\dto0",
         ),
-        Story("branches", "What the branches hold after the last exchange between all.", r"stage3\.branch\d"),
+        Story("branches", "What the branches hold at the end of each stage.", r"stage[23]\.branch\d"),
     ),
     "sadi_net": (
         Story(
