@@ -1,6 +1,10 @@
 import copy
 import dataclasses
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from hpelib.study.ablate import ablation_runs, describe_rows, evaluate_row, row_
 from hpelib.study.config import make_run
 from hpelib.study.datasets import manifest_path, prepare
 from hpelib.study.evaluate import load
+from hpelib.study.train import checkpoint_path
 from hpelib.training.objectives import make_objective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,18 +120,63 @@ def test_a_papers_own_recipe_is_laid_over_the_common_one():
     assert run.recipe.learning_rate == QUICK["profiles"]["quick"]["recipe"]["learning_rate"]
 
 
-def test_a_row_is_trained_and_judged_in_its_own_folder(ablated, write_set, tmp_path, monkeypatch):
+@pytest.fixture
+def prepared_mpii(write_set, tmp_path, monkeypatch):
+    """A working directory that holds the tiny MPII set."""
     monkeypatch.chdir(tmp_path)
     dataset = write_set("mpii")
     manifest_path(dataset).parent.mkdir(parents=True)
     manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+
+
+@pytest.mark.usefixtures("prepared_mpii")
+def test_a_row_is_trained_and_judged_in_its_own_folder(ablated):
     scores = {}
     for row, run in ablation_runs(ablated, "hourglass", 0).items():
         history = train_row(run)
         assert history["epoch"].tolist() == [1]
         scores[row] = evaluate_row(run)
-        read = load(tmp_path / "work/ablations/hourglass/seed0" / row)
+        read = load(Path("work/ablations/hourglass/seed0") / row)
         np.testing.assert_array_equal(read.keypoint_scores, scores[row].keypoint_scores)
         assert read.summary["options"] == run.options
     assert scores["flat"].summary["params"] < scores["full"].summary["params"]
     assert not Path("work/runs").exists()
+
+
+STAGE = """
+import json, os, signal, sys
+from hpelib.study import train
+from hpelib.study.ablate import ablation_runs, evaluate_row, forget, train_row
+
+def die(network):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+params, fatal = sys.argv[1:]
+runs = ablation_runs(json.loads(params), "hourglass", 0)
+for row, run in runs.items():
+    if row == fatal:
+        train.make_validation = lambda run, **place: die
+    train_row(run)
+for run in runs.values():
+    evaluate_row(run)
+forget(runs.values())
+"""
+
+
+@pytest.mark.usefixtures("prepared_mpii")
+def test_finished_rows_outlast_an_interruption_of_their_stage(ablated):
+    """The stage is killed in its second row; DVC then empties its folder, as before every run."""
+    ablated["profiles"]["tiny"]["recipe"] |= {"epochs": 2, "checkpoint_steps": 1}
+    first, second = ablation_runs(ablated, "hourglass", 0).values()
+    stage = [sys.executable, "-c", STAGE, json.dumps(ablated)]
+    assert subprocess.run([*stage, second.variant], capture_output=True).returncode == -signal.SIGKILL
+    assert checkpoint_path(second).is_file()
+    left = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    shutil.rmtree(first.folder.parent)
+    shutil.rmtree("logs")
+
+    subprocess.run([*stage, "none"], check=True, capture_output=True)
+    assert [path.name for path in Path("logs").iterdir()] == ["mpii-hourglass-full-seed0.jsonl"], "trained this time"
+    assert {name: (first.folder / name).read_bytes() for name in left} == left
+    assert all(load(run.evaluation).summary["options"] == run.options for run in (first, second))
+    assert list(Path("work/checkpoints").iterdir()) == [], "a later run starts anew"
