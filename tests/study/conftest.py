@@ -1,6 +1,8 @@
 """A tiny data set in every format, and parameters to study it by."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +25,24 @@ from hpelib.study.evaluate import Evaluation, save
 from hpelib.study.train import build_network
 from hpelib.training.checkpoints import save_weights
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 48
 IMAGES = {"train": [0, 0, 1, 2, 3], "val": [0, 0], "test": [0, 1, 1]}  # of each person, by split
 HALF_BODY = (6, 18)  # (width, height) px: joints lie this far around somebody's middle at most
+
+
+@pytest.fixture(scope="session")
+def copy_working_tree() -> Callable[[Path], None]:
+    """Copies the working tree as it is, uncommitted changes included and results left out, to a folder."""
+
+    def copy(target: Path) -> None:
+        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+        for name in listed.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, target / name)
+
+    return copy
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,21 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 DATASETS, PERSONS = ["coco", "mpii"], {"train": 40, "val": 12, "test": 12}
 ROWS = ("baseline", "full")  # of DE-HRNet's ablations, which stand for all papers'
 
 
 class Clone:
-    """The working tree as it is, uncommitted changes included, as a repository of its own with tiny parameters."""
+    """A copy of the working tree as a repository of its own with tiny parameters."""
 
     def __init__(self, root: Path):
         self.root = root
-        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
-        for name in listed.splitlines():
-            if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, root / name)
         self.params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         self.params |= {"datasets": DATASETS, "networks": ["hrnet", "de_hrnet"], "seeds": [0], "ablation_seeds": [0]}
         self.params |= {"extra": {"datasets": ["lsp"], "networks": ["hrnet"]}, "control": "hrnet"}
@@ -77,9 +70,11 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Clone:
+def clone(tmp_path_factory, copy_working_tree) -> Clone:
     """A clone whose study was run once."""
-    clone = Clone(tmp_path_factory.mktemp("clone"))
+    root = tmp_path_factory.mktemp("clone")
+    copy_working_tree(root)
+    clone = Clone(root)
     assert "Done: reports/README.md" in clone.python("-m", "hpelib.study.run", "2")
     return clone
 
