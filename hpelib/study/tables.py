@@ -247,8 +247,9 @@ def describe(evaluations: Evaluations) -> str:
         f"Profile: {summary['profile']}; input {'x'.join(map(str, summary['input_size']))} px (width x height), "
         f"codec {summary['codec']}, flip test, {summary['epochs']} epochs. "
         f"Cells: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
-        f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds. Noise floor: standard "
-        f"deviation of the baseline over seeds; a difference within it, or with zero in its interval, shows nothing."
+        f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds. Noise floor: the "
+        f"larger of the standard deviations over seeds of the baseline and of the difference; a difference within it, "
+        f"or with zero in its interval, shows nothing."
     )
 
 
