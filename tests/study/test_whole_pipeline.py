@@ -15,6 +15,8 @@ import yaml
 DATASETS, PERSONS = ["coco", "mpii"], {"train": 40, "val": 12, "test": 12}
 ROWS = ("baseline", "full")  # of DE-HRNet's ablations, which stand for all papers'
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class Clone:
     """A copy of the working tree as a repository of its own with tiny parameters."""
@@ -97,7 +99,8 @@ def test_links_of_the_index_lead_somewhere(clone):
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert len(links) >= 4 * len(DATASETS)
     for link in links:
-        assert (clone.root / "reports" / link).is_file(), link
+        root = ROOT if link == "benchmarks.md" else clone.root  # `make bench` makes that page, no stage does
+        assert (root / "reports" / link).is_file(), link
 
 
 def test_reports_say_nothing_of_this_machine(clone):
