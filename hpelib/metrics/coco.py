@@ -76,7 +76,8 @@ def keypoint_similarity(keypoints: np.ndarray, reference: np.ndarray, areas: np.
     Shapes: keypoints and reference (..., 17, 2) px, areas (...) px^2 -> (..., 17); leading axes broadcast.
     """
     variances = np.square(2 * np.array(COCO17.sigmas))  # (17,)
-    distances_squared = np.square(np.subtract(keypoints, reference, dtype=np.float64)).sum(-1)  # (..., 17)
+    squares = np.square(np.subtract(keypoints, reference, dtype=np.float64))
+    distances_squared = squares[..., 0] + squares[..., 1]  # (..., 17); far faster than to sum so short an axis
     return np.exp(-distances_squared / (2 * variances * (np.asarray(areas, np.float64)[..., None] + np.spacing(1))))
 
 
@@ -90,12 +91,12 @@ def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, thresh
     """
     points, scores, areas = _check_persons(keypoints, scores, areas)
     order = np.argsort(scores, kind="stable")[::-1]
-    kept = []
-    while order.size:
-        best, order = order[0], order[1:]
-        kept.append(best)
-        order = order[_oks(points, areas, best, order) <= threshold]
-    return np.array(kept, dtype=np.int64)
+    near = _oks(points[order], areas[order]) > threshold
+    stays = np.ones(len(order), bool)
+    for place, copies in enumerate(near):
+        if stays[place]:
+            stays[place + 1 :] &= ~copies[place + 1 :]
+    return order[stays]
 
 
 def soft_oks_nms(
@@ -112,11 +113,12 @@ def soft_oks_nms(
     points, scores, areas = _check_persons(keypoints, scores, areas)
     order = np.argsort(scores, kind="stable")[::-1]
     scores = scores[order].astype(np.float64)
+    decay = np.exp(-np.square(_oks(points, areas)) / threshold)
     kept = []
     while order.size and len(kept) < limit:
         best, order = order[0], order[1:]
         kept.append(best)
-        scores = scores[1:] * np.exp(-np.square(_oks(points, areas, best, order)) / threshold)
+        scores = scores[1:] * decay[best, order]
         again = np.argsort(scores, kind="stable")[::-1]
         order, scores = order[again], scores[again]
     return np.array(kept, dtype=np.int64)
@@ -138,9 +140,9 @@ def _check_persons(
     return keypoints[..., :2], scores, areas
 
 
-def _oks(points: np.ndarray, areas: np.ndarray, best: int, others: np.ndarray) -> np.ndarray:
-    """OKS of person `best` with each of `others`, over all keypoints and the mean of the two areas."""
-    return keypoint_similarity(points[others], points[best], (areas[others] + areas[best]) / 2).mean(-1)
+def _oks(points: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """OKS of all pairs of persons (N, N), over all keypoints and the mean of the two areas."""
+    return keypoint_similarity(points[:, None], points, (areas[:, None] + areas) / 2).mean(-1)
 
 
 def rescore(box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
@@ -171,8 +173,9 @@ def coco_results(
     scores = rescore(box_scores, keypoint_scores)
     poses = np.concatenate([keypoints, np.asarray(keypoint_scores)[..., None]], axis=-1, dtype=np.float64)  # (N, 17, 3)
     results = []
-    for image_id in np.unique(image_ids):
-        persons = np.flatnonzero(image_ids == image_id)
+    order = np.argsort(image_ids, kind="stable")
+    found_ids, starts = np.unique(np.asarray(image_ids)[order], return_index=True)
+    for image_id, persons in zip(found_ids, np.split(order, starts)[1:], strict=True):
         for person in persons[NMS[nms](poses[persons], scores[persons], areas[persons], nms_threshold)]:
             results.append(
                 {
