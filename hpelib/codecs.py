@@ -155,7 +155,11 @@ class Codec:
 
     def _newton(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
         """One Newton step from the peak on the log of the smoothed map (DARK, equations 5 to 8), (N, K, 2)."""
-        value = self._neighbours(self._smooth(heatmaps).clamp_min(1e-10).log(), peaks)
+        smooth = self._neighbours(self._smooth(heatmaps), peaks)
+
+        def value(dx: int, dy: int) -> Tensor:
+            return smooth(dx, dy).clamp_min(1e-10).log()  # of nine px a map, not of all
+
         dx = (value(1, 0) - value(-1, 0)) / 2
         dy = (value(0, 1) - value(0, -1)) / 2
         dxx = (value(2, 0) - 2 * value(0, 0) + value(-2, 0)) / 4
