@@ -51,13 +51,13 @@ class InputSettings:
 class Crops(Dataset):
     """Whole batches of crops: `crops[epoch, indices]`, so that any augmented sample can be looked at again."""
 
-    def __init__(self, people: People, settings: InputSettings, train: bool):
+    def __init__(self, people: People, settings: InputSettings, train: bool, images: ImageCache | None = None):
         self.people = people
         self.settings = settings
         self.augmentation = settings.augmentation if train else None
         self.codec = settings.make_codec()
         self._plan: tuple[int, CropPlan] | None = None
-        self._images = ImageCache(people.image_paths, settings.image_cache_mb)
+        self.images = images or ImageCache(people.image_paths, settings.image_cache_mb)
 
     def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
         epoch, indices = request
@@ -98,7 +98,7 @@ class Crops(Dataset):
         crops = np.empty((len(paths), height, width, 3), np.uint8)
         unique_paths, owners = np.unique(paths, return_inverse=True)  # persons often share an image
         for owner, path in enumerate(unique_paths):
-            image = self._images.read(path)
+            image = self.images.read(path)
             for row in np.flatnonzero(owners == owner):
                 crop = warp(image, matrices[row], (width, height))
                 crops[row] = cv2.flip(crop, 1) if flips[row] else crop
@@ -157,11 +157,12 @@ class PeopleLoader:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        images: ImageCache | None = None,
     ):
         self.people = people
         self.settings = settings
         self.device = torch.device(device)
-        self.crops = Crops(people, settings, train)
+        self.crops = Crops(people, settings, train, images)
         self.batches = Batches(len(people), settings, train, rank, world_size)
         self._loader = DataLoader(
             self.crops,
@@ -210,6 +211,7 @@ def make_loader(
     device: torch.device | str = "cpu",
     rank: int = 0,
     world_size: int = 1,
+    images: ImageCache | None = None,
 ) -> PeopleLoader:
     """Batches of `people` as dicts of tensors on `device`; `settings` may be a run with `.inputs` of that type.
 
@@ -217,12 +219,13 @@ def make_loader(
     (B, K, 2) crop px, NaN where not labelled; `visible` (B, K) uint8; `matrices` (B, 2, 3) float64, image px to
     crop px; `ids` (B,) and `index` (B,), the position in `people`. In training shuffled, augmented and without the
     incomplete last batch; in evaluation every person once and in order. Process `rank` of `world_size` gets its
-    share. Raises ValueError if there are no people, or fewer than one step of training takes.
+    share. Loaders of the same pictures may share the `images` that one of them has decoded. Raises ValueError if there
+    are no people, or fewer than one step of training takes.
     """
     settings = getattr(settings, "inputs", settings)
     if not len(people):
         raise ValueError("no people to load: check the annotation file and the split")
-    loader = PeopleLoader(people, settings, train, device, rank, world_size)
+    loader = PeopleLoader(people, settings, train, device, rank, world_size, images)
     if train and not len(loader):
         raise ValueError(
             f"{len(people)} people do not fill one step of {world_size} x batch_size {settings.batch_size}: "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hpelib.data.image_cache import ImageCache
 from hpelib.study import evaluate
 from hpelib.study.config import Run, make_run, profile_params
 from hpelib.study.evaluate import Evaluation
@@ -63,8 +64,14 @@ def describe_rows(params: dict, paper: str) -> pd.DataFrame:
     return pd.Series(lines, name="differs from the full network in").rename_axis("row").to_frame()
 
 
-def train_row(run: Run) -> pd.DataFrame:
-    """Train one row, leave weights and history in its folder, and return the history.
+def shared_images(runs: Iterable[Run]) -> ImageCache:
+    """The pictures that rows are trained on, for all of them to share; decoded when the first asks for them."""
+    first = next(iter(runs))
+    return ImageCache(training_people(first).image_paths, first.inputs.image_cache_mb)
+
+
+def train_row(run: Run, images: ImageCache) -> pd.DataFrame:
+    """Train one row on `shared_images`, leave weights and history in its folder, and return the history.
 
     Interrupted, it goes on from its checkpoint at the next call. A finished row is kept beside the checkpoints until
     `forget`, and taken from there: DVC empties the folders of all rows before it repeats their stage.
@@ -74,7 +81,7 @@ def train_row(run: Run) -> pd.DataFrame:
         _copy_trained(kept, run.folder)
     else:
         people = training_people(run)
-        train(run, build_network(run, people), people)
+        train(run, build_network(run, people), people, images)
         _copy_trained(run.folder, kept)
     return pd.read_csv(run.folder / "history.csv")
 

@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hpelib.data.crops import to_crop
+from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
 from hpelib.figures.predictions import prediction_sheet
@@ -58,16 +59,17 @@ def shuffle_labels(people: People, seed: int) -> People:
     )
 
 
-def train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
+def train(run: Run, network: nn.Module, people: People, images: ImageCache | None = None) -> pd.DataFrame:
     """Train `network` and leave weights.safetensors and history.csv in the run's folder; return the history.
 
-    Interrupted, it goes on from `work/checkpoints` at the next call.
+    Interrupted, it goes on from `work/checkpoints` at the next call. Runs on the same people that one process trains
+    one after the other may share decoded `images`.
 
     Raises:
         RuntimeError: one of several processes died, which ends all.
     """
     if run.recipe.processes == 1:
-        return _train(run, network, people)
+        return _train(run, network, people, images)
     require_device(run.recipe)
     processes = LaunchConfig(
         1, 1, run.recipe.processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
@@ -99,11 +101,11 @@ def _train_together(run: Run, network: nn.Module, people: People) -> pd.DataFram
     return history
 
 
-def _train(run: Run, network: nn.Module, people: People) -> pd.DataFrame:
+def _train(run: Run, network: nn.Module, people: People, images: ImageCache | None = None) -> pd.DataFrame:
     accelerator = make_accelerator(run.recipe)
     torch.set_num_threads(run.threads)
     place = {"device": accelerator.device, "rank": accelerator.process_index, "world_size": accelerator.num_processes}
-    loader = make_loader(people, run, train=True, **place)
+    loader = make_loader(people, run, train=True, images=images, **place)
     checkpoint = checkpoint_path(run)
     name = "-".join(filter(None, (run.dataset.name, run.network, run.variant)))
     log = Path("logs") / f"{name}-seed{run.seed}.jsonl"

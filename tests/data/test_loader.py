@@ -91,6 +91,17 @@ def test_keypoints_land_on_what_is_drawn_also_after_augmentation(people, codec):
     assert 5 < flipped < 40
 
 
+def test_loaders_of_the_same_pictures_share_what_one_has_decoded(people, monkeypatch):
+    first = make_loader(people, SETTINGS, train=False)
+    expected = list(first)
+    monkeypatch.delattr("hpelib.data.image_cache.read_image")
+    second = make_loader(people, SETTINGS, train=False, images=first.crops.images)
+    for found, batch in zip(second, expected, strict=True):
+        assert_same(found, batch)
+    with pytest.raises(NameError):
+        list(make_loader(people, SETTINGS, train=False))
+
+
 def test_a_batch_is_what_it_says(people):
     batches = batches_of(people, SETTINGS, train=False)
     assert [len(b["ids"]) for b in batches] == [4, 4, 3]

@@ -14,7 +14,7 @@ import yaml
 
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17, MPII16
-from hpelib.study.ablate import ablation_runs, describe_rows, evaluate_row, row_entry, train_row
+from hpelib.study.ablate import ablation_runs, describe_rows, evaluate_row, row_entry, shared_images, train_row
 from hpelib.study.config import make_run
 from hpelib.study.datasets import manifest_path, prepare
 from hpelib.study.evaluate import load
@@ -131,9 +131,10 @@ def prepared_mpii(write_set, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("prepared_mpii")
 def test_a_row_is_trained_and_judged_in_its_own_folder(ablated):
-    scores = {}
-    for row, run in ablation_runs(ablated, "hourglass", 0).items():
-        history = train_row(run)
+    scores, runs = {}, ablation_runs(ablated, "hourglass", 0)
+    images = shared_images(runs.values())
+    for row, run in runs.items():
+        history = train_row(run, images)
         assert history["epoch"].tolist() == [1]
         scores[row] = evaluate_row(run)
         read = load(Path("work/ablations/hourglass/seed0") / row)
@@ -146,7 +147,7 @@ def test_a_row_is_trained_and_judged_in_its_own_folder(ablated):
 STAGE = """
 import json, os, signal, sys
 from hpelib.study import train
-from hpelib.study.ablate import ablation_runs, evaluate_row, forget, train_row
+from hpelib.study.ablate import ablation_runs, evaluate_row, forget, shared_images, train_row
 
 def die(network):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -156,7 +157,7 @@ runs = ablation_runs(json.loads(params), "hourglass", 0)
 for row, run in runs.items():
     if row == fatal:
         train.make_validation = lambda run, **place: die
-    train_row(run)
+    train_row(run, shared_images(runs.values()))
 for run in runs.values():
     evaluate_row(run)
 forget(runs.values())
