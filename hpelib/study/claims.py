@@ -58,9 +58,9 @@ share; without a figure: if the side said to be cheaper is)."""
 
 
 PROFILE_NOTES = {
-    "quick": "**Profile `quick`**: narrow networks on small pictures of rendered people, trained for a few minutes. "
-    "What is said here is about networks of that size on that data. It is not comparable to the papers' figures and "
-    "neither confirms nor refutes them.",
+    "quick": "**Profile `quick`**: narrow networks on small pictures of rendered people, trained for about a minute on "
+    "one core. What is said here is about networks of that size on that data. It is not comparable to the papers' "
+    "figures and neither confirms nor refutes them.",
     "standard": "**Profile `standard`**: networks of the papers' size, but on rendered people and in a short training. "
     "It is not comparable to the papers' figures and neither confirms nor refutes them.",
 }

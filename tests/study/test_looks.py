@@ -11,20 +11,12 @@ from hpelib.capture import quantity
 from hpelib.study import looks
 from hpelib.study.config import make_run
 from hpelib.study.datasets import manifest_path, prepare, read_split
+from hpelib.study.measured import FULL_SIZE
 from hpelib.study.stories import BASELINES, STORIES, compared
 from hpelib.study.train import build_network
 from hpelib.training.checkpoints import save_weights
 
-NETWORKS = {
-    "simple_baseline": "simple_baseline_resnet34",
-    "hourglass": "hourglass",
-    "hrnet": "hrnet_w32",
-    "de_hrnet": "de_hrnet_w32",
-    "sadi_net": "sadi_net",
-    "fr_sbn": "fr_sbn_resnet34",
-    "ditn": "ditn_w32",
-    "daunet": "daunet_resnet50",
-}
+NETWORKS = FULL_SIZE | {"simple_baseline": "simple_baseline_resnet34"}
 
 
 @pytest.fixture(autouse=True)
