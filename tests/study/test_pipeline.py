@@ -163,6 +163,16 @@ def test_a_stage_follows_every_parameter_that_it_reads(stages, kind, unread):
             assert needed <= tracked_params(stage), name
 
 
+def test_an_ablation_follows_the_networks_whose_options_its_rows_take(stages):
+    """And no others: to change one network must not repeat every paper's rows."""
+    prefix = f"profiles.{PARAMS['profile']}.networks."
+    for paper, ablation in PARAMS["ablations"].items():
+        backbones = {changes.get("options", {}).get("backbone_options") for changes in ablation["rows"].values()}
+        needed = {prefix + paper} | {prefix + backbone for backbone in backbones if isinstance(backbone, str)}
+        tracked = {name for name in tracked_params(stages[f"ablate@{paper}-0"]) if "networks" in name}
+        assert needed <= tracked <= needed | {f"{prefix}simple_baseline"}, paper
+
+
 def test_stages_wait_for_what_they_read(index, stages):
     before = {
         name: {other.name for other in networkx.descendants(index.graph, stage) if getattr(other, "name", None)}
