@@ -84,6 +84,12 @@ def against_size(runs: list[Run], pictures: Photographs) -> Iterator[Section]:
         _plain(scaling.over_batch_sizes(run.model, run.options, input_size)),
     )
     yield "Workers", "Input pipeline as above, later epochs.", _plain(scaling.over_workers(pictures))
+    yield (
+        "Processes",
+        f"Later epochs of training {run.network} of profile {run.profile}, batch {run.inputs.batch_size} and one "
+        "thread in each process, gradients averaged at every step, a checkpoint after every epoch.",
+        _plain(scaling.over_processes(pictures, run)),
+    )
 
 
 def on_gpu() -> Iterator[Section]:

@@ -1,4 +1,4 @@
-"""Costs against size: persons, input size, batch and workers; each case in a process of its own."""
+"""Costs against size: persons, input size, batch, workers and processes; each case in a process of its own."""
 
 import tempfile
 import time
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from benchmarks.networks import Way, training_step
 from benchmarks.photographs import Photographs
@@ -18,12 +19,16 @@ from hpelib.data.coco import read_coco, write_coco
 from hpelib.data.loader import InputSettings, PeopleLoader, make_loader
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17
+from hpelib.study.config import Run
+from hpelib.training.fit import fit, make_accelerator
+from hpelib.training.objectives import make_objective
 
 PERSONS = (1_000, 10_000, 150_000)  # COCO train has 149,813
 PERSONS_PER_IMAGE = 3
 INPUT_SIZES = ((64, 64), (96, 128), (192, 256), (288, 384))  # (width, height) px
 BATCH_SIZES = (1, 8, 32, 64)
 WORKERS = (0, 1, 2)
+PROCESSES = (1, 2)
 REPEATS = 5
 
 
@@ -65,6 +70,13 @@ def over_workers(photographs: Photographs) -> pd.DataFrame:
     """Later epochs of the input pipeline, and the memory that its workers take together beside this process."""
     return pd.DataFrame(
         {"workers": workers} | apart(_workers_cost, photographs, InputSettings(workers=workers)) for workers in WORKERS
+    )
+
+
+def over_processes(photographs: Photographs, run: Run) -> pd.DataFrame:
+    """Later epochs of a training that processes share, each of them with batches of the run's size."""
+    return pd.DataFrame(
+        {"processes": processes} | apart(_training_cost, photographs, run, processes) for processes in PROCESSES
     )
 
 
@@ -128,6 +140,37 @@ def _workers_cost(photographs: Photographs, settings: InputSettings) -> dict[str
         "memory of the workers after the first epoch (MB)": memory_mb[0],
         "after the last (MB)": memory_mb[-1],
     }
+
+
+def _training_cost(photographs: Photographs, run: Run, processes: int) -> dict[str, float]:
+    recipe = replace(run.recipe, epochs=REPEATS + 1, processes=processes)
+    launch = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    with tempfile.TemporaryDirectory() as folder:
+        of_rank = elastic_launch(launch, _train)(photographs, replace(run, recipe=recipe), Path(folder))
+    return {
+        "persons per second": of_rank[0][0],
+        "peak memory of a process (MB)": max(memory_mb for _, memory_mb in of_rank.values()),
+    }
+
+
+def _train(photographs: Photographs, run: Run, folder: Path) -> tuple[float, float]:
+    """Persons per second of all processes together, and peak memory of this one in MB."""
+    torch.set_num_threads(run.threads)
+    accelerator = make_accelerator(run.recipe)
+    people = photographs.people()
+    loader = make_loader(people, run, train=True, rank=accelerator.process_index, world_size=accelerator.num_processes)
+    fitted = fit(
+        create_model(run.model, people.skeleton.num_keypoints, **run.options),
+        loader,
+        make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options),
+        run.recipe,
+        folder / "checkpoint.pt",
+        folder / "log.jsonl",
+        validate=lambda network: {"end_s": time.perf_counter()},
+    )
+    epoch_s = np.median(np.diff([epoch["end_s"] for epoch in fitted]))
+    accelerator.end_training()
+    return len(loader) * loader.batches.step_size / epoch_s, peak_memory_mb()
 
 
 def _loader(photographs: Photographs, settings: InputSettings) -> PeopleLoader:

@@ -51,7 +51,7 @@ VARIANTS = {"34": 0, "50": 1, "101": 2, "152": 3, "32": 0, "48": 1}  # layers of
 WIDTH_IN = 7.0  # the text width of an A4 or letter page
 DPI = 150
 MAX_BYTES = 100_000  # of a PNG
-COLOR_LEVELS = 32  # per channel, of what would be larger; in print the difference cannot be seen
+COLOR_LEVELS = 26  # per channel, of what would be larger; in print the difference cannot be seen
 MARGIN_PX = 4
 
 RC = {
