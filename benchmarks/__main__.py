@@ -34,8 +34,8 @@ def against_others(runs: list[Run], sets: list[Photographs], mmpose: MMPose | st
     yield (
         "Input pipeline",
         "Time per person on one thread, from the picture's file to a crop of 256x192 and MSRA targets, under the "
-        "augmentation of HRNet. hpelib decodes an image once, in the first epoch; its share includes normalisation, "
-        "MMPose's ends with bytes.",
+        "augmentation of HRNet. Both end with bytes, but for the rows that say so. hpelib decodes an image once, in "
+        "the first epoch.",
         table([comparison for pictures in sets for comparison in input_pipeline.measure(pictures, mmpose)]),
     )
     yield "Targets and decoding", "Time per person on one thread, 48x64 heatmaps.", table(codec.measure(mmpose))
