@@ -125,6 +125,13 @@ def test_the_guide_leads_from_one_change_to_the_best_of_several(workshop):
     assert "two-stacks" not in workshop.sh("dvc exp list --all-commits")
 
 
+def test_a_part_of_the_study_runs_by_itself(workshop):
+    (command,) = commands("Run a part of the study")
+    workshop.sh(command)
+    assert "coco-only" in workshop.sh("dvc exp list")
+    workshop.sh("git restore . && dvc checkout")
+
+
 def test_a_network_of_ones_own_stands_in_every_table(workshop, monkeypatch):
     code = re.search(r"```python\n(.*?)```", GUIDE, re.S)[1]
     (workshop.root / "hpelib/models/my_net.py").write_text(code, encoding="utf-8")
