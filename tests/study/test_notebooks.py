@@ -9,7 +9,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from papermill.exceptions import PapermillExecutionError
 
-from hpelib.study.notebooks import KERNEL, execute, scrub
+from hpelib.study.notebooks import GLIBC, KERNEL, execute, scrub
 
 NOISE = """
 import os, sys, time, warnings
@@ -52,6 +52,17 @@ def test_two_executions_are_equal_to_the_byte(folder, capfd):
     assert [output.get("name", output["output_type"]) for output in streams] == ["stdout", "execute_result"]
     assert "".join(streams[0]["text"]) == "<object object> . at noon\nred 3\n"
     assert "object" in capfd.readouterr().out, "what a cell prints is seen while it runs"
+
+
+@pytest.mark.parametrize("own", [None, "glibc.malloc.trim_threshold=1000000"])
+def test_kernels_keep_their_memory_unless_told_otherwise(folder, monkeypatch, own):
+    monkeypatch.setenv("GLIBC_TUNABLES", own or "")
+    if own is None:
+        monkeypatch.delenv("GLIBC_TUNABLES")
+    source = write_notebook(folder / "noise.ipynb", "import os\nprint(os.environ['GLIBC_TUNABLES'])")
+    execute(source, folder / "target.ipynb", {})
+    printed = json.loads((folder / "target.ipynb").read_text())["cells"][-2]["outputs"][0]
+    assert "".join(printed["text"]).strip() == (own or GLIBC)
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
