@@ -1,12 +1,13 @@
 # Two commands: `make study` sets up and runs the study, `make test` sets up and runs the tests.
 PYTHON ?= python3
 JOBS ?= 2
+STAGES ?= # of dvc.yaml, to run only these and what they need
 IN_VENV := PYTHONDONTWRITEBYTECODE= PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_THREADS=1
 
 .PHONY: study test bench env lab lock lint
 
 study: env
-	@$(IN_VENV) python -m hpelib.study.run $(JOBS)
+	@$(IN_VENV) python -m hpelib.study.run $(JOBS) $(STAGES)
 
 test: env
 	@$(IN_VENV) python -m pytest -n $(JOBS) --dist loadfile

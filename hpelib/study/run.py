@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
@@ -21,13 +21,17 @@ DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 Upstream = dict[str, set[str]]  # for each stage those that it waits for
 
 
-def study(jobs: int) -> None:
-    """Bring the whole study up to date, with up to `jobs` stages at a time."""
-    if not stale_stages():
+def study(jobs: int, ends: Sequence[str] = ()) -> None:
+    """Bring the study up to date, with up to `jobs` stages at a time: all of it, or the stages `ends` and their needs.
+
+    `ends` are names as in dvc.yaml, `tables`, or of one stage of a matrix, `tables@coco`.
+    """
+    upstream = leading_to(all_stages(), ends) if ends else all_stages()
+    if not stale_stages() & upstream.keys():
         print("The study is up to date: reports/README.md", flush=True)
         return
     dvc("repro", "sources")  # without comments and docstrings, fewer stages may be stale
-    run_all(waiting(all_stages(), stale_stages()), jobs, run_stage)
+    run_all(waiting(upstream, stale_stages() & upstream.keys()), jobs, run_stage)
     print("Done: reports/README.md", flush=True)
 
 
@@ -46,6 +50,19 @@ def all_stages() -> Upstream:
             case [before, stage]:
                 upstream.setdefault(stage, set()).add(before)
     return upstream
+
+
+def leading_to(upstream: Upstream, ends: Sequence[str]) -> Upstream:
+    """The part of a graph that stages need which are named so, or belong to a matrix of that name."""
+    names = {name for stage in upstream for name in (stage, stage.partition("@")[0])}
+    if unknown := set(ends) - names:
+        known = ", ".join(sorted(name for name in names if "@" not in name))
+        sys.exit(f"dvc.yaml has no stage {', '.join(sorted(unknown))}; it has {known}")
+    needed = {stage for stage in upstream if {stage, stage.partition("@")[0]} & set(ends)}
+    for stage in reversed([*TopologicalSorter(upstream).static_order()]):
+        if stage in needed:
+            needed |= upstream[stage]
+    return {stage: upstream[stage] for stage in needed}
 
 
 def waiting(upstream: Upstream, stale: set[str]) -> Upstream:
@@ -100,4 +117,4 @@ def dvc(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    study(int(sys.argv[1]))
+    study(int(sys.argv[1]), sys.argv[2:])
