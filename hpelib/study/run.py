@@ -26,18 +26,18 @@ def study(jobs: int, ends: Sequence[str] = ()) -> None:
 
     `ends` are names as in dvc.yaml, `tables`, or of one stage of a matrix, `tables@coco`.
     """
-    upstream = leading_to(all_stages(), ends) if ends else all_stages()
-    if not stale_stages() & upstream.keys():
-        print("The study is up to date: reports/README.md", flush=True)
+    made = ", ".join(ends) or "reports/README.md"
+    if not stale_stages(ends):
+        print(f"The study is up to date: {made}", flush=True)
         return
     dvc("repro", "sources")  # without comments and docstrings, fewer stages may be stale
-    run_all(waiting(upstream, stale_stages() & upstream.keys()), jobs, run_stage)
-    print("Done: reports/README.md", flush=True)
+    run_all(waiting(leading_to(all_stages(), ends), stale_stages(ends)), jobs, run_stage)
+    print(f"Done: {made}", flush=True)
 
 
-def stale_stages() -> set[str]:
-    """Stages whose dependencies, parameters or outputs are not what dvc.lock records."""
-    return set(json.loads(dvc("status", "--json")))
+def stale_stages(ends: Sequence[str]) -> set[str]:
+    """Stages whose dependencies, parameters or outputs are not what dvc.lock records: all, or those `ends` need."""
+    return set(json.loads(dvc("status", "--json", "--with-deps", *ends)))
 
 
 def all_stages() -> Upstream:
@@ -53,12 +53,8 @@ def all_stages() -> Upstream:
 
 
 def leading_to(upstream: Upstream, ends: Sequence[str]) -> Upstream:
-    """The part of a graph that stages need which are named so, or belong to a matrix of that name."""
-    names = {name for stage in upstream for name in (stage, stage.partition("@")[0])}
-    if unknown := set(ends) - names:
-        known = ", ".join(sorted(name for name in names if "@" not in name))
-        sys.exit(f"dvc.yaml has no stage {', '.join(sorted(unknown))}; it has {known}")
-    needed = {stage for stage in upstream if {stage, stage.partition("@")[0]} & set(ends)}
+    """The part of a graph that the stages `ends` need, or those of a matrix of that name; all of it without any."""
+    needed = {stage for stage in upstream if not ends or {stage, stage.partition("@")[0]} & set(ends)}
     for stage in reversed([*TopologicalSorter(upstream).static_order()]):
         if stage in needed:
             needed |= upstream[stage]

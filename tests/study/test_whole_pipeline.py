@@ -120,6 +120,7 @@ def test_afterwards_everything_is_up_to_date_and_nothing_runs_again(clone):
     before = {name: (clone.root / name).stat().st_mtime_ns for name in clone.contents("reports")}
     lock = (clone.root / "dvc.lock").read_bytes()
     assert "up to date" in clone.python("-m", "hpelib.study.run", "2")
+    assert "up to date: tables@coco" in clone.python("-m", "hpelib.study.run", "2", "tables@coco")
     assert {name: (clone.root / name).stat().st_mtime_ns for name in clone.contents("reports")} == before
     assert (clone.root / "dvc.lock").read_bytes() == lock
 
