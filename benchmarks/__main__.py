@@ -83,7 +83,7 @@ def against_size(runs: list[Run], pictures: Photographs) -> Iterator[Section]:
         f"{run.network} of profile {run.profile}, on one thread, fp32.",
         _plain(scaling.over_batch_sizes(run.model, run.options, input_size)),
     )
-    yield "Workers", "Input pipeline as above, later epochs.", _plain(scaling.over_workers(pictures))
+    yield "Workers", "Input pipeline as above, later epochs, normalised.", _plain(scaling.over_workers(pictures))
     yield (
         "Processes",
         f"Later epochs of training {run.network} of profile {run.profile}, batch {run.inputs.batch_size} and one "

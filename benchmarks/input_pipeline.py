@@ -26,7 +26,7 @@ def measure(photographs: Photographs, mmpose: MMPose | str) -> list[Comparison]:
     cases = {
         "first epoch": lambda: _epoch(make_loader(people, settings, train=True), 0),
         "later epochs": lambda: _epoch(later, _any_epoch()),
-        "later epochs, normalised": lambda: _normalised_epoch(later, _any_epoch()),
+        "later epochs, normalised": lambda: normalised_epoch(later, _any_epoch()),
     }
     return [
         comparison
@@ -46,7 +46,8 @@ def _epoch(loader: PeopleLoader, epoch: int) -> None:
         loader.codec.encode(batch["keypoints"], batch["visible"])
 
 
-def _normalised_epoch(loader: PeopleLoader, epoch: int) -> None:
+def normalised_epoch(loader: PeopleLoader, epoch: int) -> None:
+    """All that a training step is given."""
     loader.set_epoch(epoch)
     for batch in loader:
         loader.codec.encode(batch["keypoints"], batch["visible"])

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from benchmarks.input_pipeline import normalised_epoch
 from benchmarks.networks import Way, training_step
 from benchmarks.photographs import Photographs
 from benchmarks.timing import apart, cost, peak_memory_mb
@@ -114,7 +115,7 @@ def _draw_seconds(folder: Path) -> float:
 
 def _crop_seconds(photographs: Photographs, settings: InputSettings) -> float:
     loader = _loader(photographs, settings)
-    return _median_seconds(lambda: _epoch(loader)) / (len(loader) * settings.batch_size)
+    return _median_seconds(lambda: normalised_epoch(loader, 0)) / (len(loader) * settings.batch_size)
 
 
 def _step_cost(model: str, options: dict, batch: int, input_size: tuple[int, int]) -> tuple[float, float]:
@@ -132,7 +133,7 @@ def _workers_cost(photographs: Photographs, settings: InputSettings) -> dict[str
     epoch_s, memory_mb = [], []
     for _ in range(REPEATS + 1):
         start = time.perf_counter()
-        _epoch(loader)
+        normalised_epoch(loader, 0)
         epoch_s.append(time.perf_counter() - start)
         memory_mb.append(sum(_own_memory_mb(child.pid) for child in active_children()))
     return {
@@ -177,11 +178,6 @@ def _loader(photographs: Photographs, settings: InputSettings) -> PeopleLoader:
     people = photographs.people()
     settings = replace(settings, batch_size=min(settings.batch_size, len(people)), image_cache_mb=4000)
     return make_loader(people, settings, train=True)
-
-
-def _epoch(loader: PeopleLoader) -> None:
-    for batch in loader:
-        loader.codec.encode(batch["keypoints"], batch["visible"])
 
 
 def _median_seconds(case) -> float:
