@@ -13,7 +13,7 @@ from hpelib.models import create_model
 from hpelib.skeletons import COCO17
 from hpelib.study.config import Run
 from hpelib.training.objectives import make_objective
-from hpelib.training.recipe import Recipe
+from hpelib.training.recipe import Recipe, precision_here
 
 ROUNDS = 7
 BATCH_SIZE = 4
@@ -45,7 +45,7 @@ WAYS = (PLAIN, Way("fp32", "channels last"), Way("bf16", "contiguous"), Way("bf1
 
 def way_of(recipe: Recipe) -> Way:
     """How `fit` computes a network under the recipe on this machine."""
-    return Way("bf16" if recipe.computes_in_bf16() else "fp32", "channels last")
+    return Way(precision_here(recipe.precision, recipe.device), "channels last")
 
 
 def training_step(model: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor], images: Tensor, way: Way) -> Case:

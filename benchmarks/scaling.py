@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from benchmarks.input_pipeline import normalised_epoch
 from benchmarks.networks import Way, training_step
@@ -23,6 +22,7 @@ from hpelib.skeletons import COCO17
 from hpelib.study.config import Run
 from hpelib.training.fit import fit, make_accelerator
 from hpelib.training.objectives import make_objective
+from hpelib.training.processes import launch
 
 PERSONS = (1_000, 10_000, 150_000)  # COCO train has 149,813
 PERSONS_PER_IMAGE = 3
@@ -145,9 +145,8 @@ def _workers_cost(photographs: Photographs, settings: InputSettings) -> dict[str
 
 def _training_cost(photographs: Photographs, run: Run, processes: int) -> dict[str, float]:
     recipe = replace(run.recipe, epochs=REPEATS + 1, processes=processes)
-    launch = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
     with tempfile.TemporaryDirectory() as folder:
-        of_rank = elastic_launch(launch, _train)(photographs, replace(run, recipe=recipe), Path(folder))
+        of_rank = launch(processes, _train, photographs, replace(run, recipe=recipe), Path(folder))
     return {
         "persons per second": of_rank[0][0],
         "peak memory of a process (MB)": max(memory_mb for _, memory_mb in of_rank.values()),

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CODECS = ("msra", "dark", "udp")
+FLOOR = 1e-10  # of a heatmap's values before their logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,14 @@ class Codec:
 
     def _newton(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
         """One Newton step from the peak on the log of the smoothed map (DARK, equations 5 to 8), (N, K, 2)."""
-        smooth = self._neighbours(self._smooth(heatmaps), peaks)
+        smooth = self._smooth_around(heatmaps, peaks)
+        solvable = self._inside(peaks, margin=2)
+        low = solvable & (smooth <= FLOOR).flatten(-2).any(-1)
+        smooth[low] *= self._gain(heatmaps[low])[:, None, None]
+        logs = smooth.clamp_min(FLOOR).log()
 
         def value(dx: int, dy: int) -> Tensor:
-            return smooth(dx, dy).clamp_min(1e-10).log()  # of nine px a map, not of all
+            return logs[..., dy + 2, dx + 2]
 
         dx = (value(1, 0) - value(-1, 0)) / 2
         dy = (value(0, 1) - value(0, -1)) / 2
@@ -166,27 +172,46 @@ class Codec:
         dyy = (value(0, 2) - 2 * value(0, 0) + value(0, -2)) / 4
         dxy = (value(1, 1) - value(1, -1) - value(-1, 1) + value(-1, -1)) / 4
         determinant = dxx * dyy - dxy**2
-        solvable = self._inside(peaks, margin=2) & (determinant != 0)
+        solvable = solvable & (determinant != 0)
         step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1)
         step = step / determinant.where(solvable, 1)[..., None]
         return step.where(solvable[..., None], 0)
 
-    def _smooth(self, heatmaps: Tensor) -> Tensor:
-        """Gaussian blur with zero border, each map then scaled back to its own maximum (DARK, equations 11, 12).
+    def _smooth_around(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
+        """The maps after a Gaussian blur with zero border (DARK, equation 11), at the 5x5 px about the peaks.
 
-        As two matrix products, in float64: TF32 or autocast, which leave float64 alone, would be too coarse for the
-        second differences of logarithms.
+        In float64: TF32 or autocast, which leave float64 alone, would be too coarse for the second differences of
+        logarithms. Shape: (N, K, h, w), (N, K, 2) -> (N, K, 5, 5).
         """
-        across, down = (torch.from_numpy(self._blur_matrix(side)).to(heatmaps.device) for side in self.heatmap_size)
-        smooth = down @ heatmaps.double() @ across  # (N, K, h, w)
-        maxima, smooth_maxima = heatmaps.amax((-2, -1), keepdim=True), smooth.amax((-2, -1), keepdim=True)
-        return smooth * (maxima / smooth_maxima.where(smooth_maxima > 0, 1))
+        reach = len(self._kernel) // 2 + 2
+        blur = self._blur_matrix(5, heatmaps.device)  # (2 reach + 1, 5)
+        width = self.heatmap_size[0] + 2 * reach
+        steps = torch.arange(len(blur), device=peaks.device)
+        window = (steps[:, None] * width + steps).flatten()
+        places = peaks[..., 1, None] * width + peaks[..., :1] + window  # of the padded maps
+        windows = F.pad(heatmaps, [reach] * 4).flatten(-2).gather(-1, places)
+        windows = windows.double().unflatten(-1, (len(steps), len(steps)))  # (N, K, 2 reach + 1, 2 reach + 1)
+        return ((windows @ blur).mT @ blur).mT
 
-    def _blur_matrix(self, side: int) -> np.ndarray:
-        """Symmetric (side, side): row i weighs the px that blurring gathers at i."""
+    def _gain(self, heatmaps: Tensor) -> Tensor:
+        """What gives blurred maps their maxima back (DARK, equation 12), (M, h, w) -> (M,).
+
+        Differences of logarithms only see it where `FLOOR` cuts in.
+        """
+        pad = len(self._kernel) // 2
+        across, down = (self._blur_matrix(side, heatmaps.device)[pad : pad + side] for side in self.heatmap_size)
+        smooth_maxima = (down @ heatmaps.double() @ across).amax((-2, -1))
+        return heatmaps.amax((-2, -1)) / smooth_maxima.where(smooth_maxima > 0, 1)
+
+    @property
+    def _kernel(self) -> np.ndarray:
         radius = int(6 * self.sigma - 1) // 2  # kernel 11 for sigma 2, 17 for sigma 3
-        kernel = np.pad(cv2.getGaussianKernel(2 * radius + 1, 0).ravel(), side)
-        return np.stack([kernel[side + radius - i :][:side] for i in range(side)])
+        return cv2.getGaussianKernel(2 * radius + 1, 0).ravel()
+
+    def _blur_matrix(self, side: int, device: torch.device) -> Tensor:
+        """Weights (side + kernel - 1, side): column i gathers the px about px i of a padded row."""
+        columns = [np.pad(self._kernel, (i, side - 1 - i)) for i in range(side)]
+        return torch.from_numpy(np.stack(columns, axis=1)).to(device)
 
 
 def make_codec(name: str, input_size: tuple[int, int], heatmap_size: tuple[int, int], sigma: float = 2.0) -> Codec:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 from hpelib.data.crops import read_image
 from hpelib.data.people import People
 
+MAT_HEADER = b"MATLAB 5.0 MAT-file"
 LISTED = 5  # offenders named in an error before "..."
 
 
@@ -52,6 +53,13 @@ def read_mat(path: str | Path, *fields: str) -> list[np.ndarray]:
         if name not in contents:
             raise ValueError(f"{path}: no array '{name}'; it holds {[key for key in contents if key[0] != '_']}")
     return [contents[name] for name in fields]
+
+
+def write_mat(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a Matlab file; unlike scipy's, without the time in its header, so that equal arrays give equal bytes."""
+    savemat(path, arrays)
+    with Path(path).open("r+b") as file:
+        file.write(MAT_HEADER.ljust(116))
 
 
 def require_file(path: str | Path) -> Path:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
-from hpelib.data.files import find_images, image_size, log_left_out, read_mat, reject
+from hpelib.data.files import find_images, image_size, log_left_out, read_mat, reject, write_mat
 from hpelib.data.people import People
 from hpelib.skeletons import LSP14, MPII16
 
@@ -93,7 +92,7 @@ def write_lsp(root: str | Path, keypoints: np.ndarray, visibility: np.ndarray) -
     incomplete = (visibility == 0).any(1)
     reject(incomplete, str(root), "persons lack joints, LSP needs all 14, by position", np.arange(len(visibility)))
     joints = np.concatenate([keypoints, (visibility == 1)[..., None]], 2)  # (N, 14, 3)
-    savemat(Path(root) / "joints.mat", {"joints": joints.transpose(2, 1, 0).astype(np.float64)})
+    write_mat(Path(root) / "joints.mat", {"joints": joints.transpose(2, 1, 0).astype(np.float64)})
 
 
 def _read_joints(root: str | Path, leading: tuple[int, int], other_reader: str) -> np.ndarray:

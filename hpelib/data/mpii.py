@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.io import savemat
 
-from hpelib.data.files import column, find_images, read_json, read_mat, reject, text_column, write_json
+from hpelib.data.files import column, find_images, read_json, read_mat, reject, text_column, write_json, write_mat
 from hpelib.data.people import People
 from hpelib.skeletons import MPII16
 
@@ -101,7 +100,7 @@ def write_mpii(
         for n, name in enumerate(image_names)
     ]
     write_json(annotation_json, entries)
-    savemat(
+    write_mat(
         ground_truth_mat,
         {
             "jnt_missing": (~labelled).T.astype(np.uint8),  # (16, N)

@@ -11,7 +11,7 @@ import yaml
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
 from hpelib.metrics.coco import NMS
-from hpelib.training.recipe import Recipe
+from hpelib.training.recipe import PRECISIONS, Recipe
 
 PARAMS = Path("params.yaml")
 
@@ -33,10 +33,13 @@ class Protocol:
 
     pyramid: bool = False  # heatmaps averaged over six scales, as `hpelib.study.predictions` does
     nms: str = "hard"  # or "soft": which OKS-NMS clears COCO results of copies
+    precision: str = "fp32"  # what the network computes in, as in a recipe
 
     def __post_init__(self) -> None:
-        if self.nms not in NMS:
-            raise ValueError(f"test: nms is {self.nms!r}, must be one of {', '.join(NMS)}")
+        for field, choices in (("nms", NMS), ("precision", PRECISIONS)):
+            value = getattr(self, field)
+            if value not in choices:
+                raise ValueError(f"test: {field} is {value!r}, must be one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from hpelib.study.datasets import read_split, read_split_detections, require_pre
 from hpelib.study.predictions import make_predictor
 from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
 from hpelib.training.checkpoints import write_whole
+from hpelib.training.recipe import precision_here
 
 ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
 
@@ -106,7 +107,7 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
         "profile": run.profile,
         "labels": run.labels,
         "codec": run.inputs.codec,
-        "test": dataclasses.asdict(run.test),
+        "test": dataclasses.asdict(run.test) | {"precision": precision_here(run.test.precision, run.recipe.device)},
         "input_size": list(run.inputs.input_size),
         "seeds": [other.seed for other in runs],
         "epochs": run.recipe.epochs,

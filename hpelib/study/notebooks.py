@@ -13,17 +13,25 @@ sys.modules["rfc3987_syntax"] = None
 import nbformat
 import papermill
 import yaml
+from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
+
+from hpelib.study.forks import GLIBC, stand_in
 
 KERNEL = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Else glibc gives the memory of large tensors back at every training step and faults it in again at the next: up to a
-# seventh of a training's time on a CPU.
-GLIBC = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class ForkedKernelManager(AsyncKernelManager):
+    """Starts kernels in forks where there is a process to fork from."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        command = super().format_kernel_cmd(extra_arguments)
+        return [*stand_in(), *command[command.index("-m") :]]
 
 
 def execute(source: Path, target: Path, parameters: dict) -> None:
@@ -54,6 +62,7 @@ def execute(source: Path, target: Path, parameters: dict) -> None:
         record_timing=False,
         start_timeout=300,
         iopub_timeout=60,
+        kernel_manager_class=ForkedKernelManager,
         config=Config(KernelManager={"transport_encryption": "auto"}),
     )
     notebook = scrub(nbformat.read(running, as_version=4), Path.cwd())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from hpelib.data.loader import PeopleLoader, make_loader
 from hpelib.data.people import People
 from hpelib.inference import Predictions, flip_back, predict
 from hpelib.study.config import Run
+from hpelib.training.recipe import autocast
 
 # six, as papers test on MPII; these are those of the code that Yang et al. (2017) released
 PYRAMID = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
@@ -27,12 +29,20 @@ def predict_people(run: Run, network: nn.Module, people: People) -> Predictions:
 def make_predictor(run: Run, people: People) -> Callable[[nn.Module], Predictions]:
     """`predict_people` of any network that takes the run's input; images that were decoded for one stay for the next.
 
-    Where the run's protocol has a `pyramid`, from the mean of the heatmaps at `PYRAMID`'s sizes.
+    The network computes in the precision of the run's protocol. Where that has a `pyramid`, keypoints are read from the
+    mean of the heatmaps at `PYRAMID`'s sizes.
     """
     if run.test.pyramid:
-        return _make_pyramid_predictor(run, people, PYRAMID)
-    loader = make_loader(people, run, train=False, device=run.recipe.device)
-    return lambda network: predict(network, loader, loader.codec)
+        predict_all = _make_pyramid_predictor(run, people, PYRAMID)
+    else:
+        loader = make_loader(people, run, train=False, device=run.recipe.device)
+        predict_all = partial(predict, loader=loader, codec=loader.codec)
+
+    def predictor(network: nn.Module) -> Predictions:
+        with autocast(run.test.precision, run.recipe.device):
+            return predict_all(network)
+
+    return predictor
 
 
 def _make_pyramid_predictor(run: Run, people: People, scales: tuple[float, ...]) -> Callable[[nn.Module], Predictions]:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
+from hpelib.study.forks import forking, stand_in
+
 # Roughly, of the long stages; only their order matters: whatever has most behind it starts first, so that no core is
 # left alone with a long stage at the end.
 MINUTES = {"ablate": 5.0, "stress": 3.0, "control": 1.5, "train": 1.0, "train_extra": 1.0}
 OTHER_MINUTES = 0.25
-DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
+DVC = (*stand_in(), "-m", "dvc", "--wait-for-lock")
 
 Upstream = dict[str, set[str]]  # for each stage those that it waits for
 
@@ -30,8 +32,9 @@ def study(jobs: int, ends: Sequence[str] = ()) -> None:
     if not stale_stages(ends):
         print(f"The study is up to date: {made}", flush=True)
         return
-    dvc("repro", "sources")  # without comments and docstrings, fewer stages may be stale
-    run_all(waiting(leading_to(all_stages(), ends), stale_stages(ends)), jobs, run_stage)
+    with forking():
+        dvc("repro", "sources")  # without comments and docstrings, fewer stages may be stale
+        run_all(waiting(leading_to(all_stages(), ends), stale_stages(ends)), jobs, run_stage)
     print(f"Done: {made}", flush=True)
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hpelib.data.loader import Crops, InputSettings, make_loader
+from hpelib.data.loader import Crops, InputSettings
 from hpelib.data.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.data.people import People
-from hpelib.inference import predict
 from hpelib.metrics.statistics import bootstrap
 from hpelib.skeletons import MPII16
 from hpelib.study.config import Run, study_runs
 from hpelib.study.evaluate import load_network
+from hpelib.study.predictions import make_predictor
 from hpelib.study.scores import keypoint_scores
 from hpelib.study.tables import NOT_RUN
 
@@ -72,7 +72,7 @@ def _is_trained(run: Run) -> bool:
 
 
 def evaluate_stress(runs: list[Run], people: People) -> np.ndarray:
-    """Hits of runs that differ in their seed only, predicted with the flip test.
+    """Hits of runs that differ in their seed only, by their test protocol.
 
     Raises:
         ValueError: `people` are not those of a stress test.
@@ -80,8 +80,8 @@ def evaluate_stress(runs: list[Run], people: People) -> np.ndarray:
     if not len(people) or len(people) % len(pictures()) or "factor" not in people.factors:
         raise ValueError(f"{len(people)} people are no stress test of {len(pictures())} pictures each: render it again")
     torch.set_num_threads(runs[0].threads)
-    loader = make_loader(people, runs[0], train=False, device=runs[0].recipe.device)  # the seed has no say in it
-    found = [predict(load_network(run, people), loader, loader.codec) for run in runs]
+    predict = make_predictor(runs[0], people)  # the seed has no say in it
+    found = [predict(load_network(run, people)) for run in runs]
     return np.stack([by_person(keypoint_scores(runs[0].dataset, people, of_run.keypoints)) for of_run in found])
 
 

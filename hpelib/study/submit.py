@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.io import savemat
 
-from hpelib.data.files import check_images
+from hpelib.data.files import check_images, write_mat
 from hpelib.study.config import Dataset, Run, load_params, make_run
 from hpelib.study.datasets import read_split, read_split_detections
 from hpelib.study.evaluate import load_network
@@ -67,7 +66,7 @@ def write_coco_zip(folder: Path, split: str, algorithm: str, results: list[dict]
 def write_mpii_mat(path: Path, keypoints: np.ndarray) -> Path:
     """Keypoints (N, 16, 2) px as the array `preds` that the official HRNet code leaves (pred.mat): counted from 1."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    savemat(path, {"preds": keypoints.astype(np.float64) + 1})
+    write_mat(path, {"preds": keypoints.astype(np.float64) + 1})
     return path
 
 

@@ -11,7 +11,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hpelib.data.crops import to_crop
 from hpelib.data.image_cache import ImageCache
@@ -27,6 +26,8 @@ from hpelib.study.scores import keypoint_figure, keypoint_scores, scorable
 from hpelib.training.checkpoints import save_weights, write_whole
 from hpelib.training.fit import fit, make_accelerator, require_device
 from hpelib.training.objectives import make_objective
+from hpelib.training.processes import launch
+from hpelib.training.recipe import autocast, precision_here
 
 
 def build_network(run: Run, people: People) -> nn.Module:
@@ -71,11 +72,8 @@ def train(run: Run, network: nn.Module, people: People, images: ImageCache | Non
     if run.recipe.processes == 1:
         return _train(run, network, people, images)
     require_device(run.recipe)
-    processes = LaunchConfig(
-        1, 1, run.recipe.processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
-    )
     try:
-        history = elastic_launch(processes, _train_together)(run, network, people)[0]
+        history = launch(run.recipe.processes, _train_together, run, network, people)[0]
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise RuntimeError(
@@ -121,12 +119,16 @@ def _train(run: Run, network: nn.Module, people: People, images: ImageCache | No
 def make_validation(
     run: Run, device: torch.device | str, rank: int, world_size: int
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What is measured after every epoch: the mean over keypoints on the val split, without flip test."""
+    """What is measured after every epoch: the mean over keypoints on the val split, without flip test.
+
+    In the precision of the training, as all that is done beside it.
+    """
     people = scorable(run.dataset, read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=device, rank=rank, world_size=world_size)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        predictions = predict(network, loader, loader.codec, flip_test=False)
+        with autocast(run.recipe.precision, run.recipe.device):
+            predictions = predict(network, loader, loader.codec, flip_test=False)
         return keypoint_figure(run.dataset, people, predictions.keypoints)
 
     return validate
@@ -136,7 +138,8 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
     """The `count` persons of the val split with the best, and with the worst, mean score over keypoints."""
     people = scorable(run.dataset, read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=run.recipe.device)
-    predictions = predict(network, loader, loader.codec)
+    with autocast(run.recipe.precision, run.recipe.device):
+        predictions = predict(network, loader, loader.codec)
     scores = np.nan_to_num(keypoint_scores(run.dataset, people, predictions.keypoints)).mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
@@ -154,5 +157,5 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
 def describe(run: Run) -> pd.DataFrame:
     """The run as a table of names and values, for a reader; of precisions the one that this machine computes in."""
     values = pd.json_normalize(run.describe()).iloc[0]
-    values["recipe.precision"] = "bf16" if run.recipe.computes_in_bf16() else "fp32"
+    values["recipe.precision"] = precision_here(run.recipe.precision, run.recipe.device)
     return values[~values.index.str.startswith("dataset.splits")].to_frame("value")

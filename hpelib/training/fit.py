@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hpelib.data.loader import PeopleLoader
 from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, write_whole
-from hpelib.training.recipe import Recipe
+from hpelib.training.recipe import Recipe, autocast
 
 Objective = Callable[[dict, dict], Tensor]  # (network output, batch) -> scalar loss
 
@@ -175,13 +175,12 @@ def _train_epoch(
     recipe: Recipe,
     progress: _Progress,
 ) -> None:
-    in_bf16 = recipe.computes_in_bf16()
     last = len(loader)  # also where the epoch is resumed
     title, silent = f"epoch {progress.epoch + 1}/{recipe.epochs}", not accelerator.is_main_process
     for batch in tqdm(loader, title, mininterval=2, leave=False, file=sys.stderr, disable=silent):
         updates_now = (progress.step + 1) % recipe.accumulation == 0 or progress.step + 1 == last
         with contextlib.nullcontext() if updates_now else accelerator.no_sync(model):
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=in_bf16):
+            with autocast(recipe.precision, recipe.device):
                 output = model(batch["images"])
             loss = objective(output, batch)
             accelerator.backward(loss / recipe.accumulation)

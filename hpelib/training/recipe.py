@@ -11,6 +11,23 @@ SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16", "auto")
 
 
+def precision_here(precision: str, device: str) -> str:
+    """What one of `PRECISIONS` means for convolutions and products on this machine's `device`: "fp32" or "bf16"."""
+    if precision != "auto":
+        return precision
+    if device == "cpu":
+        has_units = torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere bf16 is slower than fp32
+    else:
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_units else "fp32"
+
+
+def autocast(precision: str, device: str) -> torch.autocast:
+    """The context in which a network computes in one of `PRECISIONS`."""
+    enabled = precision_here(precision, device) == "bf16"
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Optimizer, schedule and objective of one run.
@@ -47,14 +64,6 @@ class Recipe:
             raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
         if self.sync_batch_norm and self.device == "cpu":
             raise ValueError("recipe: sync_batch_norm is for GPUs, device is 'cpu'; leave it out")
-
-    def computes_in_bf16(self) -> bool:
-        """Whether the network's convolutions and products run in bf16 on this machine."""
-        if self.precision != "auto":
-            return self.precision == "bf16"
-        if self.device == "cpu":
-            return torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere it is slower than fp32
-        return torch.cuda.is_bf16_supported(including_emulation=False)
 
     def make_optimizer(self, model: nn.Module) -> optim.Optimizer:
         kind = {"adam": optim.Adam, "adamw": optim.AdamW}[self.optimizer]

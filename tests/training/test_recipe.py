@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpelib.training.recipe import Recipe
+from hpelib.training.recipe import PRECISIONS, Recipe, precision_here
 
 
 def test_learning_rate_follows_the_official_schedule():
@@ -35,11 +35,8 @@ def test_optimizer_is_the_named_one(name, kind):
 @pytest.mark.parametrize("has_matrix_units", [True, False])
 def test_auto_precision_is_bf16_only_where_the_cpu_has_matrix_units(has_matrix_units, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_matrix_units})
-    computes_in_bf16 = {
-        precision: Recipe(epochs=1, learning_rate=0.1, precision=precision).computes_in_bf16()
-        for precision in ("fp32", "bf16", "auto")
-    }
-    assert computes_in_bf16 == {"fp32": False, "bf16": True, "auto": has_matrix_units}
+    meant = {precision: precision_here(precision, "cpu") for precision in PRECISIONS}
+    assert meant == {"fp32": "fp32", "bf16": "bf16", "auto": "bf16" if has_matrix_units else "fp32"}
 
 
 @pytest.mark.parametrize(
