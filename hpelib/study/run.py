@@ -116,4 +116,7 @@ def dvc(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    study(int(sys.argv[1]), sys.argv[2:])
+    try:
+        study(int(sys.argv[1]), sys.argv[2:])
+    except KeyboardInterrupt:
+        sys.exit("interrupted; make study goes on from here")

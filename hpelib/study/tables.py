@@ -245,7 +245,7 @@ def describe(evaluations: Evaluations) -> str:
     return (
         f"Data: {summary['source']} ({summary['format']} format), test split, {summary['persons']} persons. "
         f"Profile: {summary['profile']}; input {'x'.join(map(str, summary['input_size']))} px (width x height), "
-        f"codec {summary['codec']}, flip test, {summary['epochs']} epochs. "
+        f"codec {summary['codec']}, {summary['epochs']} epochs, flip test in {summary['test']['precision']}. "
         f"Cells: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
         f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds. Noise floor: the "
         f"larger of the standard deviations over seeds of the baseline and of the difference; a difference within it, "

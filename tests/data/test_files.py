@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hpelib.data.files import check_images, column, find_images, read_json, read_mat, write_json
+from hpelib.data.files import check_images, column, find_images, read_json, read_mat, write_json, write_mat
 from hpelib.data.people import People
 from hpelib.skeletons import LSP14
 
@@ -32,6 +32,17 @@ def test_broken_json_is_named(tmp_path):
     path.write_text('[{"id": 1}, {"id"')
     with pytest.raises(ValueError, match=r"annotations\.json: not valid JSON.*incomplete"):
         read_json(path)
+
+
+def test_equal_arrays_give_equal_matlab_files_at_any_time(tmp_path, monkeypatch):
+    arrays = {"joints": np.random.default_rng(0).random((3, 14, 5))}
+    written = []
+    for when in ("Mon Jan  1 00:00:00 2001", "Tue Feb  2 11:11:11 2022"):
+        monkeypatch.setattr("time.asctime", lambda *_, when=when: when)
+        write_mat(tmp_path / "a.mat", arrays)
+        written.append((tmp_path / "a.mat").read_bytes())
+        np.testing.assert_array_equal(read_mat(tmp_path / "a.mat", "joints")[0], arrays["joints"])
+    assert written[0] == written[1]
 
 
 def test_json_takes_numpy_and_refuses_nan(tmp_path):

@@ -135,6 +135,7 @@ def _leave(run: Run, values: list[float]) -> None:
     ]
     summary = {"skeleton": skeleton.name, "dataset": run.dataset.name, "source": "noise", "profile": run.profile}
     summary |= {"persons": 20, "input_size": [32, 32], "epochs": 1, "codec": "dark", "format": run.dataset.name}
+    summary |= {"test": {"precision": "fp32"}}
     evaluation = Evaluation(
         figures=pd.DataFrame(figures),
         curves=pd.DataFrame({"seed": seeds, "threshold": 0.5, "correct": values}),

@@ -29,7 +29,7 @@ def diagnosed(write_set, params) -> errors.Diagnosed:
         for seed in (0, 1)
     ]
     summary = {"format": "coco", "source": "noise", "profile": "tiny", "codec": "dark", "input_size": [32, 32]}
-    summary |= {"seeds": [0, 1], "epochs": 1, "persons": 3}
+    summary |= {"seeds": [0, 1], "epochs": 1, "persons": 3, "test": {"precision": "fp32"}}
     evaluation = Evaluation(pd.DataFrame(figures), pd.DataFrame(), confidences, keypoints, confidences, summary)
     diagnoses = [diagnose(points, people.keypoints, people.areas, people.image_ids) for points in keypoints]
     return errors.Diagnosed(run, people, {"hourglass": evaluation}, {"hourglass": diagnoses})

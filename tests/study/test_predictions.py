@@ -34,9 +34,10 @@ def people(bright_spots):
     return bright_spots(count=5, spacing_px=160)
 
 
-def run_of(codec: str, pyramid: bool = False):
+def run_of(codec: str, pyramid: bool = False, precision: str = "fp32"):
     inputs = InputSettings(codec, input_size=(96, 128), heatmap_size=(24, 32), batch_size=2)
-    return SimpleNamespace(inputs=inputs, recipe=SimpleNamespace(device="cpu"), test=Protocol(pyramid=pyramid))
+    protocol = Protocol(pyramid=pyramid, precision=precision)
+    return SimpleNamespace(inputs=inputs, recipe=SimpleNamespace(device="cpu"), test=protocol)
 
 
 @pytest.mark.parametrize("codec", ["msra", "dark", "udp"])
@@ -57,3 +58,19 @@ def test_one_plain_scale_is_no_pyramid(people):
     np.testing.assert_array_equal(predict_people(run, network, people).keypoints, expected.keypoints)
     several = predict_people(run_of("dark", pyramid=True), network, people)
     assert not np.allclose(several.keypoints, expected.keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("pyramid", [False, True])
+def test_a_network_is_tested_in_the_precision_of_the_protocol(people, precision, pyramid):
+    computed = set()
+
+    class Noting(Brightness):
+        def forward(self, images):
+            computed.add(torch.nn.functional.conv2d(images, images[:1, :, :3, :3]).dtype)
+            return super().forward(images)
+
+    run = run_of("dark", pyramid, precision)
+    found = predict_people(run, Noting(run.inputs.make_codec()), people)
+    assert computed == {{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]}
+    assert found.keypoints.dtype == np.float32

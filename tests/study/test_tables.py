@@ -41,6 +41,7 @@ def make_evaluation(network: str, values: tuple[float, ...], skill: float = 0.5,
         "skeleton": "mpii16",
         "profile": "tiny",
         "codec": "dark",
+        "test": {"precision": "bf16"},
         "input_size": [32, 48],
         "seeds": list(range(len(values))),
         "epochs": 3,
@@ -198,7 +199,7 @@ def test_curves_keep_network_and_seed(evaluations):
 
 def test_a_table_says_what_it_is_of(evaluations):
     text = tables.describe(evaluations)
-    for said in ("noise", "mpii format", "20 persons", "32x48 px", "dark", "3 epochs", "3 seeds (0, 1, 2)", "tiny"):
+    for said in ("noise", "mpii format", "20 persons", "32x48 px", "dark", "3 epochs", "3 seeds (0, 1, 2)", "tiny", "bf16"):
         assert said in text
 
 
