@@ -11,7 +11,7 @@ import cv2
 import pandas as pd
 import torch
 
-from benchmarks import codec, evaluation, gpu, input_pipeline, latency, networks, scaling
+from benchmarks import codec, evaluation, gpu, input_pipeline, latency, networks, scaling, study
 from benchmarks.mmpose_client import MMPose, environment
 from benchmarks.photographs import Photographs, in_folder, mannequins
 from benchmarks.timing import machine, table, wide_table
@@ -55,6 +55,15 @@ def against_others(runs: list[Run], sets: list[Photographs], mmpose: MMPose | st
         "Evaluation",
         "Time from predicted persons to COCO's figures: rescoring, OKS-NMS, writing and reading results, AP.",
         table(evaluation.measure()),
+    )
+
+
+def of_the_study() -> Iterator[Section]:
+    yield "The study", *study.last_run()
+    yield (
+        "The beginning of a stage",
+        "Until a notebook has run that does nothing but import what training needs.",
+        table(study.beginnings()),
     )
 
 
@@ -125,7 +134,9 @@ def main() -> None:
     parts = []
     with ExitStack() as stack:
         mmpose = _start_mmpose(stack)
-        for title, text, costs in chain(against_others(runs, sets, mmpose), against_size(runs, sets[0]), on_gpu()):
+        for title, text, costs in chain(
+            against_others(runs, sets, mmpose), of_the_study(), against_size(runs, sets[0]), on_gpu()
+        ):
             parts.append(f"## {title}\n\n{text}\n\n{costs}\n")
             print(parts[-1], flush=True)
     minutes = (time.perf_counter() - start) / 60

@@ -8,9 +8,11 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 from hpelib.study.forks import forking, stand_in
 
@@ -18,6 +20,7 @@ from hpelib.study.forks import forking, stand_in
 # left alone with a long stage at the end.
 MINUTES = {"ablate": 5.0, "stress": 3.0, "control": 1.5, "train": 1.0, "train_extra": 1.0}
 OTHER_MINUTES = 0.25
+LOG = Path("logs/study.csv")  # when each stage began and ended, the last time that there was something to do
 DVC = (*stand_in(), "-m", "dvc", "--wait-for-lock")
 
 Upstream = dict[str, set[str]]  # for each stage those that it waits for
@@ -32,8 +35,10 @@ def study(jobs: int, ends: Sequence[str] = ()) -> None:
     if not stale_stages(ends):
         print(f"The study is up to date: {made}", flush=True)
         return
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text("stage,start_s,end_s\n")
     with forking():
-        dvc("repro", "sources")  # without comments and docstrings, fewer stages may be stale
+        run_stage("sources")  # without comments and docstrings, fewer stages may be stale
         run_all(waiting(leading_to(all_stages(), ends), stale_stages(ends)), jobs, run_stage)
     print(f"Done: {made}", flush=True)
 
@@ -102,7 +107,10 @@ def minutes_left(upstream: Upstream) -> dict[str, float]:
 
 def run_stage(stage: str) -> None:
     print(f"start  {stage}", flush=True)
+    start = time.time()
     dvc("repro", "--single-item", stage)
+    with LOG.open("a") as log:
+        log.write(f"{stage},{start:.1f},{time.time():.1f}\n")
     print(f"done   {stage}", flush=True)
 
 

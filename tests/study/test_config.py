@@ -90,7 +90,10 @@ def test_layers_are_merged_field_by_field(params):
         (lambda p: p["profiles"]["tiny"]["recipe"].update(epoch=3), r"Recipe has no epoch; it has .*epochs"),
         (lambda p: p["profiles"]["tiny"]["inputs"].update(sigmas=3), r"InputSettings has no sigmas; it has .*sigma"),
         (lambda p: p["profiles"]["tiny"].update(test={"nms": "none"}), r"nms is 'none', must be one of hard, soft"),
-        (lambda p: p["profiles"]["tiny"].update(test={"precision": "half"}), r"precision is 'half', must be .*fp32, bf16"),
+        (
+            lambda p: p["profiles"]["tiny"].update(test={"precision": "half"}),
+            r"precision is 'half', must be .*fp32, bf16",
+        ),
         (
             lambda p: p["profiles"]["tiny"]["networks"]["hourglass"].update(datasets={"cocoo": {}}),
             r"unknown dataset of hourglass 'cocoo'; known here: coco",

@@ -98,3 +98,14 @@ def test_the_graph_is_read_from_what_dvc_prints(monkeypatch):
     printed = 'strict digraph {\n"data.dvc";\n"train@a";\n"data.dvc" -> "train@a";\n}\n'
     monkeypatch.setattr(run, "dvc", lambda *arguments: printed)
     assert run.all_stages() == {"data.dvc": set(), "train@a": {"data.dvc"}}
+
+
+def test_when_a_stage_began_and_ended_is_kept(tmp_path, monkeypatch):
+    times, log = iter([3.0, 5.25]), tmp_path / "study.csv"
+    asked = []
+    monkeypatch.setattr(run, "dvc", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(run, "LOG", log)
+    monkeypatch.setattr(run.time, "time", lambda: next(times))
+    run.run_stage("train@a")
+    assert asked == [("repro", "--single-item", "train@a")]
+    assert log.read_text() == "train@a,3.0,5.2\n"

@@ -199,7 +199,17 @@ def test_curves_keep_network_and_seed(evaluations):
 
 def test_a_table_says_what_it_is_of(evaluations):
     text = tables.describe(evaluations)
-    for said in ("noise", "mpii format", "20 persons", "32x48 px", "dark", "3 epochs", "3 seeds (0, 1, 2)", "tiny", "bf16"):
+    for said in (
+        "noise",
+        "mpii format",
+        "20 persons",
+        "32x48 px",
+        "dark",
+        "3 epochs",
+        "3 seeds (0, 1, 2)",
+        "tiny",
+        "bf16",
+    ):
         assert said in text
 
 

@@ -1,0 +1,55 @@
+"""Where the minutes of `make study` go, and how soon a stage begins."""
+
+import os
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import nbformat
+import pandas as pd
+
+from benchmarks.timing import Comparison, compare, spread
+from hpelib.study.forks import VARIABLE, forking
+from hpelib.study.notebooks import KERNEL, execute
+from hpelib.study.run import LOG
+
+ROUNDS = 5
+IMPORTS = "import pandas, timm, torch, torchvision\nfrom hpelib.study import train"
+
+
+def last_run(log: Path = LOG) -> tuple[str, str]:
+    """What was run by the last `make study` that had something to do, in one sentence; and what each kind took."""
+    if not log.is_file():
+        return "No study was run here: `make study` leaves its times.", ""
+    stages = pd.read_csv(log)
+    stages["s"] = stages["end_s"] - stages["start_s"]
+    minutes = (stages["end_s"].max() - stages["start_s"].min()) / 60
+    at_a_time = stages["s"].sum() / 60 / minutes
+    said = (
+        f"The last `make study` here: {len(stages)} stages in {minutes:.1f} minutes, {at_a_time:.2f} at a time on "
+        "average. Each from the start of its DVC process to that one's end."
+    )
+    kinds = stages["stage"].str.partition("@")[0].str.removesuffix("_extra").rename("kind")
+    found = stages.groupby(kinds)["s"].agg(["size", spread, "sum"]).sort_values("sum", ascending=False)
+    found["share"] = (100 * found["sum"] / found["sum"].sum()).map("{:.1f} %".format)
+    found["sum"] = (found["sum"] / 60).map("{:.1f}".format)
+    return said, found.set_axis(["stages", "s a stage", "minutes of one core", "of all"], axis=1).to_markdown(disable_numparse=True)
+
+
+def beginnings() -> list[Comparison]:
+    """A notebook that imports what training does, its kernel forked as in `make study` against a new process."""
+    with tempfile.TemporaryDirectory() as folder, forking():
+        source, target = Path(folder) / "source.ipynb", Path(folder) / "target.ipynb"
+        cells = [
+            nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(IMPORTS),
+        ]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), source)
+
+        def start_anew() -> None:
+            with patch.dict(os.environ):
+                del os.environ[VARIABLE]
+                execute(source, target, {})
+
+        others = {"a new process": start_anew}
+        return compare("a notebook with its imports", lambda: execute(source, target, {}), others, 1, ROUNDS)
