@@ -33,7 +33,8 @@ def last_run(log: Path = LOG) -> tuple[str, str]:
     found = stages.groupby(kinds)["s"].agg(["size", spread, "sum"]).sort_values("sum", ascending=False)
     found["share"] = (100 * found["sum"] / found["sum"].sum()).map("{:.1f} %".format)
     found["sum"] = (found["sum"] / 60).map("{:.1f}".format)
-    return said, found.set_axis(["stages", "s a stage", "minutes of one core", "of all"], axis=1).to_markdown(disable_numparse=True)
+    found = found.set_axis(["stages", "s a stage", "minutes of one core", "of all"], axis=1)
+    return said, found.to_markdown(disable_numparse=True)
 
 
 def beginnings() -> list[Comparison]:
