@@ -27,7 +27,8 @@ def last_run(log: Path = LOG) -> tuple[str, str]:
     at_a_time = stages["s"].sum() / 60 / minutes
     said = (
         f"The last `make study` here: {len(stages)} stages in {minutes:.1f} minutes, {at_a_time:.2f} at a time on "
-        "average. Each from the start of its DVC process to that one's end."
+        "average. Each from the start of its DVC process to that one's end; what would read the same as it did when "
+        "`dvc.lock` was written is not made again."
     )
     kinds = stages["stage"].str.partition("@")[0].str.removesuffix("_extra").rename("kind")
     found = stages.groupby(kinds)["s"].agg(["size", spread, "sum"]).sort_values("sum", ascending=False)

@@ -34,6 +34,21 @@ except KeyboardInterrupt:
 """
 
 
+# what asks the CUDA driver anything before a fork, after which no fork can use a GPU
+ASK_NO_GPU = """
+import importlib, sys, torch
+def touched(*_):
+    raise RuntimeError("asked for GPUs")
+for name in ("_cuda_init", "_cuda_getDeviceCount"):
+    if hasattr(torch._C, name):
+        setattr(torch._C, name, touched)
+from hpelib.study.forks import LIBRARIES
+for name in LIBRARIES:
+    importlib.import_module(name)
+sys.exit(torch.cuda.is_initialized())
+"""
+
+
 @pytest.fixture(scope="module")
 def origin() -> Iterator[None]:
     """A process to fork from, as long as this file's tests run."""
@@ -135,6 +150,11 @@ def test_a_stand_in_does_not_outlive_its_parent(origin, folder):
     code = f"import subprocess; subprocess.Popen({[*stand_in(), '-m', 'probe_wait']})"
     started = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     wait_until_dead(*map(int, started.stdout.split()))
+
+
+def test_the_libraries_ask_no_gpu_before_the_fork():
+    found = subprocess.run([sys.executable, "-c", ASK_NO_GPU], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
 
 
 def test_nothing_is_left_when_the_study_ends(monkeypatch):
