@@ -54,6 +54,7 @@ def origin() -> Iterator[None]:
     """A process to fork from, as long as this file's tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MPLBACKEND", raising=False)  # kernels set it, tests do
+        patch.setenv("PROBE", "set before")
         with forking():
             yield
 
@@ -88,6 +89,11 @@ def wait_until_dead(*pids: int) -> None:
 def start_waiting() -> tuple[subprocess.Popen, list[int]]:
     process = subprocess.Popen([*stand_in(), "-m", "probe_wait"], stdout=subprocess.PIPE, text=True)
     return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+def test_a_fork_has_nothing_that_its_stand_in_has_not(origin, folder, monkeypatch):
+    monkeypatch.delenv("PROBE")
+    assert json.loads(run("tell", "0", input="").stdout)["probe"] is None
 
 
 @pytest.mark.parametrize("status", [0, 7])
@@ -147,9 +153,11 @@ def test_an_interrupt_reaches_the_fork(origin, folder):
 
 
 def test_a_stand_in_does_not_outlive_its_parent(origin, folder):
-    code = f"import subprocess; subprocess.Popen({[*stand_in(), '-m', 'probe_wait']})"
-    started = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    wait_until_dead(*map(int, started.stdout.split()))
+    code = f"import subprocess, time; subprocess.Popen({[*stand_in(), '-m', 'probe_wait']}); time.sleep(100)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    parent.kill()
+    wait_until_dead(*pids)
 
 
 def test_the_libraries_ask_no_gpu_before_the_fork():
