@@ -3,7 +3,8 @@
 Every stage of the study is a DVC process and a notebook's kernel, which import for longer than many a stage works.
 While `forking` holds, a command that begins with `stand_in()` instead of the interpreter runs in a fork: the stand-in
 hands on its arguments, environment, folder and standard streams, and interrupts, and ends as the fork ends; where it
-dies, or its parent, the fork and what that has started are killed. Without `forking` it becomes the plain command.
+dies, or its parent, the fork and what that has started are killed. Without `forking`, and on systems other than Linux,
+whose libraries do not survive a fork, it becomes the plain command.
 
 Standard library only: a stand-in is there in 20 ms.
 """
@@ -48,6 +49,9 @@ def stand_in() -> list[str]:
 @contextlib.contextmanager
 def forking() -> Iterator[None]:
     """While this holds, stand-ins of this process and of those that it starts find a process to fork from."""
+    if sys.platform != "linux":
+        yield
+        return
     environment = {"GLIBC_TUNABLES": GLIBC, "MPLBACKEND": BACKEND} | os.environ
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         os.environ[VARIABLE] = str(Path(folder, "forks"))
@@ -135,9 +139,11 @@ def stand(module: str, *arguments: str) -> int:
             os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
         request = {"arguments": [module, *arguments], "environment": dict(os.environ), "folder": str(Path.cwd())}
         message = json.dumps(request).encode()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # none before the fork can be told of it
         socket.send_fds(connection, [len(message).to_bytes(8)], [0, 1, 2])
         connection.sendall(message)
         signal.signal(signal.SIGINT, lambda *_: connection.send(INTERRUPT))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         parent = os.getppid()
         while os.getppid() == parent:
             if select.select([connection], [], [], 1)[0]:

@@ -20,7 +20,7 @@ from hpelib.study.forks import forking, stand_in
 # left alone with a long stage at the end.
 MINUTES = {"ablate": 5.0, "stress": 3.0, "control": 1.5, "train": 1.0, "train_extra": 1.0}
 OTHER_MINUTES = 0.25
-LOG = Path("logs/study.csv")  # when each stage began and ended, the last time that there was something to do
+LOG = Path("logs/study.csv")  # the stages that ran, the last time that there was something to do
 DVC = (*stand_in(), "-m", "dvc", "--wait-for-lock")
 
 Upstream = dict[str, set[str]]  # for each stage those that it waits for
@@ -108,9 +108,9 @@ def minutes_left(upstream: Upstream) -> dict[str, float]:
 def run_stage(stage: str) -> None:
     print(f"start  {stage}", flush=True)
     start = time.time()
-    dvc("repro", "--single-item", stage)
-    with LOG.open("a") as log:
-        log.write(f"{stage},{start:.1f},{time.time():.1f}\n")
+    if "Running stage" in dvc("repro", "--single-item", stage):  # and not: it would come out the same
+        with LOG.open("a") as log:
+            log.write(f"{stage},{start:.1f},{time.time():.1f}\n")
     print(f"done   {stage}", flush=True)
 
 

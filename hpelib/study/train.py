@@ -121,7 +121,7 @@ def make_validation(
 ) -> Callable[[nn.Module], dict[str, float]]:
     """What is measured after every epoch: the mean over keypoints on the val split, without flip test.
 
-    In the precision of the training, as all that is done beside it.
+    The network computes in the precision that it trains in.
     """
     people = scorable(run.dataset, read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=device, rank=rank, world_size=world_size)

@@ -21,12 +21,13 @@ print(json.dumps(told | {"input": sys.stdin.read(), "imported": "torch" in sys.m
 sys.stderr.write("a warning")
 sys.exit(int(sys.argv[1]))
 """
-# starts a process of its own, says both ids, waits; "interrupted" if that is what ends it
+# starts a process of its own, says both ids, waits; "interrupted" if that is what ends it, at any
+# moment after the ids can be read
 WAIT = """
 import os, subprocess, time
 child = subprocess.Popen(["sleep", "100"])
-print(os.getpid(), child.pid, flush=True)
 try:
+    print(os.getpid(), child.pid, flush=True)
     time.sleep(100)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

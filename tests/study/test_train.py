@@ -11,7 +11,7 @@ from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study import evaluate
 from hpelib.study.config import make_run
 from hpelib.study.datasets import manifest_path, prepare, read_split
-from hpelib.study.train import build_network, describe, shuffle_labels, train, training_people
+from hpelib.study.train import build_network, describe, make_validation, shuffle_labels, train, training_people
 
 
 @pytest.fixture
@@ -154,3 +154,22 @@ def test_a_readers_description_holds_every_setting_that_decides_the_result(param
     for field in dataclasses.fields(run.recipe):
         if field.name != "loss_options":
             assert f"recipe.{field.name}" in table
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_is_validated_in_its_own_precision(prepared, params, precision):
+    prepared("coco")
+    params["profiles"]["tiny"]["recipe"]["precision"] = precision
+    run = make_run(params, "hourglass", "coco", 0)
+    network, computed = build_network(run, training_people(run)), set()
+    network.register_forward_hook(lambda _, __, heatmaps: computed.add(heatmaps.dtype))
+    make_validation(run, "cpu", 0, 1)(network)
+    assert computed == {{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]}
+
+
+def test_a_run_says_all_that_pages_depend_on(params):
+    """Pages follow the weights and what a training's notebook says of its run, and not the profile's parameters."""
+    said = set(describe(make_run(params, "hourglass", "coco", 0)).index)
+    for section in ("inputs", "inputs.augmentation", "recipe", "test", "options"):
+        assert any(name == section or name.startswith(f"{section}.") for name in said), section
+    assert {"model", "pretrained", "threads", "profile", "labels", "dataset.source", "dataset.root"} <= said
