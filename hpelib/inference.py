@@ -41,8 +41,8 @@ def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: boo
 
     `flip_test` averages the heatmaps of each crop and of its mirror image. Mixed precision is the caller's choice:
     call it under `torch.autocast`; decoding is float32 in any case. Where the loader shares the people among processes,
-    each gets the predictions of all. Raises ValueError if `codec` decodes to another
-    crop than the loader cuts.
+    each gets the predictions of all. Raises ValueError if `codec` decodes to another crop than the loader cuts, or if
+    the network gives heatmaps of another number of keypoints, or NaN or infinity in them.
     """
     if (codec.name == "udp", codec.input_size) != (loader.codec.name == "udp", loader.codec.input_size):
         raise ValueError(f"codec {codec} does not belong to crops cut for {loader.codec}: use loader.codec")
@@ -65,11 +65,18 @@ def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: boo
 def _predict_batch(
     model: nn.Module, batch: dict[str, Tensor], loader: PeopleLoader, codec: Codec, flip_test: bool
 ) -> tuple[np.ndarray, ...]:
-    images = batch["images"]
+    images, skeleton = batch["images"], loader.people.skeleton
     heatmaps = model(images).float()  # (B, K, h, w)
+    if heatmaps.shape[1] != skeleton.num_keypoints:
+        raise ValueError(
+            f"the network gives {heatmaps.shape[1]} heatmaps, people of {skeleton.name} have {skeleton.num_keypoints}"
+        )
     if flip_test:
-        mirrored = flip_back(model(images.flip(-1)).float(), loader.people.skeleton.flip_pairs, codec.flip_shift)
+        mirrored = flip_back(model(images.flip(-1)).float(), skeleton.flip_pairs, codec.flip_shift)
         heatmaps = (heatmaps + mirrored) / 2
+    if not heatmaps.isfinite().all():
+        broken = batch["ids"][~heatmaps.isfinite().flatten(1).all(1)]
+        raise ValueError(f"the network gives NaN or infinity in the heatmaps of persons {broken[:5].tolist()}")
     keypoints, scores = codec.decode(heatmaps)
     image_keypoints = to_image(keypoints.cpu().numpy(), batch["matrices"].cpu().numpy())
     return batch["index"].cpu().numpy(), batch["ids"].cpu().numpy(), image_keypoints, scores.cpu().numpy()

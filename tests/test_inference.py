@@ -96,3 +96,26 @@ def test_a_codec_of_another_crop_is_refused(people):
     for other in (make_codec("udp", (96, 128), (24, 32)), make_codec("msra", (64, 64), (16, 16))):
         with pytest.raises(ValueError, match=r"loader\.codec"):
             predict(BrightSpot(other), loader, other)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_heatmaps_that_are_no_numbers_are_refused_with_the_persons(people, value):
+    class Broken(nn.Module):
+        def forward(self, images):
+            heatmaps = torch.zeros(len(images), 14, 32, 24)
+            heatmaps[1, 3, 5, 5] = value
+            return heatmaps
+
+    loader = make_loader(people, SETTINGS, train=False)
+    with pytest.raises(ValueError, match=rf"NaN or infinity in the heatmaps of persons \[{people.ids[1]}\]"):
+        predict(Broken(), loader, loader.codec)
+
+
+def test_a_network_of_another_skeleton_is_refused(people):
+    class OfCoco(nn.Module):
+        def forward(self, images):
+            return torch.zeros(len(images), 17, 32, 24)
+
+    loader = make_loader(people, SETTINGS, train=False)
+    with pytest.raises(ValueError, match="the network gives 17 heatmaps, people of lsp14 have 14"):
+        predict(OfCoco(), loader, loader.codec)

@@ -107,8 +107,9 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
     """A detector's person boxes, as they stand, with its scores; no keypoint is labelled.
 
     `detections_json` is a COCO result file (image_id, category_id, bbox, score); ids count from 1 in
-    file order. Boxes without extent are left out. `annotation_json` may list images alone, without annotations and
-    names of keypoints, as image_info_test-dev2017.json does. Errors as for `read_coco`.
+    file order. Boxes without extent or outside their image are left out (and counted in the log).
+    `annotation_json` may list images alone, without annotations and names of keypoints, as
+    image_info_test-dev2017.json does. Errors as for `read_coco`.
     """
     document = _read_document(annotation_json, "images", "categories")
     category_id = _person_category(document["categories"], annotation_json)
@@ -124,11 +125,13 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
     boxes = column(persons, "bbox", detections_json, (4,))
     scores = column(persons, "score", detections_json)
     sizes = _image_sizes(images, image_ids, detections_json)
-    reject(_outside(boxes, sizes), detections_json, "boxes outside their image, by position from 1", ids)
-    kept = np.flatnonzero((boxes[:, 2:] > 0).all(1))
-    log_left_out(detections_json, {"boxes without extent": len(persons) - len(kept)})
+    filled, outside = (boxes[:, 2:] > 0).all(1), _outside(boxes, sizes)
+    kept = np.flatnonzero(filled & ~outside)
+    log_left_out(detections_json, {"boxes without extent": (~filled).sum(), "boxes outside their image": outside.sum()})
     if not len(kept):
-        raise ValueError(f"{detections_json}: no box of category {category_id} (person) among {len(detections)}")
+        raise ValueError(
+            f"{detections_json}: no box of category {category_id} (person) inside its image among {len(detections)}"
+        )
 
     K = COCO17.num_keypoints
     return People.build(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
@@ -15,6 +16,9 @@ from scipy.io import loadmat, savemat
 from hpelib.data.crops import read_image
 from hpelib.data.people import People
 
+JPEG_START, JPEG_END, JPEG_SCAN = b"\xff\xd8", 0xD9, 0xDA
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that ends a scan: no stuffed byte and no restart
+PNG_START, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 MAT_HEADER = b"MATLAB 5.0 MAT-file"
 LISTED = 5  # offenders named in an error before "..."
 
@@ -64,7 +68,7 @@ def write_mat(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 def require_file(path: str | Path) -> Path:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file; data/ says where each data set is to be had")
+        raise FileNotFoundError(f"{path}: no such annotation file; data/real_sets.yaml says where to get it")
     return Path(path)
 
 
@@ -187,10 +191,9 @@ def _image_fault(path: str) -> str | None:
     data = Path(path).read_bytes()
     if not data:
         return "empty file"
-    # OpenCV fills the lost part of a truncated file with grey and says nothing. A JPEG's end marker must
-    # follow its last start of scan; an embedded thumbnail has its own pair, before the image's.
-    cut_jpeg = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    cut_png = data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
+    # OpenCV fills the lost part of a truncated file with grey and says nothing
+    cut_jpeg = data.startswith(JPEG_START) and not _reaches_its_end(data)
+    cut_png = data.startswith(PNG_START) and PNG_END not in data
     if cut_jpeg or cut_png:
         return "truncated"
     try:
@@ -198,3 +201,22 @@ def _image_fault(path: str) -> str | None:
     except ValueError:
         return "not an image"
     return None
+
+
+def _reaches_its_end(jpeg: bytes) -> bool:
+    """Whether an end marker follows the scans; not one of a thumbnail, nor of what a phone appends to a picture."""
+    position = len(JPEG_START)
+    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
+        marker = jpeg[position + 1]
+        if marker == JPEG_END:
+            return True
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+        if marker == JPEG_SCAN:
+            found = JPEG_MARKER.search(jpeg, position)
+            if found is None:
+                return False
+            position = found.start()
+    return jpeg[position : position + 2] == bytes([0xFF, JPEG_END])

@@ -5,8 +5,8 @@
 writes train.json, valid.json and test.json with gt_train.mat and gt_valid.mat.
 """
 
+import argparse
 import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,4 +156,8 @@ def _write_labelled(folder: Path, split: str, persons: list[_Person]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    convert_release(*sys.argv[1:4])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("release_mat", help="mpii_human_pose_v1_u12_1.mat")
+    parser.add_argument("folder", help="for the converted annotations, such as datasets/mpii/annot")
+    parser.add_argument("valid_json", nargs="?", help="valid.json of the HRNet code, whose pictures are for validation")
+    convert_release(**vars(parser.parse_args()))

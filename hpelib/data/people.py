@@ -100,7 +100,7 @@ class People:
     def concatenate(parts: Sequence["People"]) -> "People":
         """All persons of `parts`, which share one skeleton.
 
-        Where a part's ids are taken already (every LSP set starts at 1), its ids and image ids are
+        Where a part's ids are taken already (every LSP set starts at 1), or its image ids by other images, both are
         raised above all before it.
         """
         skeletons = sorted({part.skeleton.name for part in parts})
@@ -108,14 +108,21 @@ class People:
             raise ValueError(f"People.concatenate needs parts of one skeleton, got {skeletons or 'no parts'}")
         distinct = [parts[0]]
         for part in parts[1:]:
-            taken = np.concatenate([before.ids for before in distinct])
-            if np.isin(part.ids, taken).any():
+            if any(part._collides_with(before) for before in distinct):
                 highest = max(max(before.ids.max(), before.image_ids.max()) for before in distinct if len(before))
                 part = replace(part, ids=part.ids + highest + 1, image_ids=part.image_ids + highest + 1)
             distinct.append(part)
         columns = {name: np.concatenate([getattr(part, name) for part in distinct]) for name in COLUMNS}
         factors = pd.concat([part.factors for part in distinct], ignore_index=True)
         return People(parts[0].skeleton, **columns, factors=factors)
+
+    def _collides_with(self, other: "People") -> bool:
+        images = dict(zip(other.image_ids.tolist(), other.image_paths, strict=True))
+        of_other = any(
+            images.get(number, path) != path
+            for number, path in zip(self.image_ids.tolist(), self.image_paths, strict=True)
+        )
+        return of_other or bool(np.isin(self.ids, other.ids).any())
 
     def describe(self) -> pd.DataFrame:
         """Counts over all persons (first row) and over the persons in whom each keypoint is labelled.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpelib.data.files import require_file
+from hpelib.data.files import reject, require_file
 
 
 def grouped_split(n: int, groups: Sequence[Sequence[int]], fractions: Sequence[float], seed: int) -> list[np.ndarray]:
@@ -35,11 +35,16 @@ def grouped_split(n: int, groups: Sequence[Sequence[int]], fractions: Sequence[f
 def read_groups(csv: str | Path, image_numbers: np.ndarray) -> list[np.ndarray]:
     """Groups of near-duplicates (columns group, image_number) as positions in `image_numbers`.
 
-    Images that are not among `image_numbers` are passed over. ValueError where a column is missing.
+    Images that are not among `image_numbers` are passed over. ValueError where a column is missing or holds anything
+    but whole numbers, or an image is in two groups.
     """
     table = pd.read_csv(require_file(csv))
     if not {"group", "image_number"} <= set(table.columns):
         raise ValueError(f"{csv}: needs columns group and image_number, has {', '.join(table.columns)}")
+    if not all(pd.api.types.is_integer_dtype(table[name]) for name in ("group", "image_number")):
+        raise ValueError(f"{csv}: columns group and image_number must be whole numbers")
+    twice = table["image_number"][table["image_number"].duplicated()]
+    reject(np.ones(len(twice), bool), str(csv), "images in more than one row, by number", twice)
     position = pd.Series(np.arange(len(image_numbers)), index=image_numbers)
     table = table[table["image_number"].isin(position.index)]
     return [position[members].to_numpy() for _, members in table.groupby("group")["image_number"]]

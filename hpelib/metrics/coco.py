@@ -6,13 +6,13 @@ OKS-NMS as in the official code of SimpleBaseline (Xiao et al. 2018, section 3) 
 
 import contextlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hpelib.data.files import column, read_json, reject
 from hpelib.skeletons import COCO17
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
@@ -28,12 +28,12 @@ def coco_ap(ground_truth_json: str | Path, results: list[dict] | str | Path) -> 
     result as missed. A figure without any ground truth (no large person, say) is NaN; without results all are 0.
     Which boxes the results come from (annotated or detected) decides two points of AP: say so where you print it.
 
-    Raises ValueError if a result lacks a field or belongs to an image that the ground truth does not have, or if a
-    labelled person there lacks the area that OKS is measured by.
+    Raises FileNotFoundError for a missing file, and ValueError for what pycocotools stumbles over or scores wrongly in
+    silence: fields that are missing or no finite numbers, results for images that the ground truth does not have,
+    persons there with an id of 0, another category id than 1 or no area to measure OKS by.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports progress
-        truth = COCO(str(ground_truth_json))
-        _check_truth(truth, ground_truth_json)
+        truth = _load_truth(ground_truth_json)
         evaluation = COCOeval(truth, _load_results(truth, results), "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -42,17 +42,35 @@ def coco_ap(ground_truth_json: str | Path, results: list[dict] | str | Path) -> 
     return {name: 100 * value if value >= 0 else np.nan for name, value in figures.items()}
 
 
-def _check_truth(truth: COCO, path: str | Path) -> None:
-    for person in truth.dataset["annotations"]:
-        if person.get("num_keypoints") is None or "keypoints" not in person:
-            raise ValueError(f"{path}: annotation {person['id']} has no 'keypoints' or 'num_keypoints'")
-        if person["num_keypoints"] and not person.get("area", 0) > 0:
-            raise ValueError(f"{path}: annotation {person['id']} needs a positive 'area', which OKS is measured by")
+def _load_truth(path: str | Path) -> COCO:
+    """The persons of an annotation file, other categories left out."""
+    document = read_json(path)
+    people = [category for category in document["categories"] if category.get("id") == PERSON]
+    if [category.get("name") for category in people] != ["person"]:
+        raise ValueError(f"{path}: category {PERSON} must be 'person', as results have it, got {people!r:.120}")
+    source = f"{path}: annotations"
+    persons = [{"iscrowd": 0} | person for person in document["annotations"] if person.get("category_id") == PERSON]
+    ids = column(persons, "id", source, dtype=np.int64)
+    reject(ids < 1, source, "ids below 1, which pycocotools takes for no match", ids)
+    values, counts = np.unique(ids, return_counts=True)
+    reject(counts > 1, source, "ids used more than once", values)
+    column(persons, "bbox", source, (4,))
+    labelled = (column(persons, "keypoints", source, (3 * COCO17.num_keypoints,))[:, 2::3] > 0).any(1)
+    counted = column(persons, "num_keypoints", source, dtype=np.int64) > 0
+    reject(labelled != counted, source, "whose 'num_keypoints' is not that of its 'keypoints', by id", ids)
+    areas = column(persons, "area", source)
+    reject(labelled & (areas <= 0), source, "without a positive 'area', which OKS is measured by, by id", ids)
+    truth = COCO()
+    truth.dataset = document | {"annotations": persons, "categories": people}
+    truth.createIndex()
+    return truth
 
 
 def _load_results(truth: COCO, results: list[dict] | str | Path) -> COCO:
     if isinstance(results, str | Path):
-        results = json.loads(Path(results).read_text())
+        results = read_json(results)
+    if not isinstance(results, list):
+        raise ValueError(f"results must be a list of COCO results, got {type(results).__name__}")
     if not results:  # pycocotools cannot load an empty list
         empty = COCO()
         empty.dataset = truth.dataset | {"annotations": []}
@@ -61,8 +79,10 @@ def _load_results(truth: COCO, results: list[dict] | str | Path) -> COCO:
     for position, result in enumerate(results):
         if missing := RESULT_FIELDS - result.keys():
             raise ValueError(f"result {position} lacks {sorted(missing)}")
-        if len(result["keypoints"]) != 3 * COCO17.num_keypoints:
-            raise ValueError(f"result {position} has {len(result['keypoints'])} keypoint values instead of 51")
+    column(results, "keypoints", "results", (3 * COCO17.num_keypoints,))
+    column(results, "score", "results")
+    others = column(results, "category_id", "results", dtype=np.int64) != PERSON
+    reject(others, "results", f"of a category other than {PERSON} (person), by position", range(len(results)))
     if unknown := {result["image_id"] for result in results} - set(truth.getImgIds()):
         raise ValueError(f"results for images that are not in the ground truth: {sorted(unknown)[:5]}")
     return truth.loadRes([dict(result) for result in results])  # copies, as loadRes adds fields to what it is given

@@ -19,6 +19,8 @@ from hpelib.study.config import Dataset, load_params, make_dataset
 from hpelib.training.checkpoints import write_whole
 
 SPLITS = ("train", "val", "test")
+# Our split of LSPET is one of the images that were searched for near-duplicates.
+NEAR_DUPLICATES, LSPET_IMAGES = Path("data/lspet_near_duplicates.csv"), 7000
 
 
 def read_split(dataset: Dataset, split: str) -> People:
@@ -66,7 +68,8 @@ def read_split_detections(dataset: Dataset, split: str) -> People | None:
 def _lspet_part(root: Path, splits: dict, split: str) -> People:
     """Our split of LSPET by fractions, with near-duplicate photographs kept on one side."""
     people = read_lspet(root)
-    groups = read_groups(root / "near_duplicates.csv", people.ids)
+    people = people.take(people.ids <= LSPET_IMAGES)
+    groups = read_groups(NEAR_DUPLICATES, people.ids)
     fractions = [splits[name]["fraction"] for name in SPLITS]
     parts = grouped_split(len(people), groups, fractions, seed=0)
     return people.take(parts[SPLITS.index(split)])
@@ -75,7 +78,7 @@ def _lspet_part(root: Path, splits: dict, split: str) -> People:
 def annotation_files(dataset: Dataset) -> list[Path]:
     """Every annotation file of the dataset, once."""
     if dataset.format == "lspet":
-        return [dataset.root / "joints.mat", dataset.root / "near_duplicates.csv"]
+        return [dataset.root / "joints.mat", NEAR_DUPLICATES]
     if dataset.format == "lsp":
         splits = dataset.splits.values()
         merged = [other for split in splits for other in split.get("merged", {}).items()]
@@ -93,7 +96,7 @@ def annotation_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for path in annotation_files(dataset):
         if not path.is_file():
-            raise FileNotFoundError(f"{path} not found; README.md says where the files of {dataset.name} go")
+            raise FileNotFoundError(f"{path} not found; docs/photographs.md says where the files of {dataset.name} go")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -111,14 +114,16 @@ def prepare(dataset: Dataset) -> dict:
     for split in dataset.splits:
         if split == "test" and _same_people(dataset.splits["test"], dataset.splits["val"]):
             manifest["test"] = manifest["val"]
+            read_split_detections(dataset, "test")
             continue
         people = read_split(dataset, split)
         check_images(people)
         if dataset.format == "coco":
             annotations = dataset.root / dataset.splits[split]["annotations"]
             check_image_sizes(annotations, people)
-            if split != "train":
-                coco_ap(annotations, [])  # what scoring would refuse after the training, it refuses now
+            if split != "train":  # what testing would refuse after the training, it refuses now
+                coco_ap(annotations, [])
+                read_split_detections(dataset, split)
         for path in np.unique(people.image_paths):
             if images.setdefault(path, split) != split:
                 raise ValueError(f"{path} is in both {images[path]} and {split}: splits must share no image")
@@ -147,7 +152,10 @@ def require_prepared(dataset: Dataset) -> dict:
         ValueError: an annotation file changed since.
     """
     path = manifest_path(dataset)
-    command = f"dvc repro --force --single-item prepare@{dataset.name}"
+    command = (
+        f"dvc repro --force --single-item prepare@{dataset.name}, "
+        f"or prepare_extra@{dataset.name} if it is one of `extra` in params.yaml"
+    )
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; run: {command}")
     manifest = json.loads(path.read_text())

@@ -1,5 +1,6 @@
 """Pictures of one's own through a trained run: people found or given as boxes, their keypoints as JSON and drawn."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +32,11 @@ Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in
 
 
 def find_pictures(source: Path, upright_folder: Path) -> list[Path]:
-    """The picture at `source`, or all in that folder by name; those that an EXIF tag turns as turned copies.
+    """The picture at `source`, or all in that folder by name; where an EXIF tag turns one, copies of all, upright.
 
-    The study reads pixels as stored, as COCO annotates them, which would show a network people lying on their sides;
-    the copies go to `upright_folder`. Raises FileNotFoundError where there is no picture, ValueError for two of a name.
+    The study reads pixels as stored, as COCO annotates them, which would show a network people lying on their sides.
+    The copies go to `upright_folder`, all of them, so that one folder has what `to_coco` names. Raises
+    FileNotFoundError where there is no picture, ValueError for two of a name.
     """
     source = Path(source)
     found = (
@@ -45,16 +47,26 @@ def find_pictures(source: Path, upright_folder: Path) -> list[Path]:
     names = [path.stem for path in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{source}: pictures that differ in their suffix only: {enumerate_first(twice)}; rename them")
-    return [_upright(path, Path(upright_folder)) for path in found]
+    turned = [_is_turned(path) for path in found]
+    if not any(turned):
+        return found
+    folder = Path(upright_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        _turn(path, folder) if is_turned else Path(shutil.copy(path, folder))
+        for path, is_turned in zip(found, turned, strict=True)
+    ]
 
 
-def _upright(path: Path, folder: Path) -> Path:
+def _is_turned(path: Path) -> bool:
     image_size(path)  # names what is no picture
     with Image.open(path) as image:
-        if image.getexif().get(ORIENTATION, 1) == 1:
-            return path
-        folder.mkdir(parents=True, exist_ok=True)
-        copy = folder / f"{path.stem}.png"
+        return image.getexif().get(ORIENTATION, 1) != 1
+
+
+def _turn(path: Path, folder: Path) -> Path:
+    copy = folder / f"{path.stem}.png"
+    with Image.open(path) as image:
         ImageOps.exif_transpose(image).convert("RGB").save(copy)
     return copy
 

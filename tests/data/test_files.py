@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -20,9 +22,9 @@ def people_in(paths) -> People:
     )
 
 
-def encoded(extension: str) -> bytes:
+def encoded(extension: str, settings: Sequence[int] = ()) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    return cv2.imencode(extension, noise)[1].tobytes()
+    return cv2.imencode(extension, noise, settings)[1].tobytes()
 
 
 def test_broken_json_is_named(tmp_path):
@@ -119,6 +121,11 @@ def test_check_images_accepts_whole_ones(tmp_path):
         "a.jpg": encoded(".jpg"),
         "b.png": encoded(".png"),
         "trailing.jpg": encoded(".jpg") + b"\0" * 50,
+        "motion.jpg": encoded(".jpg") + b"a film \xff\xd9 of a second \xff\xda",
+        "padded.jpg": encoded(".jpg")[:2] + b"\xff\xff" + encoded(".jpg")[2:],
+        "progressive.jpg": encoded(".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        "restarts.jpg": encoded(".jpg", [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]),
+        "trailing.png": encoded(".png") + b"\0" * 100,
         "thumbnail.jpg": encoded(".jpg")[:2] + app1(thumbnail) + encoded(".jpg")[2:],
     }
     for name, data in whole.items():
@@ -137,10 +144,13 @@ def app1(payload: bytes) -> bytes:
         (b"\0" * 100, "not an image"),
         (encoded(".jpg")[:-200], "truncated"),
         (encoded(".jpg")[:2] + app1(encoded(".jpg")) + encoded(".jpg")[2:-200], "truncated"),
+        (encoded(".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[:-200], "truncated"),
+        (encoded(".jpg")[:30], "truncated"),
         (encoded(".png")[:-200], "truncated"),
+        (encoded(".png")[:-6], "truncated"),
         (None, "missing"),
     ],
-    ids=["empty", "zeros", "jpeg", "jpeg with thumbnail", "png", "missing"],
+    ids=["empty", "zeros", "jpeg", "with thumbnail", "progressive", "header", "png", "end of png", "missing"],
 )
 def test_check_images_names_the_bad_ones(tmp_path, data, fault):
     (tmp_path / "good.jpg").write_bytes(encoded(".jpg"))

@@ -63,6 +63,17 @@ def test_concatenate_renumbers_where_ids_collide():
     np.testing.assert_array_equal(joined.ids[:3], [0, 1, 2])
 
 
+def test_concatenate_keeps_images_apart_that_have_one_id():
+    table = people(4)
+    others = replace(
+        table, ids=table.ids + 100, image_paths=np.array([f"b/{path}" for path in table.image_paths], object)
+    )
+    joined = People.concatenate([table, others])
+    pairs = set(zip(joined.image_ids.tolist(), joined.image_paths, strict=True))
+    assert len(pairs) == len(np.unique(joined.image_ids)) == 2 * len(np.unique(table.image_ids))
+    assert len(np.unique(joined.ids)) == 8
+
+
 def test_concatenate_needs_one_skeleton():
     with pytest.raises(ValueError, match=r"coco17.*lsp14"):
         People.concatenate([people(), people(skeleton=COCO17)])

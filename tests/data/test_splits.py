@@ -5,7 +5,7 @@ import pytest
 
 from hpelib.data.splits import grouped_split, read_groups
 
-LSPET = Path(__file__).resolve().parents[3] / "shared" / "data" / "lspet"
+NEAR_DUPLICATES = Path(__file__).resolve().parents[2] / "data" / "lspet_near_duplicates.csv"
 GROUPS = [[0, 50], [3, 4, 5, 6, 7, 8], [90, 91, 99]]
 
 
@@ -50,13 +50,18 @@ def test_groups_become_positions(tmp_path):
     path.write_text("group,image\n0,12\n")
     with pytest.raises(ValueError, match=r"near_duplicates\.csv: needs columns group and image_number"):
         read_groups(path, np.arange(3))
+    path.write_text("group,image_number\n0,im00012\n0,im00010\n")
+    with pytest.raises(ValueError, match="columns group and image_number must be whole numbers"):
+        read_groups(path, np.arange(3))
+    path.write_text("group,image_number\n0,12\n0,10\n1,12\n")
+    with pytest.raises(ValueError, match=r"near_duplicates\.csv: 1 images in more than one row, by number: 12"):
+        read_groups(path, np.array([10, 12]))
     with pytest.raises(FileNotFoundError, match=r"missing\.csv"):
         read_groups(tmp_path / "missing.csv", np.arange(3))
 
 
-@pytest.mark.skipif(not LSPET.exists(), reason="needs the LSPET photographs beside the repository")
 def test_real_near_duplicates_stay_together():
-    groups = read_groups(LSPET / "near_duplicates.csv", np.arange(1, 7001))
+    groups = read_groups(NEAR_DUPLICATES, np.arange(1, 7001))
     parts = grouped_split(7000, groups, (0.8, 0.1, 0.1), seed=0)
     assert all(sum(np.isin(group, part).any() for part in parts) == 1 for group in groups)
     assert [len(part) for part in parts] == [5600, 700, 700]

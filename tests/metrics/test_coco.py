@@ -123,6 +123,12 @@ def test_soft_nms_keeps_what_the_official_loops_keep(copies, threshold, limit):
     assert limit == 1 or kept.tolist() != np.argsort(arrays[1])[::-1][:limit].tolist(), "scores decay"
 
 
+def test_a_copy_goes_above_the_threshold_and_not_at_it():
+    twice = np.repeat(poses(np.random.default_rng(0), 1), 2, axis=0)
+    assert oks_nms(twice, np.array([0.4, 0.6]), np.ones(2), threshold=1.0).tolist() == [1, 0]
+    assert oks_nms(twice, np.array([0.4, 0.6]), np.ones(2), threshold=0.999).tolist() == [1]
+
+
 @pytest.mark.parametrize("nms", [oks_nms, soft_oks_nms])
 def test_nms_of_nobody_is_nobody(nms):
     assert nms(np.zeros((0, 17, 3)), np.zeros(0), np.zeros(0)).shape == (0,)
@@ -246,7 +252,7 @@ def test_results_of_another_skeleton_are_refused(truth):
     path, keypoints = truth
     results = results_for(keypoints, np.ones(4))
     results[3]["keypoints"] = [0] * 48
-    with pytest.raises(ValueError, match="result 3 has 48"):
+    with pytest.raises(ValueError, match=r"results: record 3 .*'keypoints' must be finite numbers of shape \(51,\)"):
         coco_ap(path, results)
 
 
@@ -258,8 +264,61 @@ def test_a_person_without_area_is_refused(truth, area):
     if area is None:
         del content["annotations"][2]["area"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"annotation 3 .*'area'"):
+    with pytest.raises(ValueError, match=r"truth\.json: annotations: .*(\b3\b.*'area'|'area'.*\b3\b)"):
         coco_ap(path, [])
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("annotations", {"id": 0}, "1 ids below 1, which pycocotools takes for no match: 0"),
+        ("annotations", {"id": 2}, "1 ids used more than once: 2"),
+        ("annotations", {"num_keypoints": 0}, "whose 'num_keypoints' is not that of its 'keypoints', by id: 3"),
+        ("annotations", {"keypoints": [0] * 48}, "'keypoints' must be finite numbers of shape"),
+        ("annotations", {"bbox": None}, "'bbox' must be finite numbers"),
+        ("categories", {"id": 2}, "category 1 must be 'person', as results have it"),
+        ("categories", {"name": "dog"}, "category 1 must be 'person', as results have it, got .*dog"),
+    ],
+)
+def test_what_pycocotools_would_score_wrongly_is_refused(truth, section, change, message):
+    path = truth[0]
+    content = json.loads(path.read_text())
+    content[section][-2 if section == "annotations" else 0] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        coco_ap(path, [])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("keypoints", [float("nan")] * 51), ("score", float("inf")), ("category_id", 2)]
+)
+def test_results_that_pycocotools_would_take_for_hits_are_refused(truth, field, value):
+    path, keypoints = truth
+    results = results_for(keypoints, np.ones(4))
+    results[3][field] = value
+    with pytest.raises(ValueError, match=r"results: record 3|results: 1 of a category other than 1 .*: 3"):
+        coco_ap(path, results)
+
+
+def test_other_categories_and_a_missing_iscrowd_do_not_count(truth):
+    path, keypoints = truth
+    content = json.loads(path.read_text())
+    for person in content["annotations"]:
+        del person["iscrowd"]
+    content["annotations"].append({"id": 9, "image_id": 10, "category_id": 7})
+    content["categories"].append({"id": 7, "name": "racket"})
+    path.write_text(json.dumps(content))
+    assert coco_ap(path, results_for(keypoints, np.ones(4)))["AP"] == 100
+
+
+def test_a_truncated_results_file_is_named(truth, tmp_path):
+    cut = tmp_path / "cut.json"
+    cut.write_text('[{"image_id": 10, "categ')
+    with pytest.raises(ValueError, match=r"cut\.json: not valid JSON"):
+        coco_ap(truth[0], cut)
+    cut.write_text("{}")
+    with pytest.raises(ValueError, match="must be a list of COCO results, got dict"):
+        coco_ap(truth[0], cut)
 
 
 @pytest.mark.skipif(not COCO_MINI.exists(), reason="the COCO sample is not here")

@@ -46,7 +46,8 @@ def test_an_image_in_two_splits_is_named(write_set):
 
 def test_a_set_may_be_tested_on_its_validation_people(write_set):
     dataset = write_set("coco")
-    tested = dataset.splits["val"] | {"detections": "detections.json"}
+    tested = dataset.splits["val"] | {"detections": "on_val.json"}
+    (dataset.root / "on_val.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [9, 9, 9, 9], "score": 1}]')
     manifest = prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": tested}))
     assert manifest["test"] == manifest["val"]
     others = dataset.splits["val"] | {"images": "test"}  # other people, but in the same pictures
@@ -81,7 +82,7 @@ def test_an_image_of_another_size_than_annotated_is_named(write_set):
 def test_what_scoring_refuses_is_refused_before_training(write_set):
     dataset = write_set("coco")
     edit(dataset.root / "test.json", "annotations", area=0)
-    with pytest.raises(ValueError, match=r"test\.json: annotation \d+ needs a positive 'area'"):
+    with pytest.raises(ValueError, match=r"test\.json: annotations: 1 without a positive 'area'"):
         prepare(dataset)
 
 
@@ -90,7 +91,7 @@ def test_a_missing_file_is_named_with_where_to_look(write_set, name):
     dataset = write_set(name)
     for path in annotation_files(dataset):
         moved = path.rename(path.with_suffix(".away"))
-        with pytest.raises(FileNotFoundError, match=f"{path.name} not found; README.md says where"):
+        with pytest.raises(FileNotFoundError, match=f"{path.name} not found; docs/photographs.md says where"):
             prepare(dataset)
         moved.rename(path)
 
@@ -126,11 +127,29 @@ def test_the_manifest_lies_where_dvc_looks_for_it(params):
 def test_our_lspet_split_is_disjoint_complete_and_keeps_near_duplicates_together(write_set):
     dataset = write_set("lspet")
     parts = {split: set(read_split(dataset, split).ids.tolist()) for split in dataset.splits}
+    assert parts == {"train": {1, 3, 4, 5, 7, 12}, "val": {2, 6, 11}, "test": {8, 9, 10}}, "as on record"
     assert sorted(number for part in parts.values() for number in part) == list(range(1, 13))
     for group in ({1, 7, 12}, {3, 4}):
         assert sum(bool(group & part) for part in parts.values()) == 1
     again = {split: set(read_split(dataset, split).ids.tolist()) for split in dataset.splits}
     assert parts == again
+
+
+def test_our_lspet_split_is_of_the_images_that_were_searched_for_near_duplicates(write_set, monkeypatch):
+    dataset = write_set("lspet")
+    monkeypatch.setattr(datasets, "LSPET_IMAGES", 9)
+    numbers = [number for split in dataset.splits for number in read_split(dataset, split).ids.tolist()]
+    assert sorted(numbers) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_broken_detections_are_found_before_training(write_set, split):
+    dataset = write_set("coco")
+    splits = dataset.splits | {"test": dataset.splits["val"]}  # a test set that keeps its annotations to itself
+    splits[split] = splits[split] | {"detections": "detections.json"}
+    (dataset.root / "detections.json").write_text('[{"image_id": 1, "bb')
+    with pytest.raises(ValueError, match=r"detections\.json: not valid JSON"):
+        prepare(dataclasses.replace(dataset, splits=splits))
 
 
 def test_persons_of_a_split_are_those_of_its_file(write_set):

@@ -44,6 +44,7 @@ def pictures(tmp_path):
 
 def test_pictures_are_found_and_set_upright(pictures, tmp_path):
     assert [path.name for path in pictures] == ["a.PNG", "b.png"]
+    assert {path.parent for path in pictures} == {tmp_path / "upright"}, "one folder, for what reads the JSON"
     turned = read_image(pictures[1]).astype(int)
     assert np.abs(turned - cv2.rotate(PIXELS, cv2.ROTATE_90_CLOCKWISE)).mean() < 3
     assert find_pictures(tmp_path / "pictures" / "a.PNG", tmp_path) == [tmp_path / "pictures" / "a.PNG"]
@@ -120,7 +121,7 @@ def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(params, "hourglass", "coco", 0)
     people = to_people(whole_pictures(pictures), COCO17)
-    save_weights(build_network(run, people), run.folder / "weights.safetensors")
+    save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
     posed, scores = pose(run, people)
     np.testing.assert_array_equal(posed.visibility, np.where(scores > 0.2, 2, 1))
     assert np.isfinite(posed.keypoints).all()
