@@ -69,7 +69,7 @@ _QUANTITIES = {  # names as patterns; titles may refer to their groups
     r"dlm_sigma": Quantity("learned deviations", "SADI-Net, Sec. III-D", "deviations"),
     r"dlm_heatmaps": Quantity("learned heatmaps", "SADI-Net, Sec. III-D, Eqs. 4, 5", "heatmaps"),
     r"bones": Quantity("bone maps", "DITN, Sec. 3.2", "bones"),
-    r"kernels": Quantity("dynamic kernels", "DITN, Sec. 3.3, Eq. 2", "kernels"),
+    r"kernels": Quantity("dynamic kernels", "DITN, Sec. 3.2, Eq. 2", "kernels"),
     r"cab": Quantity("channel attention (CAB)", "DITN, Sec. 3.4, Eq. 4", "gate"),
     r"sab": Quantity("spatial attention (SAB)", "DITN, Sec. 3.4, Eq. 5", "gate"),
     r"stage(\d)_block(\d+)_strip": Quantity(r"strip gate, stage \1, block \2", "DAUNet, Eqs. 4-7", "gate"),

@@ -1,7 +1,8 @@
-"""Losses between predicted and target heatmaps, normalised as in the official HRNet and SimpleBaseline code.
+"""Losses between predicted and target heatmaps.
 
-Shapes throughout: heatmaps and targets (N, K, H, W), weights (N, K), 0 for keypoints without a target. Whatever the
-precision of the network, losses are computed in float32.
+Those of `LOSSES`, and what SADI-Net adds to them, are normalised as in the official HRNet and SimpleBaseline code,
+DITN's by plain means (`transfer_loss`). Shapes throughout: heatmaps and targets (N, K, H, W), weights (N, K), 0 for
+keypoints without a target. Whatever the precision of the network, losses are computed in float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,8 @@ def heatmap_loss(
     """Sum of a network's losses over its final and, where it has some, intermediate heatmaps.
 
     `output` is what a network returns in training: "heatmaps" and optionally the list "intermediate". Stages weigh
-    the same, as in Newell et al. 2016 (Stacked Hourglass) and the official HRNet code.
+    the same, as in Newell et al. 2016 (Stacked Hourglass) and the official HRNet code. Raises ValueError for an unknown
+    `kind`, and where shapes do not fit.
     """
     if kind not in LOSSES:
         raise ValueError(f"unknown loss {kind!r}, choose from {', '.join(LOSSES)}")
@@ -55,54 +57,57 @@ def heatmap_loss(
 
 
 def _joint_losses(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    _require_fitting(heatmaps, targets, weights)
+    squares = F.mse_loss(heatmaps.contiguous().float(), targets.float(), reduction="none")  # (N, K, H, W)
+    return 0.5 * squares.mean(dim=(2, 3)) * weights.float().square()  # (N, K)
+
+
+def _require_fitting(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> None:
     if heatmaps.shape != targets.shape or weights.shape != targets.shape[:2]:
         raise ValueError(
             f"heatmaps {tuple(heatmaps.shape)}, targets {tuple(targets.shape)} and weights {tuple(weights.shape)} "
             "do not fit: make the codec's heatmap size that of the network"
         )
-    squares = F.mse_loss(heatmaps.contiguous().float(), targets.float(), reduction="none")  # (N, K, H, W)
-    return 0.5 * squares.mean(dim=(2, 3)) * weights.float().square()  # (N, K)
 
 
 # SADI-Net: what a network with a distribution learning module is trained for
 
 
-def residual_log_likelihood(
-    output: Mapping[str, Tensor],
-    keypoints: Tensor,
-    weights: Tensor,
-    base_density: Literal["gaussian", "laplace"] = "gaussian",
-) -> Tensor:
+def residual_log_likelihood(output: Mapping[str, Tensor | str], keypoints: Tensor, weights: Tensor) -> Tensor:
     """Mean over labelled keypoints of -log P(keypoint), in nats: SADI-Net, Eq. 4, after Li et al. 2021 (RLE).
 
-    `keypoints` (N, K, 2) in crop px may be NaN where weights are 0; `output` has SADI-Net's "mu", "sigma" and
-    "log_flow". `base_density` is the network's.
+    `keypoints` (N, K, 2) in crop px may be NaN where weights are 0; `output` has SADI-Net's "mu", "sigma", "log_flow"
+    and "base_density".
     """
     mu = output["mu"].float()
     labelled = weights > 0
     points = torch.where(labelled[..., None], keypoints, mu.detach())
     sigma, table = output["sigma"].float(), output["log_flow"].float()
-    log_density = residual_log_density(*points.unbind(-1), mu, sigma, table, base_density)
+    log_density = residual_log_density(*points.unbind(-1), mu, sigma, table, output["base_density"])
     return -(log_density * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def distribution_loss(
-    output: Mapping[str, Tensor | list[Tensor]],
+    output: Mapping[str, Tensor | list[Tensor] | str],
     targets: Tensor,
     weights: Tensor,
     keypoints: Tensor,
     dlm_weight: float = 1.0,
     likelihood_weight: float = 0.1,
-    base_density: Literal["gaussian", "laplace"] = "gaussian",
 ) -> Tensor:
     """Heatmap loss + lambda * loss of the learned heatmaps + eta * residual log-likelihood: SADI-Net, Sec. III-E.
 
     lambda is `dlm_weight` (its value is lost from the paper), eta `likelihood_weight`. The paper's Eqs. 6-8 stop before
     the likelihood; without it the learned heatmaps shrink to nothing, because a peak that misses its target has no
-    gradient.
+    gradient. Raises ValueError for the output of a network that learns no distribution, and where shapes do not fit.
     """
+    if "dlm_heatmaps" not in output:
+        raise ValueError(
+            f"the distribution loss needs learned heatmaps, but the network gives {', '.join(output)} only: train a "
+            "SADI-Net with dlm=True, or choose the loss mse"
+        )
     learned = joints_mse(output["dlm_heatmaps"], targets, weights)
-    likelihood = residual_log_likelihood(output, keypoints, weights, base_density)
+    likelihood = residual_log_likelihood(output, keypoints, weights)
     return heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood
 
 
@@ -110,12 +115,11 @@ def distribution_loss(
 
 
 def transfer_loss(
-    output: Mapping[str, Tensor],
+    output: Mapping[str, Tensor | list[Tensor]],
     targets: Tensor,
     weights: Tensor,
     keypoints: Tensor,
-    bones: Sequence[tuple[int, int]],
-    stride: float = 4.0,
+    stride: tuple[float, float] = (4.0, 4.0),
     sigma: float = 2.0,
     bone_weight: float = 0.1,
     joint_loss: str = "focal_l2",
@@ -123,17 +127,30 @@ def transfer_loss(
 ) -> Tensor:
     """Loss of the joints + lambda * loss of the bones: DITN, Eqs. 6-10, lambda being `bone_weight` (Table 7).
 
-    `keypoints` (N, K, 2) in crop px, `stride` crop px per heatmap px, `sigma` of the bones in heatmap px. A bone counts
-    where both of its joints have a target. Other losses, those of Table 6 among them, are in `PIXEL_LOSSES`. `output`
-    without "bones" (DITN without `multi_task`) is judged by its joints alone.
+    `keypoints` (N, K, 2) in crop px, `stride` crop px per heatmap px in x and y, `sigma` of the bones in heatmap px.
+    `output` has DITN's "bones" (N, B, H, W) with their "bone_joints" (B, 2), or is judged by its joints alone (DITN
+    without `multi_task`). A bone counts where both of its joints have a target. Other losses, those of Table 6 among
+    them, are in `PIXEL_LOSSES`.
+
+    Each is a mean over all pixels, with weights to the first power: `joint_loss="mse"` is twice `joints_mse` for
+    weights of 0 and 1.
+
+    Raises ValueError for an unknown loss, where shapes do not fit, and for heatmaps of several stacks.
     """
     require_choice("joint_loss", joint_loss, PIXEL_LOSSES)
     require_choice("bone_loss", bone_loss, PIXEL_LOSSES)
+    if output.get("intermediate"):
+        raise ValueError(
+            "the transfer loss judges one stack of heatmaps, but the network has more (`intermediate`), which would "
+            "stay untrained: choose the loss mse or ohkm, or stacks=1"
+        )
+    _require_fitting(output["heatmaps"], targets, weights)
     loss = _weighted_mean(PIXEL_LOSSES[joint_loss](output["heatmaps"].float(), targets.float()), weights)
     if "bones" not in output:
         return loss
-    first, second = torch.tensor(bones, device=weights.device).T
-    drawn = bone_heatmaps(keypoints / stride, bones, targets.shape[-2:], sigma)
+    first, second = output["bone_joints"].T
+    places = keypoints / keypoints.new_tensor(stride)  # heatmap px
+    drawn = bone_heatmaps(places, output["bone_joints"], targets.shape[-2:], sigma)
     pixels = PIXEL_LOSSES[bone_loss](output["bones"].float(), drawn)
     return loss + bone_weight * _weighted_mean(pixels, weights[:, first] * weights[:, second])
 
@@ -154,12 +171,13 @@ def focal_l2(
     return (heatmaps - targets).square() * factor.abs().pow(gamma)
 
 
-def bone_heatmaps(keypoints: Tensor, bones: Sequence[tuple[int, int]], size: Sequence[int], sigma: float) -> Tensor:
+def bone_heatmaps(keypoints: Tensor, bones: Tensor, size: Sequence[int], sigma: float) -> Tensor:
     """exp(-d^2 / 2 sigma^2), d the distance in px to the segment between two joints, (N, B, H, W) for `size` (H, W).
 
-    `keypoints` (N, K, 2) in heatmap px; a bone with a missing (NaN) joint has an empty map.
+    `keypoints` (N, K, 2) in heatmap px, `bones` (B, 2) the indices of their joints; a bone with a missing (NaN) joint
+    has an empty map.
     """
-    first, second = torch.tensor(bones, device=keypoints.device).T
+    first, second = bones.T
     start, along = keypoints[:, first], keypoints[:, second] - keypoints[:, first]  # (N, B, 2)
     rows, columns = (torch.arange(side, device=keypoints.device) for side in size)
     pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2), x first

@@ -15,6 +15,9 @@ class ParameterAdapter(nn.Sequential):
     3x3 convolutions within each group, the first of stride 2, with max-pooling between; no bias, norm or activation.
     The kernels are as large as what remains of the map, less a row or column if that is even.
 
+    Along a side below 25 px a single number is left: kernels of 16x16 maps are 1x1, a gain per channel that moves
+    nothing in space.
+
     Shape: (N, 2 groups, H, W) -> (N, 2 groups, h, w); 64x64 gives 7x7, 64x48 gives 7x5. Raises ValueError below 9x9.
     """
 

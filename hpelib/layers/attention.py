@@ -10,15 +10,17 @@ from torch import Tensor, nn
 class ChannelAttention(nn.Module):
     """(1 + a) g with one a per channel (Eq. 4), for groups of two channels that do not see each other; and a.
 
-    In training it normalises pooled values over the batch, and so needs two samples.
+    In training it normalises pooled values over the batch, and so needs two samples. The first batch norm starts with
+    `start_scale`.
 
     Shape: (N, 2 groups, H, W) -> the same, a (N, 2 groups, 1, 1) in [1/2, 1).
     """
 
-    def __init__(self, groups: int):
+    def __init__(self, groups: int, start_scale: float = 1.0):
         super().__init__()
         channels = 2 * groups
         self.refine = _conv_bn_relu(channels, kernel_size=3, groups=groups)
+        nn.init.constant_(self.refine[1].weight, start_scale)
         self.weigh = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), _conv_bn_relu(channels, kernel_size=1, groups=groups), nn.Sigmoid()
         )

@@ -28,16 +28,17 @@ def laplace_log_density(x: Tensor) -> Tensor:
     return -x.abs() - math.log(2)
 
 
+BaseDensity = Literal["gaussian", "laplace"]
 BASE_DENSITIES = {"gaussian": gaussian_log_density, "laplace": laplace_log_density}  # the same along both axes
 
 
 class RealNVP(nn.Module):
     """Six coupling layers over a standard normal; each moves one axis by a scale and shift that read the other axis."""
 
-    def __init__(self, couplings: int = 6, hidden: int = 64):
+    def __init__(self, hidden: int = 64):
         super().__init__()
-        kept = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(couplings // 2, 1)
-        self.register_buffer("kept", kept, persistent=False)  # (couplings, 2), 1 for the axis that a layer leaves alone
+        kept = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(3, 1)
+        self.register_buffer("kept", kept, persistent=False)  # (6, 2), 1 for the axis that a layer leaves alone
         self.scales = nn.ModuleList(nn.Sequential(*_two_hidden_layers(hidden), nn.Tanh()) for _ in kept)
         self.shifts = nn.ModuleList(nn.Sequential(*_two_hidden_layers(hidden)) for _ in kept)
 
@@ -80,7 +81,7 @@ def residual_log_density(
     mu: Tensor,
     sigma: Tensor,
     table: Tensor,
-    base_density: Literal["gaussian", "laplace"] = "gaussian",
+    base_density: BaseDensity = "gaussian",
 ) -> Tensor:
     """log P(x, y) = log Q(e) + log G(e) - log(sigma_x sigma_y), e = ((x, y) - mu) / sigma (RLE, Eq. 6; SADI-Net,
     Eqs. 4, 5).

@@ -1,12 +1,13 @@
 """Strip-pooling gate: Q. Hou, L. Zhang, M.-M. Cheng, J. Feng: Strip Pooling, CVPR 2020; DAUNet, Eqs. 4-7."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
 
 StripForm = Literal["spnet", "pointwise", "conv3x3"]
+STRIP_FORMS = get_args(StripForm)
 
 
 class StripPooling(nn.Module):
@@ -21,7 +22,7 @@ class StripPooling(nn.Module):
 
     def __init__(self, channels: int, form: StripForm = "spnet"):
         super().__init__()
-        require_choice("form", form, ("spnet", "pointwise", "conv3x3"))
+        require_choice("form", form, STRIP_FORMS)
         if form == "spnet":
             self.rows = nn.Sequential(
                 nn.Conv2d(channels, channels, (3, 1), padding=(1, 0), bias=False), nn.BatchNorm2d(channels)

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from hpelib.layers.choices import require_choice
 from hpelib.layers.partial_conv import PartialConv2d
 from hpelib.layers.scconv import ChannelRebuildUnit, SpatialRebuildUnit
-from hpelib.layers.sizes import require_multiple
 from hpelib.layers.spatial_group_enhance import SpatialGroupEnhance
-from hpelib.layers.strip_pooling import StripForm, StripPooling
-from hpelib.models.simple_baseline import SimpleBaseline
+from hpelib.layers.strip_pooling import STRIP_FORMS, StripForm, StripPooling
+from hpelib.models.simple_baseline import SimpleBaseline, heatmap_head
 
 Partial = Literal["stride1", "all", "added"]
 LEVEL_BLOCKS = {"none": None, "basic": BasicBlock, "bottleneck": Bottleneck}
@@ -84,7 +83,8 @@ class DAUNet(SimpleBaseline):
     all blocks; `skip`, encoder features concatenated before a 3x3 or 1x1 convolution, or none; `level_block`, a
     residual block after each of these; `tail_blocks`, residual bottlenecks before the heatmaps; `head_kernel`, the size
     of the last convolution; `sge_groups`; `decoder_widths`, multiples of 16, of which five end in (N, K, H, W). These,
-    `width` and `depths` (as in `SimpleBaseline`) also make quick variants.
+    `width` and `depths` (as in `SimpleBaseline`) also make quick variants. Raises ValueError for a choice that does not
+    exist and for other than three to five `decoder_widths`.
 
     Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the encoder's stages; `stage1_block3_strip` and so on,
     strip gates (N, C, h, w); `up1_sru` to `up3_sru` (N, C, h, w), the weights that part informative (> 0.5) from
@@ -113,8 +113,11 @@ class DAUNet(SimpleBaseline):
     ):
         require_choice("strip_placement", strip_placement, ("spnet", "all"))
         require_choice("partial", partial, ("stride1", "all", "added"))
+        require_choice("strip_form", strip_form, STRIP_FORMS)
         require_choice("skip", skip, ("concat", "concat1x1", "none"))
         require_choice("level_block", level_block, LEVEL_BLOCKS)
+        if not 3 <= len(decoder_widths) <= 5:
+            raise ValueError(f"decoder_widths {decoder_widths} names {len(decoder_widths)} levels instead of 3 to 5")
         super().__init__(num_keypoints, "resnet50", width, depths, decoder_widths)
         self.ibn = ibn
         if ibn:
@@ -123,7 +126,7 @@ class DAUNet(SimpleBaseline):
                     gated = strip_placement == "all" or stage is self.layer4 or i == len(stage) - 1
                     stage[i] = ImprovedBottleneck(bottleneck, partial_ratio, partial, strip_form if gated else None)
         stage_widths = [info["num_chs"] for info in self.feature_info[1:]]
-        joined = zip(decoder_widths, stage_widths[2::-1], strict=False)  # U1 joins stage 3, U2 stage 2, U3 stage 1
+        joined = zip(decoder_widths[:3], stage_widths[2::-1], strict=True)  # U1 joins stage 3, U2 stage 2, U3 stage 1
         kernel = 1 if skip == "concat1x1" else 3
         self.fusions = nn.ModuleList(ConvNormAct(own + side, own, kernel) for own, side in joined if skip != "none")
         block = LEVEL_BLOCKS[level_block]
@@ -133,38 +136,33 @@ class DAUNet(SimpleBaseline):
         self.sges = nn.ModuleList(SpatialGroupEnhance(own, sge_groups) for own in decoder_widths if sge)
         self.tail = nn.Sequential(*(_residual(Bottleneck, decoder_widths[-1]) for _ in range(tail_blocks)))
         if head_kernel > 1:
-            self.final_layer = nn.Conv2d(decoder_widths[-1], num_keypoints, head_kernel, padding=head_kernel // 2)
-            nn.init.normal_(self.final_layer.weight, std=0.001)
-            nn.init.zeros_(self.final_layer.bias)
+            self.final_layer = heatmap_head(decoder_widths[-1], num_keypoints, head_kernel)
 
-    def stages(self) -> tuple[nn.Sequential, ...]:
-        return self.layer1, self.layer2, self.layer3, self.layer4
-
-    def forward(self, images: Tensor, look: bool = False):
+    def features(self, images: Tensor, looks: dict[str, Tensor] | None = None) -> Tensor:
+        """What the head sees, the output of the tail, (N, C, H/4, W/4); fills `looks`."""
         encoded, gates = self.encode_with_gates(images)
-        looks = {f"stage{i}": stage for i, stage in enumerate(encoded, start=1)} | gates
+        seen = {f"stage{i}": stage for i, stage in enumerate(encoded, start=1)} | gates
         x = encoded[-1]
-        for i in range(len(self.deconv_layers) // 3):
-            x = self.deconv_layers[3 * i : 3 * i + 3](x)  # deconvolution, batch norm, ReLU
+        for i, decoder in enumerate(self.decoders()):
+            x = decoder(x)
             if i < len(self.fusions):
                 x = self.fusions[i](torch.cat([x, encoded[2 - i]], dim=1))
             if self.level_blocks:
                 x = self.level_blocks[i](x)
             if self.srus:
-                x, looks[f"up{i + 1}_sru"], *parts = self.srus[i](x)
-                if look:  # else they would wait in memory for nothing
-                    looks |= zip((f"up{i + 1}_sru_informative", f"up{i + 1}_sru_redundant"), parts, strict=True)
-                x, looks[f"up{i + 1}_cru"] = self.crus[i](x)
+                x, seen[f"up{i + 1}_sru"], *parts = self.srus[i](x)
+                if looks is not None:  # else they would wait in memory for nothing
+                    seen |= zip((f"up{i + 1}_sru_informative", f"up{i + 1}_sru_redundant"), parts, strict=True)
+                x, seen[f"up{i + 1}_cru"] = self.crus[i](x)
             if self.sges:
-                x, looks[f"up{i + 1}_sge"] = self.sges[i](x)
-        heatmaps = self.final_layer(self.tail(x))
-        output = {"heatmaps": heatmaps} if self.training else heatmaps
-        return (output, looks) if look else output
+                x, seen[f"up{i + 1}_sge"] = self.sges[i](x)
+        if looks is not None:
+            looks |= seen
+        return self.tail(x)
 
     def encode_with_gates(self, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The encoder stages' outputs at strides 4 to 32, and the strip gates by name."""
-        require_multiple(images, 32)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        x = self.stem(images)
         encoded, gates = [], {}
         for i, stage in enumerate(self.stages(), start=1):
             for j, block in enumerate(stage, start=1):

@@ -63,6 +63,7 @@ class DEHRNet(HRNet):
         stem_width: int = 64,
     ):
         require_choice("dem", dem, DEM_GATES)
+        require_choice("branch_gate", branch_gate, ("none", "se", "eca"))
         require_choice("upsample", upsample, ("nearest", "dysample"))
         if dem != "off" and branch_gate != "none":
             raise ValueError(f"branch_gate={branch_gate!r} stands in place of the DEM; give it with dem='off'")

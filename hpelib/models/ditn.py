@@ -2,8 +2,9 @@
 
 Li, Shi, Song, Yang, "Human Pose Estimation via Dynamic Information Transfer", Electronics 12, 695, 2023, section 3.
 
-Differs in: of two readings of the text the one that Table 8's sizes bear out (docs/ledger_ditn.md); the last layers of
-the decoders start at N(0, 0.001) where they give heatmaps.
+Differs in: of two readings of the text the one that Table 8's sizes bear out (docs/ledger_ditn.md); what gives
+heatmaps starts near zero: the last layers of the decoders at N(0, 0.001) or, behind them, SAB's first norm at 0.1, and
+without SAB the transfer's convolution at N(0, 0.001) and CAB's first norm at 0.1.
 
 In (N, 3, H, W), H and W multiples of 32 and at least 64; out (N, K, H/4, W/4).
 Parameters with HRNet-W32: 16 keypoints 28,584,575, 17 keypoints 28,585,833 (paper 28.6 M). GFLOPs as the HRNet tool
@@ -28,7 +29,8 @@ Bones = Sequence[tuple[int, int]]
 
 
 class DITN(nn.Module):
-    """Heatmaps (N, K, H/4, W/4) in eval mode; in training `{"heatmaps": ..., "bones": ...}`, bones (N, B, H/4, W/4).
+    """Heatmaps (N, K, H/4, W/4) in eval mode; in training `{"heatmaps": ..., "bones": ..., "bone_joints": ...}`, bones
+    (N, B, H/4, W/4) and the indices (B, 2) of their joints.
 
     `bones` are pairs of joints, by default those of the skeleton with that many keypoints: MPII (15, as in the paper),
     COCO (19) or LSP. `backbone` is "hrnet" or, for Tables 6 and 7, "resnet50" with SimpleBaseline's deconvolutions;
@@ -36,7 +38,8 @@ class DITN(nn.Module):
 
     Ablations (Table 5): `multi_task`, the two decoders in place of the backbone's own head, without which this is the
     backbone; `ditm`, the transfer; `cab` and `sab`, its attention blocks. Open in the paper: `merge` of a joint's
-    groups by their "mean" or "sum", and `heatmap_relu`, whether the final heatmaps are rectified.
+    groups by their "mean" or "sum", and `heatmap_relu`, whether SAB rectifies the final heatmaps (nothing does without
+    it).
 
     Looks: the backbone's, `bones`, and from the transfer `kernels` (N, 2B, h, w), `cab` (N, 2B, 1, 1) and `sab`
     (N, K, H/4, W/4). Channels 2b and 2b + 1 belong to the first and second joint of bone b.
@@ -67,6 +70,7 @@ class DITN(nn.Module):
         self.backbone.final_layer = None  # section 3.1: its head is discarded
         self.joint_decoder = Decoder(width, num_keypoints, gives_heatmaps=not ditm)
         self.bone_decoder = Decoder(width, len(bones), gives_heatmaps=True)
+        self.register_buffer("bone_joints", torch.tensor(bones), persistent=False)
         if ditm:
             self.ditm = DynamicInformationTransfer(num_keypoints, bones, cab, sab, merge, heatmap_relu)
 
@@ -80,7 +84,7 @@ class DITN(nn.Module):
             heatmaps = self.ditm(heatmaps, bones, looks)
         if look:
             looks["bones"] = bones
-        output = {"heatmaps": heatmaps, "bones": bones} if self.training else heatmaps
+        output = {"heatmaps": heatmaps, "bones": bones, "bone_joints": self.bone_joints} if self.training else heatmaps
         return (output, looks) if look else output
 
 
@@ -108,6 +112,9 @@ class DynamicInformationTransfer(nn.Module):
 
     A group is a bone with its two joints (Eq. 1). The bone's features become kernels that are applied to the features
     of the two joints (Eq. 2), the result is weighed and added to them (Eq. 3).
+
+    Differs in: without SAB what Eq. 3 adds are the heatmaps; K_1 then starts at N(0, 0.001) and CAB's first norm at
+    0.1, or they would start near a deviation of one and stay there.
     """
 
     def __init__(self, num_keypoints: int, bones: Bones, cab: bool, sab: bool, merge: str, heatmap_relu: bool):
@@ -121,8 +128,10 @@ class DynamicInformationTransfer(nn.Module):
         self.register_buffer("shares", torch.tensor(shares)[:, None, None], persistent=False)
         self.k1 = nn.Conv2d(num_keypoints, num_keypoints, kernel_size=1, bias=False)
         self.parameter_adapter = ParameterAdapter(len(bones))
-        self.cab = ChannelAttention(len(bones)) if cab else None
+        self.cab = ChannelAttention(len(bones), start_scale=1.0 if sab else 0.1) if cab else None
         self.sab = SpatialAttention(num_keypoints, heatmap_relu) if sab else None
+        if not sab:
+            nn.init.normal_(self.k1.weight, std=0.001)
 
     def forward(self, joint_features: Tensor, bone_features: Tensor, looks: Looks | None = None) -> Tensor:
         Q = self.k1(joint_features)

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
 from hpelib.layers.global_context import GlobalContextBlock
-from hpelib.layers.sizes import require_multiple
 from hpelib.models.simple_baseline import SimpleBaseline
 
 Gate = Literal["relu", "sigmoid"]
@@ -41,7 +40,7 @@ class SAMFCD(nn.Module):
 
     Shape: features (N, widths[i], h/2^i, w/2^i) and SAHs (N, 1, h/2^i, w/2^i), i = 0, 1, 2 ->
     (N, out_widths[0], h/2, w/2), (N, out_widths[1], h, w), (N, out_widths[2], 2h, 2w), and the gate (N, 1, h, w);
-    one for each of `decoder_widths`.
+    one for each of `decoder_widths`, two or three.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class SAMFCD(nn.Module):
         self.gate = ConvNormAct(len(widths), 1, 3, act_layer=GATES[gate])
         nn.init.ones_(self.gate.bn.bias)  # starts open: a ReLU gate around zero would pass half of the positions
         kernels = {"plain": (0, 0, 0), "reduced": (0, 0, 1), "convolved": (3, 3, 3)}[distribution]
-        ways = list(zip(decoder_widths, kernels, strict=False))
+        ways = list(zip(decoder_widths, kernels[: len(decoder_widths)], strict=True))
         self.out_widths = [width if kernel else fused_width for width, kernel in ways]
         self.ways = nn.ModuleList(
             ConvNormAct(fused_width, width, kernel) if kernel else nn.Identity() for width, kernel in ways
@@ -82,7 +81,9 @@ class FRSBN(SimpleBaseline):
     SA-MFCD in their place (Sec. 3.3). All four off, this is SimpleBaseline, name for name.
 
     Open in the paper: `fused_width`, `gcb_ratio`, and SA-MFCD's `distribution` and `gate`. `width`, `depths` (as in
-    `SimpleBaseline`) and `decoder_widths` make quick variants.
+    `SimpleBaseline`) and `decoder_widths` make quick variants; without `full_resolution` the first three of these are
+    used. Raises ValueError for other than five `decoder_widths` (three will do without `full_resolution`), and for
+    switches that exclude each other.
 
     Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the Res-stages, each after its GCB; `stage1_sah` to
     `stage4_sah` and `decoder1_sah` to `decoder3_sah` (N, 1, h, w), the GCBs' spatial attention
@@ -107,6 +108,9 @@ class FRSBN(SimpleBaseline):
     ):
         if sa_mfcd and (skip or not gcb):
             raise ValueError("SA-MFCD replaces `skip` and reads the GCBs: set gcb=True, skip=False or sa_mfcd=False")
+        if len(decoder_widths) != 5 and (full_resolution or len(decoder_widths) != 3):
+            needed = "five" if full_resolution else "three or five"
+            raise ValueError(f"decoder_widths {decoder_widths} must be {needed} with full_resolution={full_resolution}")
         decoder_widths = decoder_widths if full_resolution else decoder_widths[:3]
         super().__init__(num_keypoints, encoder, width, depths, decoder_widths)
         stage_widths = [info["num_chs"] for info in self.feature_info[1:]]
@@ -116,7 +120,7 @@ class FRSBN(SimpleBaseline):
         side_widths = dict(zip(SKIP_TO, stage_widths[2::-1], strict=True)) if skip else {}
         if sa_mfcd:
             self.sa_mfcd = SAMFCD(stage_widths[:3], fused_width, decoder_widths[1:4], distribution, gate)
-            side_widths = dict(zip(SA_MFCD_TO, self.sa_mfcd.out_widths, strict=False))
+            side_widths = _by_decoder(self.sa_mfcd.out_widths)
         self.fusions = nn.ModuleDict(
             {
                 f"decoder{i}": ConvNormAct(own + side_widths[f"decoder{i}"], own, 3)
@@ -125,44 +129,47 @@ class FRSBN(SimpleBaseline):
             }
         )
 
-    def forward(self, images: Tensor, look: bool = False):
+    def features(self, images: Tensor, looks: dict[str, Tensor] | None = None) -> Tensor:
+        """What the head sees, the output of the last decoder, (N, C, H, W); fills `looks`."""
         stages, sahs = self.encode_with_context(images)
-        looks = {f"stage{i}": stage for i, stage in enumerate(stages, start=1)}
+        seen = {f"stage{i}": stage for i, stage in enumerate(stages, start=1)}
         side = {}  # side inputs by decoder
         if self.sa_mfcd:
             distributed, gate = self.sa_mfcd(stages[:3], list(sahs.values())[:3])
-            looks["sa_mfcd_gate"] = gate
-            side = dict(zip(SA_MFCD_TO, distributed, strict=False))
+            seen["sa_mfcd_gate"] = gate
+            side = _by_decoder(distributed)
         elif self.skip:
             side = dict(zip(SKIP_TO, stages[2::-1], strict=True))
         x = stages[-1]
-        for i in range(len(self.deconv_layers) // 3):
-            decoder = f"decoder{i + 1}"
-            x = self.deconv_layers[3 * i : 3 * i + 3](x)  # deconvolution, batch norm, ReLU
-            if decoder in self.fusions:
-                x = self.fusions[decoder](torch.cat([x, side[decoder]], dim=1))
+        for i, decoder in enumerate(self.decoders()):
+            place = f"decoder{i + 1}"
+            x = decoder(x)
+            if place in self.fusions:
+                x = self.fusions[place](torch.cat([x, side[place]], dim=1))
             if i < len(self.decoder_gcbs):
-                x, sahs[decoder] = self.decoder_gcbs[i](x)
-        heatmaps = self.final_layer(x)
-        output = {"heatmaps": heatmaps} if self.training else heatmaps
-        if not look:
-            return output
-        for place, sah in sahs.items():
-            looks[f"{place}_sah"] = sah
-            looks[f"{place}_attention"] = sah.flatten(1).softmax(dim=1).view_as(sah)
-        return output, looks
+                x, sahs[place] = self.decoder_gcbs[i](x)
+        if looks is not None:
+            looks |= seen
+            for place, sah in sahs.items():
+                looks[f"{place}_sah"] = sah
+                looks[f"{place}_attention"] = sah.flatten(1).softmax(dim=1).view_as(sah)
+        return x
 
     def encode_with_context(self, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The Res-stages' outputs at strides 4 to 32, each after its GCB, which the next stage reads; and the SAHs."""
-        require_multiple(images, 32)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        x = self.stem(images)
         stages, sahs = [], {}
-        for i, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):
+        for i, stage in enumerate(self.stages()):
             x = stage(x)
             if self.stage_gcbs:
                 x, sahs[f"stage{i + 1}"] = self.stage_gcbs[i](x)
             stages.append(x)
         return stages, sahs
+
+
+def _by_decoder(sides: Sequence) -> dict:
+    """What SA-MFCD has for its decoders, of which there are two without full resolution."""
+    return dict(zip(SA_MFCD_TO[: len(sides)], sides, strict=True))
 
 
 def _resize(x: Tensor, scale: float) -> Tensor:

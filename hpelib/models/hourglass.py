@@ -105,11 +105,9 @@ class StackedHourglass(nn.Module):
         stacks: int = 8,
         widths: Sequence[int] = (256, 256, 256, 256, 256),
         blocks: Sequence[int] = (1, 1, 1, 1, 1),
-        block: Block = PreactivationBottleneck,
-        pool: bool = True,
     ):
         super().__init__()
-        width = widths[0]
+        width, block = widths[0], PreactivationBottleneck
         self.multiple = 4 * 2 ** (len(widths) - 1)
         self.stem = nn.Sequential(
             nn.Conv2d(3, width // 4, kernel_size=7, stride=2, padding=3),
@@ -120,7 +118,7 @@ class StackedHourglass(nn.Module):
             block(width // 2, width),
             block(width, width),
         )
-        self.hourglasses = nn.ModuleList(Hourglass(widths, blocks, block, pool) for _ in range(stacks))
+        self.hourglasses = nn.ModuleList(Hourglass(widths, blocks, block) for _ in range(stacks))
         self.features = nn.ModuleList(
             nn.Sequential(
                 ResidualBlocks(block, blocks[0], width, width),

@@ -63,7 +63,9 @@ class HRNet(nn.Module):
 
     `width` is that of the first branch. `modules` counts the high-resolution modules of stages 2 to 4, `blocks` the
     residual blocks per branch and module, `bottlenecks` those of stage 1, `stem_width` the stem's channels: smaller
-    ones are for quick runs. `module` builds the high-resolution modules, for networks that change them.
+    ones are for quick runs. `module` builds the high-resolution modules, for networks that change them. Raises
+    ValueError for a stage without modules, or for none.
+
     Looks: `stage2.branch0`, ... (N, C, h, w), the branches at the end of each stage.
     """
 
@@ -78,6 +80,8 @@ class HRNet(nn.Module):
         module: Callable[[Sequence[int], int, int], HighResolutionModule] = HighResolutionModule,
     ):
         super().__init__()
+        if min(modules, default=0) < 1:
+            raise ValueError(f"modules={modules} must name one stage at least, and one module at least of each")
         self.conv1 = nn.Conv2d(3, stem_width, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
         self.conv2 = nn.Conv2d(stem_width, stem_width, 3, stride=2, padding=1, bias=False)

@@ -15,7 +15,6 @@ K = 16: 62.5 M parameters, 10.0 G MACs at 256x256 as it predicts; 75.3 M paramet
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +24,10 @@ from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
 from hpelib.layers.dilated_residual import DilatedResidualBlock
-from hpelib.layers.flow import BASE_DENSITIES, RealNVP, residual_log_density
+from hpelib.layers.flow import BASE_DENSITIES, BaseDensity, RealNVP, residual_log_density
 from hpelib.layers.sizes import require_multiple
 from hpelib.models.hourglass import Hourglass
 from hpelib.models.simple_baseline import heatmap_head
-
-BaseDensity = Literal["gaussian", "laplace"]
 
 
 class GlobalAttention(nn.Module):
@@ -117,11 +114,12 @@ class SpatialFusionModule(nn.Module):
 class DistributionLearningModule(nn.Module):
     """DLM (Sec. III-D, Eqs. 4, 5): from a vector each joint's mean and deviation and, with a flow, its learned heatmap.
 
-    H(x) = exp(log P(x) - max log P) over the heatmap's cells, log P as in `residual_log_density`. The flow is shared by
-    all joints and evaluated on a table. Computed in float32, whatever the precision around it.
+    H(x) = exp(log P(x) - max log P) over the heatmap's cells, log P as in `residual_log_density`. Cell i of n lies at
+    i * crop / n px, as in the codecs `msra` and `dark`; `udp` has other places, (crop - 1) / (n - 1) px apart. The flow
+    is shared by all joints and evaluated on a table. Computed in float32, whatever the precision around it.
 
     Returns a dict: "dlm_heatmaps" (N, K, h, w) with maximum 1; "mu" and "sigma" (N, K, 2) in crop px; "log_flow", the
-    flow's table (rows, columns).
+    flow's table (rows, columns); "base_density", the name of Q, which the likelihood needs.
     """
 
     def __init__(self, in_width: int, num_keypoints: int, base_density: BaseDensity, flow_width: int = 64):
@@ -147,7 +145,8 @@ class DistributionLearningModule(nn.Module):
                 x, y[:, None], mu[:, :, None, None], sigma[:, :, None, None], table, self.base_density
             )  # (N, K, h, w)
             heatmaps = (log_density - log_density.amax(dim=(2, 3), keepdim=True)).exp()
-        return {"dlm_heatmaps": heatmaps, "mu": mu, "sigma": sigma, "log_flow": table}
+        learned = {"dlm_heatmaps": heatmaps, "mu": mu, "sigma": sigma, "log_flow": table}
+        return learned | {"base_density": self.base_density}
 
 
 class SADINet(nn.Module):
@@ -156,14 +155,15 @@ class SADINet(nn.Module):
     In training a dict of these ("heatmaps"), those of earlier stacks ("intermediate") and what
     `DistributionLearningModule` returns. SFM, flow and DLM run only in training, or to be looked at.
 
-    Switched in Tables III and IV: `rfm`, receptive fortified blocks (Sec. III-B), else basic blocks; `sfm`, the DLM
-    reads the spatial fusion module (Sec. III-C), else the mean of the deepest features; `dlm`, the distribution
-    learning module (Sec. III-D), without which there is no SFM either, as nothing else reads it. All off, this is an
-    hourglass of basic blocks.
+    Switched in Table III: `rfm`, receptive fortified blocks (Sec. III-B), else basic blocks. Switched in Table IV, both
+    together: `sfm`, the DLM reads the spatial fusion module (Sec. III-C), and `dlm`, the distribution learning module
+    (Sec. III-D), without which there is no SFM either, as nothing else reads it. Ours, in no table, is `sfm=False`
+    alone: the DLM reads the mean of the deepest features. All off, this is an hourglass of basic blocks.
 
     Open in the paper: `stacks`, `widths` and `blocks` per level (as in `Hourglass`), `stem_width`, the RFM's
     `dilation`, `base_density`. The SFM reads the finest `len(head_widths)` levels at width `sfm_width` and returns
-    `vector_width` numbers. `flow_width` is that of the flow's hidden layers.
+    `vector_width` numbers. `flow_width` is that of the flow's hidden layers. Raises ValueError where the SFM has more
+    `head_widths` than there are `widths`.
 
     Looks: `stack1` ... (N, K, h, w), each stack's heatmaps; `rfm1_se` ... (N, C, 1, 1), the SE weights of the blocks in
     the order in which they run, the stem's first; `sfm_global` (N, scales, h, w), the weights of the scales;
@@ -189,7 +189,7 @@ class SADINet(nn.Module):
     ):
         super().__init__()
         scales = len(head_widths)
-        if scales > len(widths):
+        if dlm and sfm and scales > len(widths):
             raise ValueError(f"head_widths {head_widths} names {scales} levels, but there are {len(widths)} widths")
         block = partial(DilatedResidualBlock, fortified=rfm, dilation=dilation)
         width = widths[0]

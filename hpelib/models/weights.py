@@ -1,5 +1,6 @@
 """Reading weights into networks: whole checkpoints strictly, pretrained trunks as far as they fit."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def load_matching(model: nn.Module, state_dict_or_path: StateDict | str | Path) 
     return [name for name in own if name not in fitting]
 
 
+def trunk_entries(model: nn.Module, source: StateDict) -> list[str]:
+    """Names in `model` that those of a pretrained `source` cover, be it in another block or with another shape.
+
+    Numbers are blanked out: `layer1.3.conv1.weight` is part of a ResNet's trunk even where the source's `layer1` has
+    three blocks, `layer1.2.strip.fuse.1.weight` is an addition.
+    """
+    covered = {_numberless(name) for name in _for_model(model, source)}
+    return [name for name in model.state_dict() if _numberless(name) in covered]
+
+
 def imagenet_weights(timm_name: str) -> dict[str, Tensor]:
     """State dict of timm's ImageNet classifier `timm_name`, fetched on first use. Raises OSError if that fails."""
     import timm
@@ -85,6 +96,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} is broken, or holds more than weights, which is not loaded: code could run"
         ) from error
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def _for_model(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> dict[str, Tensor]:

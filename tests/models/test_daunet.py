@@ -250,5 +250,12 @@ def test_impossible_requests_are_explained():
         narrow(skip="add")
     with pytest.raises(ValueError, match=r"strip_placement='first'.*'spnet', 'all'"):
         narrow(strip_placement="first")
-    with pytest.raises(ValueError, match=r"form='none'.*'spnet', 'pointwise', 'conv3x3'"):
+    with pytest.raises(ValueError, match=r"strip_form='none'.*'spnet', 'pointwise', 'conv3x3'"):
         narrow(strip_form="none")
+    with pytest.raises(ValueError, match=r"decoder_widths \(16, 16\) names 2 levels instead of 3 to 5"):
+        narrow(decoder_widths=(16, 16))
+
+
+def test_the_head_sees_the_features(images):
+    model = narrow().eval()
+    assert torch.equal(model.final_layer(model.features(images)), model(images))

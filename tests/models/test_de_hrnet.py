@@ -219,5 +219,7 @@ def test_options_are_checked():
         DEHRNet(dem="cbam")
     with pytest.raises(ValueError, match="upsample='bilinear'"):
         DEHRNet(upsample="bilinear")
+    with pytest.raises(ValueError, match="branch_gate='cbam' is none of 'none', 'se', 'eca'"):
+        DEHRNet(dem="off", branch_gate="cbam")
     with pytest.raises(ValueError, match="give it with dem='off'"):
         DEHRNet(branch_gate="se")

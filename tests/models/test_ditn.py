@@ -207,3 +207,13 @@ def test_both_tasks_teach_the_bone_decoder():
     model = DITN(**NARROW)
     model(torch.randn(2, 3, 64, 64))["heatmaps"].square().sum().backward()
     assert model.bone_decoder.last.weight.grad.abs().sum() > 0
+
+
+def test_without_sab_the_transfer_starts_near_zero():
+    """Its output are the heatmaps then; with SAB behind it, it starts as PyTorch's layers do."""
+    torch.manual_seed(0)
+    plain, full = DITN(16, backbone_options=HRNET, sab=False).ditm, DITN(16, backbone_options=HRNET).ditm
+    assert plain.k1.weight.std().item() == pytest.approx(0.001, rel=0.2)
+    assert (plain.cab.refine[1].weight == 0.1).all()
+    assert full.k1.weight.std() > 0.1
+    assert (full.cab.refine[1].weight == 1).all()

@@ -226,3 +226,13 @@ def test_impossible_requests_are_explained(images):
         narrow(gcb=False)
     with pytest.raises(ValueError, match=r"gate='tanh'.*'relu', 'sigmoid'"):
         narrow(gate="tanh")
+    for widths in ((16, 16), (16, 16, 16)):
+        with pytest.raises(ValueError, match=r"decoder_widths .* must be five with full_resolution=True"):
+            narrow(decoder_widths=widths)
+    with pytest.raises(ValueError, match=r"decoder_widths .* must be three or five with full_resolution=False"):
+        narrow(decoder_widths=(16, 16), full_resolution=False)
+
+
+def test_the_head_sees_the_features(images):
+    model = narrow().eval()
+    assert torch.equal(model.final_layer(model.features(images)), model(images))

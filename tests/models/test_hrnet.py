@@ -144,3 +144,9 @@ def test_looks_are_the_branches_after_each_stage():
         "stage3.branch2": (32, 4, 2),
         "stage4.branch0": (8, 16, 8),
     }
+
+
+@pytest.mark.parametrize("modules", [(0, 1), ()])
+def test_every_stage_has_modules(modules):
+    with pytest.raises(ValueError, match=r"modules=.*one module at least"):
+        HRNet(width=8, modules=modules)

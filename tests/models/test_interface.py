@@ -4,14 +4,16 @@ import copy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from hpelib.codecs import make_codec
 from hpelib.models import create_model, list_models, load_weights
-from hpelib.skeletons import COCO17
+from hpelib.study.ablate import ablation_runs
 from hpelib.training.objectives import make_objective
 
 # parameters of the full networks with 17 keypoints, and their stride
@@ -40,6 +42,8 @@ WIDER = {  # to learn by heart; the others can do it as narrow as they are
     "sadi_net": {"stacks": 1, "widths": (16, 24, 32), "stem_width": 16},
 }
 SIZE = (64, 64)  # (H, W)
+PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+ROWS = [(paper, row) for paper, ablation in PARAMS["ablations"].items() for row in ablation["rows"]]
 
 one_of_each = pytest.mark.parametrize("name", FAMILIES)
 
@@ -67,7 +71,8 @@ def images():
 
 def tensors(output):
     """All tensors of a training output, lists opened."""
-    return [t for value in output.values() for t in (value if isinstance(value, list) else [value])]
+    values = [t for value in output.values() for t in (value if isinstance(value, list) else [value])]
+    return [t for t in values if isinstance(t, torch.Tensor)]
 
 
 def test_all_networks_are_tried():
@@ -180,8 +185,7 @@ def test_learns_eight_pictures_by_heart(name, narrow_options):
     model = create_model(name, num_keypoints=5, **narrow_options[name] | WIDER.get(name, {}))
     stride = FULL[name][1]
     codec = make_codec("dark", SIZE, (SIZE[0] // stride, SIZE[1] // stride), sigma=4.0 / stride)
-    options = {"bones": narrow_options[name]["bones"]} if name == "ditn_w32" else {}
-    objective = make_objective(LOSSES.get(name, "mse"), codec, COCO17, options)
+    objective = make_objective(LOSSES.get(name, "mse"), codec)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.007)
     batch = {"keypoints": keypoints, "visible": visible}
     for _ in range(120 if name == "sadi_net" else 100):
@@ -191,6 +195,25 @@ def test_learns_eight_pictures_by_heart(name, narrow_options):
     found, _ = codec.decode(model.eval()(pictures))
     distances_px = (found - keypoints).norm(dim=-1)
     assert (distances_px < 0.1 * SIZE[0]).float().mean() > 0.95
+
+
+@pytest.mark.parametrize(("paper", "row"), ROWS)
+def test_heatmaps_of_every_ablation_start_near_zero(paper, row):
+    """A row whose heatmaps start large spends its few epochs on that, and its score says nothing of its modules."""
+    run = ablation_runs(PARAMS | {"profile": "quick"}, paper, 0)[row]
+    torch.manual_seed(0)
+    output = create_model(run.model, **run.options)(torch.randn(8, 3, *SIZE))
+    for name in output.keys() & {"heatmaps", "bones"}:
+        assert output[name].std() < 0.2, name
+
+
+def test_compiled_training_carries_what_the_loss_reads(images, narrow_options):
+    ditn = create_model("ditn_w32", num_keypoints=5, **narrow_options["ditn_w32"])
+    sadi_net = create_model("sadi_net", num_keypoints=5, **narrow_options["sadi_net"], base_density="laplace")
+    output = torch.compile(ditn, backend="aot_eager", fullgraph=True)(images)
+    assert output["bone_joints"].tolist() == [list(bone) for bone in narrow_options["ditn_w32"]["bones"]]
+    output = torch.compile(sadi_net, backend="aot_eager", fullgraph=True)(images)
+    assert output["base_density"] == "laplace"
 
 
 @pytest.mark.parametrize("full_name", FULL)

@@ -279,7 +279,10 @@ def test_learns_a_few_pictures_by_heart(images):
 def test_only_training_runs_the_distribution_learning_module(images):
     model = narrow(stacks=2)
     output = model(images)
-    assert set(output) == {"heatmaps", "intermediate", "dlm_heatmaps", "mu", "sigma", "log_flow"}
+    assert set(output) == {
+        *("heatmaps", "intermediate", "dlm_heatmaps"),
+        *("mu", "sigma", "log_flow", "base_density"),
+    }
     assert len(output["intermediate"]) == 1
     plain = narrow(stacks=2, dlm=False).eval()
     model.eval()
@@ -313,5 +316,7 @@ def test_impossible_requests_are_explained():
         narrow()(torch.zeros(1, 3, 60, 100))
     with pytest.raises(ValueError, match="4 levels, but there are 2 widths"):
         narrow(widths=(8, 8), blocks=(1, 1))
+    for without in ({"dlm": False}, {"sfm": False}):  # no SFM whose head could be too long
+        assert narrow(widths=(8, 8), blocks=(1, 1), **without)(torch.zeros(2, 3, 64, 64))["heatmaps"].shape[1] == 5
     with pytest.raises(ValueError, match=r"base_density='cauchy'.*'gaussian', 'laplace'"):
         narrow(base_density="cauchy")

@@ -62,3 +62,8 @@ def test_heads_start_as_in_the_official_code():
 def test_unknown_encoder_is_named():
     with pytest.raises(ValueError, match=r"resnet18.*resnet34"):
         SimpleBaseline(encoder="resnet18")
+
+
+def test_stages_must_be_four():
+    with pytest.raises(ValueError, match=r"depths \(1, 1, 1\) names 3 stages, but the encoder has 4"):
+        SimpleBaseline(depths=(1, 1, 1))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -119,8 +120,8 @@ def test_pretrained_starts_from_a_file_or_from_timm(tmp_path, monkeypatch):
     model = create_model(name, pretrained=str(tmp_path / "trunk.safetensors"), **narrow)
     assert torch.equal(model.layer4[0].conv1.weight, source.layer4[0].conv1.weight)
 
-    asked = []
-    monkeypatch.setattr(weights, "imagenet_weights", lambda name: asked.append(name) or source.state_dict())
+    asked, classifier = [], {key: t for key, t in source.state_dict().items() if not key.startswith("final_layer")}
+    monkeypatch.setattr(weights, "imagenet_weights", lambda name: asked.append(name) or classifier)
     model = create_model(name, pretrained=True, **narrow)
     assert asked == ["resnet34.tv_in1k"]
     assert torch.equal(model.conv1.weight, source.conv1.weight)
@@ -133,3 +134,52 @@ def test_without_a_network_the_way_out_is_given(monkeypatch):
     monkeypatch.setattr("timm.create_model", offline)
     with pytest.raises(OSError, match=r"resnet34\.tv_in1k.*path of a state dict"):
         create_model("simple_baseline_resnet34", pretrained=True)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Names of the ImageNet weights that were asked for; they have their entries, but on no memory."""
+    names = []
+
+    def entries(name):
+        names.append(name)
+        return timm.create_model(name.split(".")[0]).state_dict()
+
+    monkeypatch.setattr(weights, "imagenet_weights", entries)
+    with torch.device("meta"):
+        yield names
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "source"),
+    [
+        ("simple_baseline_resnet34", {}, "resnet34.tv_in1k"),
+        ("hrnet_w32", {"modules": (1, 4)}, "hrnet_w32.ms_in1k"),
+        ("de_hrnet_w48", {}, "hrnet_w48.ms_in1k"),
+        ("de_hrnet_w32", {"dem": "off", "branch_gate": "se", "dysample_chained": True}, "hrnet_w32.ms_in1k"),
+        ("fr_sbn_resnet34", {}, "resnet34.tv_in1k"),
+        ("ditn_w32", {}, "hrnet_w32.ms_in1k"),
+        ("ditn_w32", {"backbone": "resnet50"}, "resnet50.tv_in1k"),
+        ("daunet_resnet50", {"strip_placement": "all"}, "resnet50.tv_in1k"),
+        ("daunet_resnet50", {"partial": "added", "level_block": "basic"}, "resnet50.tv_in1k"),
+    ],
+)
+def test_the_trunk_starts_from_weights_of_its_own_kind(asked, name, options, source):
+    """Whatever a paper adds within the trunk keeps its start."""
+    create_model(name, pretrained=True, **options)
+    assert asked == [source]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("hrnet_w32", {"width": 48}, r"hrnet_w32\.ms_in1k lacks \d+ of the \d+ .* of hrnet_w32 with .*'width': 48"),
+        ("simple_baseline_resnet50", {"encoder": "resnet34"}, r"resnet50\.tv_in1k lacks .*'encoder': 'resnet34'"),
+        ("simple_baseline_resnet34", {"depths": (4, 4, 6, 3)}, r"lacks 12 of the .* such as layer1\.3\.conv1\.weight"),
+        ("ditn_w32", {"backbone_options": {"blocks": 5}}, r"such as backbone\.stage2\.0\.branches\.0\.4\.conv1"),
+    ],
+)
+@pytest.mark.usefixtures("asked")
+def test_a_trunk_that_the_weights_do_not_fill_is_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name, pretrained=True, **options)
