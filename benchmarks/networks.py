@@ -117,6 +117,6 @@ def _step_of(run: Run, way: Way) -> Case:
         "keypoints": torch.rand(batch_size, COCO17.num_keypoints, 2) * torch.tensor((width, height)),
         "visible": torch.full((batch_size, COCO17.num_keypoints), 2),
     }
-    objective = make_objective(run.recipe.loss, run.inputs.make_codec(), COCO17, run.recipe.loss_options)
+    objective = make_objective(run.recipe.loss, run.inputs.make_codec(), run.recipe.loss_options)
     images = torch.randn(batch_size, 3, height, width)
     return training_step(network, lambda model, x: objective(model(x), batch), images, way)

@@ -162,7 +162,7 @@ def _train(photographs: Photographs, run: Run, folder: Path) -> tuple[float, flo
     fitted = fit(
         create_model(run.model, people.skeleton.num_keypoints, **run.options),
         loader,
-        make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options),
+        make_objective(run.recipe.loss, loader.codec, run.recipe.loss_options),
         run.recipe,
         folder / "checkpoint.pt",
         folder / "log.jsonl",

@@ -34,10 +34,6 @@ class Skeleton:
             permutation[left], permutation[right] = right, left
         return tuple(permutation)
 
-    @property
-    def lower_body(self) -> tuple[int, ...]:
-        return tuple(i for i in range(self.num_keypoints) if i not in self.upper_body)
-
     def index(self, keypoint: str) -> int:
         return self.keypoints.index(keypoint)
 

@@ -242,6 +242,11 @@ def test_flip_shift_is_the_better_one_on_perfect_heatmaps(name, input_size, heat
     assert codec.flip_shift == (name != "udp" and heatmap_size != input_size)
 
 
+@pytest.mark.parametrize(("side", "shift"), [(31, True), (32, True), (33, False)])
+def test_the_flip_shift_is_the_nearest_whole_px_and_half_a_px_rounds_up(side, shift):
+    assert make_codec("msra", (64, 64), (side, 64)).flip_shift is shift
+
+
 @pytest.mark.parametrize("name", CODECS)
 def test_what_is_not_labelled_leaves_no_trace(name):
     codec = make_codec(name, (64, 64), (16, 16))

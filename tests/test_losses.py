@@ -110,6 +110,7 @@ def distribution():
         "mu": 64 * torch.rand(3, 10, 2),
         "sigma": 1 + 9 * torch.rand(3, 10, 2),
         "log_flow": log_flow,
+        "base_density": "gaussian",
     }
     return output, output["mu"] + output["sigma"] * torch.randn(3, 10, 2)
 
@@ -127,7 +128,7 @@ def test_likelihood_is_base_times_flow_over_deviation(distribution, base_density
     ):
         e = (point - mu) / sigma
         expected -= marginal(0, 1).log_prob(e).sum() + flow.log_density(e) - sigma.prod().log()
-    actual = residual_log_likelihood(output, keypoints, weights, base_density)
+    actual = residual_log_likelihood(output | {"base_density": base_density}, keypoints, weights)
     torch.testing.assert_close(actual, expected.detach() / 30, rtol=0, atol=0.01)
 
 
@@ -135,9 +136,8 @@ def test_likelihood_passes_over_keypoints_without_label(distribution):
     output, keypoints = distribution
     weights = torch.ones(3, 10)
     weights[1:] = 0
-    expected = residual_log_likelihood(
-        {k: v[:1] if k != "log_flow" else v for k, v in output.items()}, keypoints[:1], weights[:1]
-    )
+    first = {name: output[name][:1] for name in ("mu", "sigma")}
+    expected = residual_log_likelihood(output | first, keypoints[:1], weights[:1])
     keypoints[1:] = torch.nan
     output["mu"].requires_grad_()
     loss = residual_log_likelihood(output, keypoints, weights)
@@ -179,9 +179,15 @@ def test_focal_l2_equals_its_formula_pixel_by_pixel(batch):
     torch.testing.assert_close(focal_l2(heatmaps, targets, gamma=0), (heatmaps - targets) ** 2)
 
 
+@pytest.mark.parametrize(("target", "factor"), [(0.01, 0.3), (0.0099, 0.7)])
+def test_foreground_begins_at_a_target_of_one_hundredth(target, factor):
+    loss = focal_l2(torch.tensor([0.7]), torch.tensor([target]))
+    assert loss.item() == pytest.approx((0.7 - target) ** 2 * factor**2, rel=1e-5)
+
+
 def test_bones_are_gaussians_of_the_distance_to_the_segment():
     keypoints = torch.tensor([[[2.0, 3.0], [7.5, 5.0], [torch.nan, torch.nan], [2.0, 3.0]]])
-    maps = bone_heatmaps(keypoints, ((0, 1), (1, 2), (0, 3)), (8, 12), sigma=1.5)
+    maps = bone_heatmaps(keypoints, torch.tensor([(0, 1), (1, 2), (0, 3)]), (8, 12), sigma=1.5)
     assert maps.shape == (1, 3, 8, 12)
     for y in range(8):
         for x in range(12):
@@ -196,20 +202,56 @@ def test_bones_are_gaussians_of_the_distance_to_the_segment():
 def test_transfer_loss_is_the_weighted_sum_of_both_tasks(batch):
     heatmaps, targets, weights = batch
     weights = (weights > 0).float()
-    weights[0, 0], weights[0, 1], weights[1, 4], weights[1, 2] = 1, 0, 0, 1  # either end of a bone may be missing
+    weights[:, [0, 1, 4, 2]] = torch.tensor([[1.0, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1]])  # either end may be missing
     generator = torch.Generator().manual_seed(1)
     bones, keypoints = ((0, 1), (4, 2)), 20 * torch.rand(3, 10, 2, generator=generator)
+    assert sum(bool(weights[n, i] * weights[n, j]) for n in range(3) for i, j in bones) == 3, "half of them count"
     keypoints[weights == 0] = torch.nan
-    output = {"heatmaps": heatmaps, "bones": torch.randn(3, 2, 6, 5, generator=generator)}
-    drawn, expected = bone_heatmaps(keypoints / 4, bones, (6, 5), 2.0), 0.0
+    output = {
+        "heatmaps": heatmaps,
+        "bones": torch.randn(3, 2, 6, 5, generator=generator),
+        "bone_joints": torch.tensor(bones),
+    }
+    drawn = bone_heatmaps(keypoints / torch.tensor([4.0, 3.0]), output["bone_joints"], (6, 5), 2.0)
+    (x, y), (other_x, other_y) = keypoints[1, :2].tolist()
+    shares = torch.linspace(0, 1, 2001)  # of the way to the other joint; strides are 4 across and 3 down
+    squares = ((x + shares * (other_x - x)) / 4 - 3) ** 2 + ((y + shares * (other_y - y)) / 3 - 2) ** 2
+    torch.testing.assert_close(drawn[1, 0, 2, 3], torch.exp(-squares.min() / (2 * 2.0**2)), rtol=0, atol=1e-4)
+    expected = 0.0
     for n in range(3):
         for k in range(10):
             expected += weights[n, k] * focal_l2(heatmaps[n, k], targets[n, k]).mean() / 30
         for b, (i, j) in enumerate(bones):
             pixels = torch.nn.functional.smooth_l1_loss(output["bones"][n, b], drawn[n, b])
             expected += 0.3 * weights[n, i] * weights[n, j] * pixels / 6
-    torch.testing.assert_close(transfer_loss(output, targets, weights, keypoints, bones, bone_weight=0.3), expected)
-    alone = transfer_loss({"heatmaps": heatmaps}, targets, weights, keypoints, bones, joint_loss="mse")
+    loss = transfer_loss(output, targets, weights, keypoints, stride=(4.0, 3.0), bone_weight=0.3)
+    torch.testing.assert_close(loss, expected)
+    alone = transfer_loss({"heatmaps": heatmaps}, targets, weights, keypoints, joint_loss="mse")
     torch.testing.assert_close(alone, ((heatmaps - targets) ** 2 * weights[:, :, None, None]).mean())
+    torch.testing.assert_close(alone, 2 * joints_mse(heatmaps, targets, weights))
     with pytest.raises(ValueError, match="bone_loss='l1' is none of 'focal_l2'"):
-        transfer_loss(output, targets, weights, keypoints, bones, bone_loss="l1")
+        transfer_loss(output, targets, weights, keypoints, bone_loss="l1")
+
+
+def test_losses_of_other_networks_are_refused(batch):
+    heatmaps, targets, weights = batch
+    keypoints = torch.zeros(3, 10, 2)
+    with pytest.raises(ValueError, match=r"gives heatmaps, intermediate only.*dlm=True.*mse"):
+        distribution_loss({"heatmaps": heatmaps, "intermediate": []}, targets, weights, keypoints)
+    with pytest.raises(ValueError, match=r"intermediate.*stacks=1"):
+        transfer_loss({"heatmaps": heatmaps, "intermediate": [heatmaps]}, targets, weights, keypoints)
+    transfer_loss({"heatmaps": heatmaps, "intermediate": []}, targets, weights, keypoints)  # one stack
+    for short in (heatmaps[:, :, :, :1], heatmaps[:, :1]):  # these would be broadcast
+        with pytest.raises(ValueError, match="make the codec's heatmap size that of the network"):
+            transfer_loss({"heatmaps": short}, targets, weights, keypoints)
+
+
+def test_bones_of_the_network_are_learned_in_its_own_order():
+    """MPII's 16 bones are not COCO's, and one's own may stand in any order."""
+    bones = torch.tensor([(2, 3), (0, 1)])
+    keypoints = torch.tensor([[[0.0, 0.0], [20.0, 0.0], [0.0, 20.0], [20.0, 20.0]]])
+    drawn = bone_heatmaps(keypoints / 4, bones, (6, 6), 2.0)
+    targets, weights = torch.zeros(1, 4, 6, 6), torch.ones(1, 4)
+    output = {"heatmaps": targets, "bones": drawn, "bone_joints": bones}
+    assert transfer_loss(output, targets, weights, keypoints) == 0
+    assert transfer_loss(output | {"bone_joints": bones.flip(0)}, targets, weights, keypoints) > 0

@@ -1,5 +1,6 @@
 """Curves and charts of results. Tables come in long form, one row per measurement, as the study writes them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,11 +32,13 @@ def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], reference: str) 
     """PCK in percent against the threshold: mean over seeds, band of one standard deviation.
 
     `table` has the columns `name`, `seed`, `threshold` and those of `metrics`, which maps column to axis label;
-    `reference` names what thresholds are fractions of, such as "head size".
+    `reference` names what thresholds are fractions of, such as "head size"; of "similarity" they are 1 less it.
     """
-    figure = _seed_bands(table, "threshold", metrics, f"threshold / {reference}")
+    label = "1 - keypoint similarity" if reference == "similarity" else f"threshold / {reference}"
+    figure = _seed_bands(table, "threshold", metrics, label)
     for axes in figure.axes:
-        axes.set(xlim=(0, table["threshold"].max()), ylim=(0, 100))
+        highest = 10 * math.ceil(max(line.get_ydata().max() for line in axes.lines) / 10)  # percent, in full tens
+        axes.set(xlim=(0, table["threshold"].max()), ylim=(0, max(10, highest)))
     return figure
 
 

@@ -91,7 +91,7 @@ def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarr
                 column[-1].set_xlabel("channels")
             else:
                 bar = add_color_bar(figure, drawn, column, label="", shrink=0.9, aspect=15)
-                bar.locator = MaxNLocator(2 if columns > 5 else 4)  # as many numbers as there is room for
+                bar.locator = MaxNLocator(2)  # three numbers at most: with more, long ones would run together
     return figure
 
 

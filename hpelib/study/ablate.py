@@ -5,10 +5,7 @@ paper's network has in the profile, so that one row is for narrow and for full-s
 """
 
 import dataclasses
-import shutil
 from collections.abc import Iterable, Iterator
-from functools import partial
-from pathlib import Path
 
 import pandas as pd
 
@@ -16,10 +13,7 @@ from hpelib.data.image_cache import ImageCache
 from hpelib.study import evaluate
 from hpelib.study.config import Run, make_run, profile_params
 from hpelib.study.evaluate import Evaluation
-from hpelib.study.train import build_network, checkpoint_path, train, training_people
-from hpelib.training.checkpoints import write_whole
-
-TRAINED = ("history.csv", "weights.safetensors")  # what a training leaves, the last one last
+from hpelib.study.train import build_network, train, training_people
 
 
 def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
@@ -73,23 +67,10 @@ def shared_images(runs: Iterable[Run]) -> ImageCache:
 def train_row(run: Run, images: ImageCache) -> pd.DataFrame:
     """Train one row on `shared_images`, leave weights and history in its folder, and return the history.
 
-    Interrupted, it goes on from its checkpoint at the next call. A finished row is kept beside the checkpoints until
-    `forget`, and taken from there: DVC empties the folders of all rows before it repeats their stage.
+    Interrupted, it goes on from its checkpoint at the next call; a finished row is taken from there.
     """
-    kept = _kept(run)
-    if (kept / TRAINED[-1]).is_file():
-        _copy_trained(kept, run.folder)
-    else:
-        people = training_people(run)
-        train(run, build_network(run, people), people, images)
-        _copy_trained(run.folder, kept)
-    return pd.read_csv(run.folder / "history.csv")
-
-
-def forget(runs: Iterable[Run]) -> None:
-    """Remove what `train_row` kept of rows, once nothing can interrupt their stage any more."""
-    for run in runs:
-        shutil.rmtree(_kept(run), ignore_errors=True)
+    people = training_people(run)
+    return train(run, build_network(run, people), people, images)
 
 
 def evaluate_row(run: Run) -> Evaluation:
@@ -97,15 +78,6 @@ def evaluate_row(run: Run) -> Evaluation:
     evaluation = evaluate.evaluate([run])
     evaluate.save(evaluation, run.evaluation)
     return evaluation
-
-
-def _kept(run: Run) -> Path:
-    return checkpoint_path(run).with_suffix("")
-
-
-def _copy_trained(source: Path, target: Path) -> None:
-    for name in TRAINED:
-        write_whole(target / name, partial(shutil.copyfile, source / name))
 
 
 def _lay_over(entry: dict, changes: dict) -> dict:

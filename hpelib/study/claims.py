@@ -30,9 +30,13 @@ COLUMNS = (
     "difference",  # better - worse as the paper has it; empty where it only says which is better
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
 )
-MEASURED = ("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor", "seeds", "profile", "verdict")
+MEASURED = (
+    *("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor"),
+    *("seeds", "training", "profile", "verdict"),
+)
 AT_MOST = "% or less"
 SIZES = tuple(COUNTS.values())
+_SEEDS = {"ablation_seeds": True, "seeds": False}  # the parameter, and whether it is that of ablations
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 
 RULE = f"""\
@@ -47,10 +51,12 @@ seeds of the side said to be worse or of the gain itself, whichever is larger. A
 - **{UNDECIDED}** in all other cases: a difference within the noise is no gain;
 - **{NOT_RUN}** if one side was not trained here under this profile.
 
-The verdict is about the direction of a gain; whether its size is the claimed one is to be read from the interval. \
-AP is no mean over persons. Claims about it are judged by *{RECALL}*, the share of the thresholds 0.50 to 0.95 that a \
-person's OKS reaches from the annotated box, and are undecided if AP itself does not rise. For AP of one size of \
-persons there is no interval, so claims about it are undecided.
+*{SUPPORTED.capitalize()}* is about the direction of a gain alone, however small it is. *{NOT_SUPPORTED.capitalize()}* \
+is about its size as well: a gain that is smaller than the claimed one by more than the noise, even where some gain \
+is left. AP is no mean over persons. Claims about it are judged by *{RECALL}*, the share of the thresholds 0.50 to \
+0.95 that a person's OKS reaches from the annotated box, and are undecided if AP itself does not rise; claimed points \
+of AP are compared with points of {RECALL}. For AP of one size of persons there is no interval, so claims about it are \
+undecided.
 
 **Size.** Claims about parameters and compute are answered exactly, by counting both networks at the papers' size: \
 supported if the count is the claimed one within one unit of the last printed digit ("% or less": at most the claimed \
@@ -90,7 +96,8 @@ def ledger(params: dict, claims: pd.DataFrame) -> pd.DataFrame:
 
     `claimed` is the difference as a number, `ours` the same difference here, averaged over seeds. `judged_by` names the
     figure of `gain`, `low` and `high` (interval over persons), `sd` (of the gain over seeds) and `noise_floor`. Then
-    `seeds`, how many; `profile`, "full size" for counted claims; `verdict`. What was not measured is NaN.
+    `seeds`, how many; `training`, how long and by whose recipe; `profile`, "full size" for counted claims; `verdict`.
+    What was not measured is NaN.
     """
     counts = _counts(params, claims[claims["metric"].isin(SIZES)])
     rows = [
@@ -109,6 +116,7 @@ def _accuracy_claim(params: dict, claim) -> dict:
     better, worse = better.of_seeds(seeds), worse.of_seeds(seeds)
     ours = np.mean(better.values(claim.metric)) - np.mean(worse.values(claim.metric))
     row = {"ours": ours, "seeds": len(seeds), "profile": better.summary["profile"]}
+    row["training"] = better.training
     if np.isnan(ours):
         return row | {"verdict": NOT_RUN}
     judged, baseline = better.judged(claim.metric), worse.judged(claim.metric)
@@ -157,9 +165,11 @@ def _last_digit(text: str) -> float:
 
 
 def counts(found: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each paper have which verdict."""
-    table = pd.crosstab(found["paper"], found["verdict"]).reindex(columns=VERDICTS, fill_value=0)
-    return table.reindex(found["paper"].unique())
+    """How many claims of each paper have which verdict, those about accuracy and those about size apart."""
+    rows = found[["paper", "verdict"]].assign(about=np.where(found["metric"].isin(SIZES), "size", "accuracy"))
+    order = pd.MultiIndex.from_frame(rows[["about", "paper"]].drop_duplicates()).sortlevel(0, sort_remaining=False)[0]
+    table = pd.crosstab([rows["about"], rows["paper"]], rows["verdict"]).reindex(columns=VERDICTS, fill_value=0)
+    return table.reindex(order)
 
 
 def answer(found: pd.DataFrame) -> str:
@@ -170,7 +180,41 @@ def answer(found: pd.DataFrame) -> str:
         if len(part):
             tally = ", ".join(f"{(part['verdict'] == each).sum()} {each}" for each in VERDICTS)
             parts.append(f"Of {len(part)} {name}: {tally}.")
-    return " ".join(parts)
+    return " ".join([*parts, *_why_undecided(found)])
+
+
+def _why_undecided(found: pd.DataFrame) -> list[str]:
+    """One sentence about the undecided claims that more seeds could decide, if there are any."""
+    undecided = found[found["verdict"] == UNDECIDED]
+    single = undecided[(undecided["seeds"] == 1) & undecided["gain"].notna()]
+    if single.empty:
+        return []
+    of_rows = single["better"].str.contains(":") | single["worse"].str.contains(":")
+    wanted = [f"`{name}: [0, 1, 2]`" for name, any_of in _SEEDS.items() if (of_rows == any_of).any()]
+    return [
+        f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
+        f"{' and '.join(wanted)} in `params.yaml` would give them more."
+    ]
+
+
+def training_note(found: pd.DataFrame) -> str:
+    """How the rows of ablations were trained beside the networks, if any was; nothing where both are alike."""
+    of_rows = found["better"].str.contains(":") & found["worse"].str.contains(":")
+    rows, networks = (trainings(found[which]) for which in (of_rows, ~of_rows))
+    if not rows or rows == networks:
+        return ""
+    beside = f"; whole networks: {networks}" if networks else ""
+    return (
+        "Claims about parts compare rows of ablations (`network:row`), which are trainings of their own: "
+        f"{rows}{beside}. Compare rows with rows only."
+    )
+
+
+def trainings(found: pd.DataFrame) -> str:
+    """The different trainings in the columns `training` and `seeds`, in words; nothing where none was measured."""
+    measured = found.dropna(subset=["training"])
+    pairs = dict.fromkeys(zip(measured["training"], measured["seeds"].astype(int), strict=True))
+    return " or ".join(f"{training}, {seeds} {'seed' if seeds == 1 else 'seeds'}" for training, seeds in pairs)
 
 
 def markdown(found: pd.DataFrame) -> str:
@@ -219,7 +263,8 @@ def save(found: pd.DataFrame, folder: Path) -> None:
         profile_note(found["profile"].dropna()),
         RULE,
         answer(found),
-        counts(found).to_markdown(),
+        counts(found).reset_index().to_markdown(index=False),
+        training_note(found),
         markdown(found),
     ]
-    (folder / "claims.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "claims.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")

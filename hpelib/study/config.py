@@ -3,17 +3,25 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
 from hpelib.metrics.coco import NMS
+from hpelib.models.table import NETWORKS
 from hpelib.training.recipe import PRECISIONS, Recipe
 
 PARAMS = Path("params.yaml")
+LABELS = ("true", "shuffled")
+SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its datasets and networks may override them
+PROFILE = (*SECTIONS, "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
+DATASET = (*SECTIONS, "source", "format", "root", "splits")
+NETWORK = (*SECTIONS, "model", "options", "pretrained", "datasets")
+TYPES = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}  # of values that a field of a type takes
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Hash of all that the training is but the number of processes; interrupted runs resume only under it."""
+        """Hash of all parameters of the training but the number of processes, which may change when it is resumed."""
         alone = dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, processes=1), test=Protocol())
         return hashlib.sha256(json.dumps(alone.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
@@ -94,18 +102,31 @@ class Run:
 
 
 def load_params(path: Path = PARAMS) -> dict:
-    """The parameters as DVC sees them.
+    """The parameters as DVC sees them, which reads YAML 1.2: there 5e-05 is a number.
 
     Raises:
         FileNotFoundError: there is no such file; the message says from where to run.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} not found in {Path.cwd()}; run from the repository's root")
-    return yaml.safe_load(Path(path).read_text())
+    return YAML(typ="safe").load(Path(path))
 
 
 def profile_params(params: dict) -> dict:
-    return _choose(params["profiles"], params["profile"], "profile")
+    return _choose(params["profiles"], params["profile"], "profile", PROFILE)
+
+
+def check_names(params: dict) -> None:
+    """ValueError naming the first network, model or dataset that params.yaml asks for and that is not there."""
+    profile, extra = profile_params(params), params["extra"]
+    for name, network in profile["networks"].items():
+        _choose(profile["networks"], name, "network", NETWORK)
+        if network.get("model") not in NETWORKS:
+            raise ValueError(f"params.yaml: network {name!r} is of model {network.get('model')!r}, which is none")
+    for name in (*params["networks"], *extra["networks"], params["control"]):
+        _choose(profile["networks"], name, "network", NETWORK)
+    for name in (*params["datasets"], *extra["datasets"]):
+        _choose(profile["datasets"], name, "dataset", DATASET)
 
 
 def make_dataset(params: dict, name: str) -> Dataset:
@@ -114,7 +135,7 @@ def make_dataset(params: dict, name: str) -> Dataset:
     Raises:
         ValueError: the profile has no such dataset.
     """
-    entry = _choose(profile_params(params)["datasets"], name, "dataset")
+    entry = _choose(profile_params(params)["datasets"], name, "dataset", DATASET)
     return Dataset(name, entry["source"], entry["format"], Path(entry["root"]), entry["splits"])
 
 
@@ -124,17 +145,20 @@ def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = 
     Later sections override earlier ones: the profile's, the dataset's, the network's, the network's on this dataset.
 
     Raises:
-        ValueError: an unknown profile, dataset, network or parameter, with the known ones.
+        ValueError: an unknown profile, dataset, network or parameter, with the known ones, or a value of another type.
     """
+    if labels not in LABELS:
+        raise ValueError(f"labels are {labels!r}, must be one of {', '.join(LABELS)}")
     profile = profile_params(params)
-    entry = _choose(profile["networks"], network, "network")
+    entry = _choose(profile["networks"], network, "network", NETWORK)
     together = entry.get("datasets", {})
     for name in together:
-        _choose(profile["datasets"], name, f"dataset of {network}")
-    layers = (profile, _choose(profile["datasets"], dataset, "dataset"), entry, together.get(dataset, {}))
+        _choose(profile["datasets"], name, f"dataset of {network}", DATASET)
+        _choose(together, name, f"dataset of {network}", SECTIONS)
+    layers = (profile, _choose(profile["datasets"], dataset, "dataset", DATASET), entry, together.get(dataset, {}))
     inputs, augmentation, recipe, test = (
         {key: _freeze(value) for layer in layers for key, value in layer.get(section, {}).items()}
-        for section in ("inputs", "augmentation", "recipe", "test")
+        for section in SECTIONS
     )
     return Run(
         network=network,
@@ -169,18 +193,27 @@ def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -
     return [make_run(params, network, dataset, seed, labels) for seed in seeds]
 
 
-def _choose(entries: dict, name: str, what: str) -> dict:
+def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:
+    """The entry `name`, which must have none but these keys."""
     if name not in entries:
         raise ValueError(f"params.yaml: unknown {what} {name!r}; known here: {', '.join(entries)}")
+    if unknown := sorted(entries[name].keys() - set(keys)):
+        raise ValueError(f"params.yaml: {what} {name!r} has no {', '.join(unknown)}; it has {', '.join(keys)}")
     return entries[name]
 
 
 def _build(kind: type, values: dict):
-    known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := values.keys() - known:
+    known = {field.name: field.type for field in dataclasses.fields(kind)}
+    if unknown := values.keys() - known.keys():
         raise ValueError(
             f"params.yaml: {kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
         )
+    for name, value in values.items():
+        if known[name] in TYPES and type(value) not in TYPES[known[name]]:
+            raise ValueError(
+                f"params.yaml: {name} of {kind.__name__} must be {known[name].__name__}, "
+                f"got {value!r} ({type(value).__name__})"
+            )
     return kind(**values)
 
 

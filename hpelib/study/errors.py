@@ -15,7 +15,7 @@ from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluate import Evaluation, load, test_people
 from hpelib.study.scores import MAIN_METRIC, person_results
-from hpelib.study.tables import describe, mean_and_sd
+from hpelib.study.tables import describe_cells, mean_and_sd
 
 ALL = "All"  # the row that is about every joint
 METRIC = MAIN_METRIC["coco"]
@@ -152,7 +152,7 @@ def save(diagnosed: Diagnosed, shares: pd.DataFrame, gains: pd.DataFrame, folder
         f"Points of {METRIC} gained without each kind": gain_table(gains).to_markdown(),
         "Share of each kind by joint group (%)": joint_table(shares).to_markdown(index=False),
     }
-    parts = ["# Kinds of error", EXPLANATION, describe(diagnosed.evaluations)]
+    parts = ["# Kinds of error", EXPLANATION, describe_cells(diagnosed.evaluations)]
     parts += [f"## {title}\n\n{table}" for title, table in tables.items()]
     (folder / "errors.md").write_text("\n\n".join(parts) + "\n")
 

@@ -19,7 +19,7 @@ from hpelib.study.config import Run
 from hpelib.study.datasets import read_split, read_split_detections, require_prepared
 from hpelib.study.predictions import make_predictor
 from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
-from hpelib.training.checkpoints import write_whole
+from hpelib.training.checkpoints import trained_precision, write_whole
 from hpelib.training.recipe import precision_here
 
 ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
@@ -50,7 +50,7 @@ def load_network(run: Run, people: People) -> nn.Module:
     """
     path = run.folder / "weights.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} not found; run: dvc repro train")
+        raise FileNotFoundError(f"{path} not found; run: make study")
     network = create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
     load_weights(network, path)
     return network.eval().to(run.recipe.device, memory_format=torch.channels_last)  # as in training
@@ -107,6 +107,7 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
         "profile": run.profile,
         "labels": run.labels,
         "codec": run.inputs.codec,
+        "precision": ", ".join(sorted({trained_precision(other.folder / "weights.safetensors") for other in runs})),
         "test": dataclasses.asdict(run.test) | {"precision": precision_here(run.test.precision, run.recipe.device)},
         "input_size": list(run.inputs.input_size),
         "seeds": [other.seed for other in runs],

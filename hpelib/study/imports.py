@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "hpelib"
-# The table of network names imports lazily; were it followed, adding a network would retrain all others.
-TABLE_OF_NETWORKS = Path(PACKAGE) / "models" / "__init__.py"
+# It names all networks; were it followed, adding one would retrain all others.
+TABLE_OF_NETWORKS = Path(PACKAGE) / "models" / "table.py"
 
 
 def reachable(source: str, root: Path, module: str = "") -> list[Path]:

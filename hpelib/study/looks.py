@@ -104,6 +104,26 @@ def joint_maps(view: View, network: str, skeleton: Skeleton) -> Figure:
     return heatmap_grid(view.crop, prediction.heatmaps, skeleton.keypoints, prediction.stride_px, prediction.keypoints)
 
 
+def not_run(params: dict, dataset: str, networks: Sequence[str]) -> str:
+    """A sentence about those of `networks` that the study does not train on `dataset`; empty where it trains all."""
+    missing = [network for network in networks if network not in networks_on(params, dataset)]
+    if not missing:
+        return ""
+    return (
+        f"*Not run*: {' and '.join(missing)} on {dataset}, so there are no pictures here of "
+        f"{' beside '.join(reversed(networks))}. They come with all of these among `networks` in `params.yaml`."
+    )
+
+
+def fixed_views(params: dict, dataset: str, networks: Sequence[str]) -> tuple[dict[str, View], Skeleton | None]:
+    """The `fixed_people` as `networks` see them, and their skeleton; nobody where some are `not_run`."""
+    if not_run(params, dataset, networks):
+        return {}, None
+    gallery = Gallery.of(params, dataset, networks)
+    people = fixed_people(gallery.people)
+    return {name: gallery.view(person) for name, person in people.items()}, gallery.people.skeleton
+
+
 def fixed_people(people: People) -> dict[str, int]:
     """An easy, an occluded and a small person, chosen by the annotation alone: the same for every network.
 

@@ -1,5 +1,6 @@
 """What the study measured of an *entry*: a network by its name, or the row of an ablation as `paper:row`."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import pandas as pd
 
 from hpelib.skeletons import SKELETONS
 from hpelib.study.ablate import ablation_runs, row_entry
-from hpelib.study.config import Run, profile_params, study_runs
+from hpelib.study.config import Run, networks_on, profile_params, study_runs
 from hpelib.study.evaluate import load
 from hpelib.study.sizes import WHOLE, measure
 
@@ -27,6 +28,7 @@ KEYPOINTS = {"coco": 17, "mpii": 16, "lsp": 14}
 COUNTS = {"params_M": "params (M)", "macs_G": "MACs (G)", "legacy_gflops": "legacy GFLOPs"}
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
 RECALL = "OKS recall"
+OWN_RECIPE = "the paper's own optimizer and scaled schedule"  # of ablations, see `ablation_runs`
 
 
 class Judged(NamedTuple):
@@ -43,6 +45,14 @@ class Measurement:
     figures: pd.DataFrame  # columns seed, metric, value (percent)
     keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored
     summary: dict  # of the first seed
+    recipe: str = ""  # whose, where it is not that of the study's networks
+
+    @property
+    def training(self) -> str:
+        """How long it was trained, and by whose recipe, in a few words."""
+        epochs = self.summary["epochs"]
+        whose = f" by {self.recipe}" if self.recipe else ""
+        return f"{epochs} {'epoch' if epochs == 1 else 'epochs'}{whose}"
 
     @property
     def seeds(self) -> list[int]:
@@ -51,7 +61,8 @@ class Measurement:
     def of_seeds(self, seeds: list[int]) -> "Measurement":
         """The same of some of the seeds, in their order."""
         figures = pd.concat([self.figures[self.figures["seed"] == seed] for seed in seeds])
-        return Measurement(figures, self.keypoint_scores[[self.seeds.index(seed) for seed in seeds]], self.summary)
+        scores = self.keypoint_scores[[self.seeds.index(seed) for seed in seeds]]
+        return dataclasses.replace(self, figures=figures, keypoint_scores=scores)
 
     def values(self, metric: str) -> list[float]:
         """One value per seed, in percent; none if the metric was not measured."""
@@ -86,15 +97,20 @@ def oks_recall(similarity: np.ndarray) -> np.ndarray:
 
 
 def find(params: dict, entry: str, dataset: str) -> Measurement | None:
-    """The measurement of an entry over the seeds that are finished, or None where there is none."""
+    """The measurement of an entry over the seeds that are finished, or None where there is none in this study.
+
+    What another profile left behind, or a network that the study no longer names, is not of this study.
+    """
     folders = [run.evaluation for run in _runs(params, entry, dataset)]
-    evaluations = [load(folder) for folder in folders if (folder / "summary.json").is_file()]
+    found = [load(folder) for folder in folders if (folder / "summary.json").is_file()]
+    evaluations = [evaluation for evaluation in found if evaluation.summary["profile"] == params["profile"]]
     if not evaluations:
         return None
     return Measurement(
         figures=pd.concat([evaluation.figures for evaluation in evaluations], ignore_index=True),
         keypoint_scores=np.concatenate([evaluation.keypoint_scores for evaluation in evaluations]),
         summary=evaluations[0].summary,
+        recipe=_recipe(params, entry),
     )
 
 
@@ -134,13 +150,18 @@ def full_size(params: dict, entry: str) -> tuple[str, dict]:
     return chosen["model"], chosen.get("options", {})
 
 
+def _recipe(params: dict, entry: str) -> str:
+    network, is_row, _ = entry.partition(":")
+    return OWN_RECIPE if is_row and network in profile_params(params).get("paper_recipes", {}) else ""
+
+
 def _runs(params: dict, entry: str, dataset: str) -> list[Run]:
     """One run for each folder that the entry's evaluations lie in."""
     network, _, row = entry.partition(":")
     if network not in profile_params(params)["networks"]:
         return []
     if not row:
-        return study_runs(params, network, dataset)[:1]
+        return study_runs(params, network, dataset)[:1] if network in networks_on(params, dataset) else []
     if params["ablations"][network]["dataset"] != dataset:
         return []
     return [ablation_runs(params, network, seed)[row] for seed in params["ablation_seeds"]]

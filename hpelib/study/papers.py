@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpelib.metrics.statistics import bootstrap, spread
+from hpelib.metrics.statistics import NOT_RUN, bootstrap, spread
 from hpelib.study import claims
 from hpelib.study.measured import RECALL, Measurement, find, full_sizes
-from hpelib.study.tables import NOT_RUN
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -28,7 +27,8 @@ COLUMNS = (
 KINDS = ("network", "quoted")
 TITLES = {"de_hrnet": "DE-HRNet", "sadi_net": "SADI-Net", "fr_sbn": "FR-SBN", "ditn": "DITN", "daunet": "DAUNet"}
 LEADING = ("AP_det", "PCKh@0.5", "PCK@0.2")  # shown with an interval
-MEASURED = ["ours", "sd", "seeds", "run", "judged_by", "judged", "low", "high"]
+MEASURED = ["ours", "sd", "seeds", "training", "run", "judged_by", "judged", "low", "high"]
+ROW_MARK = "†"  # of rows of ablations
 SIZES = {"params (M)": ["params (M)"], "GFLOPs": ["MACs (G)", "legacy GFLOPs"]}  # printed: counted
 
 EXPLANATION = f"""\
@@ -68,8 +68,8 @@ def measure(params: dict, results: pd.DataFrame) -> pd.DataFrame:
     """The printed figures with ours beside them.
 
     Added columns: `ours`, mean over seeds in percent, and `sd` over them; `judged_by`, `judged`, `low` and `high`, the
-    figure with a 95 % interval over persons that stands for it; `seeds`, how many; `run`, what the test was. For sizes
-    the counts of `SIZES`. NaN where not measured.
+    figure with a 95 % interval over persons that stands for it; `seeds`, how many; `training`, how long and by whose
+    recipe; `run`, what the test was. For sizes the counts of `SIZES`. NaN where not measured.
     """
     of_networks = results[results["entry"] != ""]
     sizes = of_networks[of_networks["metric"].isin(SIZES)]
@@ -89,7 +89,8 @@ def _figure(measurement: Measurement | None, metric: str) -> dict:
     if not values or np.isnan(values).any():
         return {}
     over_seeds = spread(values)
-    row = {"ours": over_seeds.mean, "sd": over_seeds.sd, "seeds": over_seeds.count, "run": _describe(measurement)}
+    row = {"ours": over_seeds.mean, "sd": over_seeds.sd, "seeds": over_seeds.count}
+    row |= {"training": measurement.training, "run": _describe(measurement)}
     if metric not in LEADING:
         return row
     judged = measurement.judged(metric)
@@ -103,17 +104,22 @@ def _describe(measurement: Measurement) -> str:
     return (
         f"{summary['dataset']}: {summary['persons']} persons of the test split of {summary['source']}, profile "
         f"{summary['profile']}, input {'x'.join(map(str, summary['input_size']))} px (width x height), "
-        f"{summary['epochs']} epochs, codec {summary['codec']}, seeds {', '.join(map(str, measurement.seeds))}."
+        f"{measurement.training} in {summary['precision']}, flip test in {summary['test']['precision']}, "
+        f"codec {summary['codec']}, seeds {', '.join(map(str, measurement.seeds))}."
     )
 
 
 def table(measured: pd.DataFrame) -> pd.DataFrame:
-    """One table of one paper, given its part of what `measure` returns, as cells for a reader."""
+    """One table of one paper, given its part of what `measure` returns, as cells for a reader.
+
+    Rows of ablations that were measured carry `ROW_MARK`, which `row_note` explains.
+    """
     metrics = measured["metric"].unique()
     rows = []
     for (name, entry), part in measured.groupby(["row", "entry"], sort=False):
         quoted = not entry
-        cells = {"row": f"*{name} (quoted)*" if quoted else name}
+        marked = name + f" {ROW_MARK}" * bool(_is_measured_row(part).any())
+        cells = {"row": f"*{name} (quoted)*" if quoted else marked}
         for metric in metrics:
             found = part[part["metric"] == metric]
             figure = found.iloc[0] if len(found) else None
@@ -144,6 +150,19 @@ def _deviation(sd: float) -> str:
     return "" if np.isnan(sd) else f" ± {sd:.1f}"
 
 
+def row_note(measured: pd.DataFrame) -> str:
+    """What `ROW_MARK` says on a page: how rows of ablations were trained, and if others compare with them."""
+    is_row = _is_measured_row(measured)
+    rows, networks = (claims.trainings(measured[which]) for which in (is_row, ~is_row))
+    alone = " (no ±)" if (measured.loc[is_row, "seeds"] == 1).all() else ""
+    apart = f"; not comparable with the other rows: {networks}" if networks not in ("", rows) else ""
+    return f"{ROW_MARK} A row of the ablations: {rows}{alone}{apart}."
+
+
+def _is_measured_row(measured: pd.DataFrame) -> pd.Series:
+    return measured["entry"].str.contains(":") & measured["training"].notna()
+
+
 def page(paper: str, measured: pd.DataFrame, ledger: pd.DataFrame) -> str:
     """A paper's page as Markdown: its tables, then whether the gains hold that it claims.
 
@@ -155,8 +174,12 @@ def page(paper: str, measured: pd.DataFrame, ledger: pd.DataFrame) -> str:
     parts.append("\n".join(["Measured:", "", *(f"- {run}" for run in runs)]) if len(runs) else f"Measured: {NOT_RUN}.")
     for (number, title), part in measured.groupby(["table", "title"], sort=False):
         parts.append(f"## Table {number}: {title}\n\n{table(part).to_markdown(index=False, disable_numparse=True)}")
-    parts += ["## Do the claimed gains hold on equal footing?", claims.answer(ledger), claims.markdown(ledger)]
+        if _is_measured_row(part).any():
+            parts.append(row_note(measured))
+    parts += ["## Do the claimed gains hold on equal footing?", claims.answer(ledger), claims.training_note(ledger)]
+    parts.append(claims.markdown(ledger))
     parts.append("By which rule these verdicts are made stands at the top of [the ledger](../../claims/claims.md).")
+    parts.append(f"[What the paper leaves open](../../../docs/ledger_{paper}.md), and how that was decided here.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

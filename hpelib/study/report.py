@@ -7,13 +7,14 @@ import pandas as pd
 
 from hpelib.study import claims, tables
 from hpelib.study.config import all_datasets, load_params
+from hpelib.study.papers import TITLES
 
 CLAIMS = Path("reports/claims/claims.csv")
 
 HEAD = """# What the study found
 
-Every number on these pages comes from a run that `dvc.lock` records; `dvc repro` makes them anew. Generated: edit
-`hpelib/study/report.py`, not this page.
+Every number on these pages comes from a run that `dvc.lock` records; `make study` makes them anew{but}. Generated:
+edit `hpelib/study/report.py`, not this page.
 
 Networks are compared under one recipe and one codec each dataset, on people that no network has seen in training.
 **Profile `{profile}`**{caveat}
@@ -24,18 +25,32 @@ QUICK_CAVEAT = (
     "paper's figures** and say nothing yet about the networks at full size."
 )
 
+LSPET = Path("reports/lspet/tables/results.md")
+BUT_LSPET = (
+    ", but for those on [real people](lspet/tables/results.md), whose data set is named on the command line "
+    "([how](../docs/photographs.md))"
+)
+
 PAPERS = """
 ## Do the papers' claims hold?
 
-{answer} [The ledger](claims/claims.md): every quantitative claim, the paper's difference beside ours with its interval,
-and a verdict by one rule. The papers' tables, their figures and ours side by side, with every row of every ablation:
-{pages}.
+{answer} [The ledger](claims/claims.md): what the papers claim in figures of their networks, against others of this
+study and against their own without a part, the paper's difference beside ours with its interval, and a verdict by one
+rule. For each paper its tables, printed figures and ours side by side with every row of every ablation; what its
+network does inside, beside its baseline; and what the paper leaves open, with how it was decided:
+
+{pages}
 
 ## One thing made harder at a time
 
 [The same people, more and more hidden, crowded, small, blurred, dark or turned](stress/stress.md), and what each
 network makes of it: [curves](stress/curves.png), [the pictures](stress/levels.png).
 """
+
+PAPER = (
+    "- {title}: [tables](papers/{paper}/tables.md), [what it does inside](figures/{paper}/paper_figures.ipynb), "
+    "[what the paper leaves open](../docs/ledger_{paper}.md)"
+)
 
 RENDERED = """- [The data]({dataset}/data/data.ipynb): [people]({dataset}/data/contact_sheet.png), \
 [scenes]({dataset}/data/scenes.png)
@@ -62,9 +77,10 @@ ablation row counted by one counter in both units.
 def index(params: dict) -> str:
     """The page as Markdown."""
     caveat = QUICK_CAVEAT if params["profile"] == "quick" else "."
-    parts = [HEAD.format(profile=params["profile"], caveat=caveat)]
+    but = BUT_LSPET if LSPET.is_file() and "lspet" not in all_datasets(params) else ""
+    parts = [HEAD.format(profile=params["profile"], caveat=caveat, but=but)]
     parts += [dataset_section(params, dataset) for dataset in all_datasets(params)]
-    pages = ", ".join(f"[{paper}](papers/{paper}/tables.md)" for paper in params["ablations"])
+    pages = "\n".join(PAPER.format(paper=paper, title=TITLES[paper]) for paper in params["ablations"])
     answer = claims.answer(pd.read_csv(CLAIMS))
     return "\n".join([*parts, PAPERS.format(answer=answer, pages=pages), TAIL])
 

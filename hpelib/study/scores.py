@@ -91,7 +91,7 @@ def detection_figures(
 
 
 def person_results(people: People, keypoints: np.ndarray, scores: np.ndarray, nms: str = "hard") -> list[dict]:
-    """COCO results after rescoring and OKS-NMS; the area is that of the padded box, as in the official code."""
+    """COCO results after rescoring and OKS-NMS; the area is that of the padded box, with the official code's 3:4."""
     width_px, height_px = crop_regions(people.centers, people.sizes_px, (3, 4)).T
     return coco_results(people.image_ids, keypoints, scores, people.scores, width_px * height_px, nms=nms)
 

@@ -93,14 +93,17 @@ def paper_pages(docs: Path) -> Iterator[Page]:
         network = path.stem.removeprefix("ledger_")
         name, _, ledger = path.read_text(encoding="utf-8").removeprefix("# ").partition(": ")
         body = markdown2html(f"# {name}\n\n## {ledger[0].upper()}{ledger[1:]}")
-        yield Page(PurePosixPath(f"networks/{network}.html"), name, body, "networks", network=network)
+        yield Page(
+            PurePosixPath(f"networks/{network}.html"), name, body, "networks", (f"../docs/{path.name}",), network
+        )
 
 
 def guide_pages(docs: Path) -> Iterator[Page]:
     for path in sorted(docs.glob("*.md")):
         if not path.stem.startswith("ledger_") and path.stem != "question":
             body = markdown2html(path.read_text(encoding="utf-8"))
-            yield Page(PurePosixPath(f"guides/{path.stem}.html"), _first_heading(body), body, "guides")
+            target = PurePosixPath(f"guides/{path.stem}.html")
+            yield Page(target, _first_heading(body), body, "guides", (f"../docs/{path.name}",))
 
 
 def figures_page(pictures: list[PurePosixPath]) -> Page:

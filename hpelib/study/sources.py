@@ -5,7 +5,8 @@ change in a module that a stage never imports. So this writes
 
     notebooks/NAME.ipynb      the notebook without outputs: what papermill executes
     imports/NAME.txt          every module that notebook or command NAME reaches, with a digest
-    imports/models/FILE.txt   the same for every network's file, with its entries in the table of names
+    imports/models/NAME.txt   the same for every network's file, with its entries in the table of networks, under the
+                              file's name and those of the profile's networks that are of it
 
 and a stage depends on the lines that concern it.
 """
@@ -21,7 +22,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from hpelib.models import presets
+from hpelib.models.table import NETWORKS
+from hpelib.study.config import check_names, load_params, profile_params
 from hpelib.study.imports import module_name, reachable
 from hpelib.study.notebooks import KERNEL
 
@@ -32,7 +34,13 @@ COMPUTING = ("train", "evaluate", "ablate")
 
 
 def freeze(target: Path, root: Path = Path()) -> None:
-    """Fill `target`, from the notebooks and modules below `root`."""
+    """Fill `target`, from the notebooks and modules below `root` and the networks in its params.yaml.
+
+    Raises:
+        ValueError: params.yaml names a network or dataset that its profile does not have, or a model that is not there.
+    """
+    params = load_params(root / "params.yaml")
+    check_names(params)
     shutil.rmtree(target, ignore_errors=True)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = strip_notebook(path.read_text(encoding="utf-8"))
@@ -43,10 +51,10 @@ def freeze(target: Path, root: Path = Path()) -> None:
         _write(target / "imports" / f"{path.stem}.txt", _digests(modules, root))
     for name in COMMANDS:
         _write(target / "imports" / f"{name}.txt", _module_digests(root, Path("hpelib/study") / f"{name}.py"))
-    for path in sorted((root / "hpelib/models").glob("[!_]*.py")):
-        digests = _module_digests(root, path.relative_to(root))
-        entries = "".join(f"{name} {preset}\n" for name, preset in presets(path.stem).items())
-        _write(target / "imports" / "models" / f"{path.stem}.txt", digests + entries)
+    texts = {module: _network_digests(root, module) for module in {network.module for network in NETWORKS.values()}}
+    entries = {name: NETWORKS[entry["model"]].module for name, entry in profile_params(params)["networks"].items()}
+    for name, text in (texts | {name: texts[module] for name, module in entries.items()}).items():
+        _write(target / "imports" / "models" / f"{name}.txt", text)
 
 
 def code_of(notebook: str) -> str:
@@ -91,6 +99,11 @@ def strip_notebook(source: str) -> str:
     ]
     clean = {"cells": cells, "metadata": KERNEL, "nbformat": 4, "nbformat_minor": 5}
     return json.dumps(clean, indent=1, ensure_ascii=False) + "\n"
+
+
+def _network_digests(root: Path, module: str) -> str:
+    presets = [f"{name} {network!r}\n" for name, network in NETWORKS.items() if network.module == module]
+    return _module_digests(root, Path("hpelib/models") / f"{module}.py") + "".join(presets)
 
 
 def _module_digests(root: Path, path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-BASELINES = {  # what each paper's network is built on, and so compared with
+BASELINES = {  # what each paper's network is built on, and so compared with; in the papers' order
     "de_hrnet": "hrnet",
     "sadi_net": "hourglass",
     "fr_sbn": "simple_baseline",

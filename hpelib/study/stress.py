@@ -14,13 +14,13 @@ import torch
 from hpelib.data.loader import Crops, InputSettings
 from hpelib.data.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.data.people import People
-from hpelib.metrics.statistics import bootstrap
+from hpelib.metrics.statistics import NOT_RUN, bootstrap
 from hpelib.skeletons import MPII16
 from hpelib.study.config import Run, study_runs
 from hpelib.study.evaluate import load_network
 from hpelib.study.predictions import make_predictor
 from hpelib.study.scores import keypoint_scores
-from hpelib.study.tables import NOT_RUN
+from hpelib.study.stories import BASELINES
 
 DATASET = "mpii"
 METRIC = "PCKh@0.5"
@@ -35,13 +35,6 @@ UNITS = {  # of the levels, for axes
     "blur": "sigma (px)",
     "noise": "sigma (grey levels)",
     "light": "relative to well lit",
-}
-BASELINES = {
-    "de_hrnet": "hrnet",
-    "ditn": "hrnet",
-    "fr_sbn": "simple_baseline",
-    "daunet": "simple_baseline",
-    "sadi_net": "hourglass",
 }
 SMALL, LARGE = (
     [k for group in groups for k in MPII16.groups[group]] for groups in (("Wrist", "Ankle"), ("Shoulder", "Hip"))

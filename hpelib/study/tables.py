@@ -4,12 +4,15 @@ import json
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from hpelib.metrics.statistics import bootstrap, seed_difference, spread
+from hpelib.metrics.statistics import NOT_RUN, bootstrap, seed_difference, spread
 from hpelib.study.config import networks_on, study_runs
 from hpelib.study.evaluate import Evaluation, load
+from hpelib.study.measured import RECALL, oks_recall
 from hpelib.study.scores import KEYPOINT_METRIC, MAIN_METRIC, REFERENCE
+from hpelib.study.stories import BASELINES
 
 Evaluations = dict[str, Evaluation | None]
 
@@ -19,14 +22,6 @@ COLUMNS = {
     "lsp": ["PCK@0.2"],
 }
 GROUPS = ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"]
-NOT_RUN = "not run"
-BASELINES = {  # what each network is an improvement of
-    "de_hrnet": "hrnet",
-    "ditn": "hrnet",
-    "fr_sbn": "simple_baseline",
-    "daunet": "simple_baseline",
-    "sadi_net": "hourglass",
-}
 SHORT_NAMES = {  # so that eight networks of two datasets fit side by side in `dvc exp show`
     "simple_baseline": "sb",
     "hourglass": "hg",
@@ -109,20 +104,23 @@ def group_intervals(evaluations: Evaluations) -> pd.DataFrame:
 
 
 def differences(evaluations: Evaluations) -> pd.DataFrame:
-    """How every network compares with its baseline, on the same persons, in points of what `intervals` holds.
+    """How every network compares with its baseline, on the same persons, in points of `difference_metric`.
 
     Columns: name, baseline, value, low, high (paired 95 % interval over persons, figures averaged over seeds), noise
     (standard deviation over seeds, the larger of the baseline's and the difference's, NaN for one) and verdict: "gain"
-    or "loss" where the interval excludes zero and the difference exceeds the noise, else "none shown". Networks
-    without a baseline here are absent.
+    or "loss" where the interval excludes zero, the difference exceeds the noise and the leading figure goes the same
+    way, else "none shown". Networks without a baseline here are absent.
     """
     rows = []
     present = _present(evaluations)
+    metric = MAIN_METRIC[_summary(evaluations)["format"]]
     for network, baseline in BASELINES.items():
         if network in present and baseline in present:
-            difference = seed_difference(present[network].keypoint_scores, present[baseline].keypoint_scores)
+            sides = present[network], present[baseline]
+            difference = seed_difference(*(_judged(side) for side in sides))
             found, noise = difference.interval, difference.noise_floor
-            shown = abs(found.value) > noise and (found.low > 0 or found.high < 0)
+            leading = _values(sides[0], metric).mean() - _values(sides[1], metric).mean()
+            shown = abs(found.value) > noise and (found.low > 0 or found.high < 0) and found.value * leading > 0
             verdict = ("gain" if found.value > 0 else "loss") if shown else "none shown"
             rows.append((network, baseline, found.value, found.low, found.high, noise, verdict))
     return pd.DataFrame(rows, columns=["name", "baseline", "value", "low", "high", "noise", "verdict"])
@@ -133,14 +131,26 @@ def difference_table(evaluations: Evaluations) -> pd.DataFrame:
     found = differences(evaluations)
     if found.empty:
         return pd.DataFrame()
-    metric = KEYPOINT_METRIC[_summary(evaluations)["format"]]
+    metric = difference_metric(evaluations)
     columns = {
         "baseline": found["baseline"],
         f"{metric}, difference": [f"{row.value:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in found.itertuples()],
         "noise floor": ["one seed" if pd.isna(noise) else f"{noise:.1f}" for noise in found["noise"]],
-        "gain or loss": found["verdict"],
+        f"gain or loss in {metric}": found["verdict"],
     }
     return pd.DataFrame(columns).set_axis(found["name"])
+
+
+def difference_metric(evaluations: Evaluations) -> str:
+    """What networks are compared with their baselines by: on COCO what the ledger of claims judges AP by."""
+    form = _summary(evaluations)["format"]
+    return RECALL if form == "coco" else KEYPOINT_METRIC[form]
+
+
+def _judged(evaluation: Evaluation) -> np.ndarray:
+    """(seeds, N, 1 or more), the scores of `difference_metric`."""
+    scores = evaluation.keypoint_scores
+    return oks_recall(scores) if evaluation.summary["format"] == "coco" else scores
 
 
 def interval_label(evaluations: Evaluations) -> str:
@@ -238,18 +248,34 @@ def order_statement(evaluations: Evaluations) -> str:
     )
 
 
-def describe(evaluations: Evaluations) -> str:
-    """What every table of a dataset must say about itself, in one paragraph."""
+def describe_cells(evaluations: Evaluations) -> str:
+    """What figures of a dataset are of: the first half of `describe`, for tables without intervals."""
     summary = _summary(evaluations)
-    figure, seeds = KEYPOINT_METRIC[summary["format"]], summary["seeds"]
+    seeds = summary["seeds"]
+    cells = f"mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})"
+    if len(seeds) == 1:
+        cells = f"one seed ({seeds[0]})"
     return (
         f"Data: {summary['source']} ({summary['format']} format), test split, {summary['persons']} persons. "
         f"Profile: {summary['profile']}; input {'x'.join(map(str, summary['input_size']))} px (width x height), "
-        f"codec {summary['codec']}, {summary['epochs']} epochs, flip test in {summary['test']['precision']}. "
-        f"Cells: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
-        f"in percent. Intervals: 95 %, bootstrap over persons, of {figure} averaged over seeds. Noise floor: the "
-        f"larger of the standard deviations over seeds of the baseline and of the difference; a difference within it, "
-        f"or with zero in its interval, shows nothing."
+        f"codec {summary['codec']}, {summary['epochs']} epochs, trained in {summary['precision']}, flip test in "
+        f"{summary['test']['precision']}. Cells: {cells}, in percent."
+    )
+
+
+def describe(evaluations: Evaluations) -> str:
+    """What every table of a dataset must say about itself, in one paragraph."""
+    form = _summary(evaluations)["format"]
+    of_recall = (
+        f" Gain or loss: of {RECALL}, the share of the thresholds 0.50 to 0.95 that a person's OKS reaches, as in the "
+        f"ledger of claims; none is shown where {MAIN_METRIC[form]} itself goes the other way. The column OKS, a mean "
+        f"that also rises below all thresholds, may say the opposite."
+    )
+    return (
+        f"{describe_cells(evaluations)} Intervals: 95 %, bootstrap over persons, averaged over seeds; those of one "
+        f"network are of {KEYPOINT_METRIC[form]}. Noise floor: the larger of the standard deviations over seeds of the "
+        f"baseline and of the difference; a difference within it, or with zero in its interval, shows nothing."
+        f"{of_recall if form == 'coco' else ''}"
     )
 
 

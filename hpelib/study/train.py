@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,9 @@ def shuffle_labels(people: People, seed: int) -> People:
 def train(run: Run, network: nn.Module, people: People, images: ImageCache | None = None) -> pd.DataFrame:
     """Train `network` and leave weights.safetensors and history.csv in the run's folder; return the history.
 
-    Interrupted, it goes on from `work/checkpoints` at the next call. Runs on the same people that one process trains
-    one after the other may share decoded `images`.
+    Interrupted, it goes on from `work/checkpoints` at the next call, and a finished training is taken from there until
+    `forget`: DVC empties a stage's folders before it repeats it. Runs on the same people that one process trains one
+    after the other may share decoded `images`.
 
     Raises:
         RuntimeError: one of several processes died, which ends all.
@@ -86,8 +88,20 @@ def train(run: Run, network: nn.Module, people: People, images: ImageCache | Non
 
 
 def checkpoint_path(run: Run) -> Path:
-    """Where an unfinished training is kept."""
-    return Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{run.digest}.pt"
+    """Where a training is kept until `forget`: another place for other parameters, annotations or code."""
+    frozen = Path("work/src/imports")  # as the pipeline does, by what is not comment
+    code = [
+        path.read_text() for path in (frozen / "train.txt", frozen / "models" / f"{run.network}.txt") if path.is_file()
+    ]
+    made_of = [run.digest, require_prepared(run.dataset)["annotations_sha256"], *code]
+    key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
+    return Path("work/checkpoints") / f"{run.dataset.name}-{run.network}-{run.seed}-{key}.pt"
+
+
+def forget(runs: Iterable[Run]) -> None:
+    """Remove the checkpoints of trainings, once nothing can interrupt their stage any more."""
+    for run in runs:
+        checkpoint_path(run).unlink(missing_ok=True)
 
 
 @record  # its error, for the message above
@@ -107,12 +121,12 @@ def _train(run: Run, network: nn.Module, people: People, images: ImageCache | No
     checkpoint = checkpoint_path(run)
     name = "-".join(filter(None, (run.dataset.name, run.network, run.variant)))
     log = Path("logs") / f"{name}-seed{run.seed}.jsonl"
-    objective = make_objective(run.recipe.loss, loader.codec, people.skeleton, run.recipe.loss_options)
+    objective = make_objective(run.recipe.loss, loader.codec, run.recipe.loss_options)
     history = pd.DataFrame(fit(network, loader, objective, run.recipe, checkpoint, log, make_validation(run, **place)))
     if accelerator.is_main_process:
-        save_weights(network, run.folder / "weights.safetensors")
+        precision = precision_here(run.recipe.precision, run.recipe.device)
+        save_weights(network, run.folder / "weights.safetensors", precision)
         write_whole(run.folder / "history.csv", lambda path: history.to_csv(path, index=False, float_format="%.6g"))
-        checkpoint.unlink()
     return history
 
 
@@ -155,7 +169,7 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
 
 
 def describe(run: Run) -> pd.DataFrame:
-    """The run as a table of names and values, for a reader; of precisions the one that this machine computes in."""
+    """All that decides a training as a table of names and values, for a reader; of precisions the one in use here."""
     values = pd.json_normalize(run.describe()).iloc[0]
     values["recipe.precision"] = precision_here(run.recipe.precision, run.recipe.device)
-    return values[~values.index.str.startswith("dataset.splits")].to_frame("value")
+    return values[~values.index.str.startswith(("dataset.splits", "test."))].to_frame("value")

@@ -13,7 +13,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from hpelib.study.config import Run, load_params, make_run
-from hpelib.study.train import build_network, train, training_people
+from hpelib.study.train import build_network, forget, train, training_people
 from hpelib.training.fit import make_accelerator
 
 
@@ -28,7 +28,10 @@ def train_here(run: Run) -> None:
     network = build_network(alone, people)
     torch.manual_seed(run.seed)
     train(alone, network, people)
-    make_accelerator(alone.recipe).end_training()
+    accelerator = make_accelerator(alone.recipe)
+    if accelerator.is_main_process:
+        forget([alone])
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -30,10 +30,16 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Weights alone, as safetensors: what `hpelib.models.load_weights` reads."""
+def save_weights(model: nn.Module, path: Path, precision: str) -> None:
+    """Weights and the precision that they were trained in, as safetensors: what `hpelib.models.load_weights` reads."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, lambda temporary: save_file(weights, temporary))
+    write_whole(path, lambda temporary: save_file(weights, temporary, {"precision": precision}))
+
+
+def trained_precision(path: Path) -> str:
+    """The precision that `save_weights` was told."""
+    with safe_open(path, "pt") as weights:
+        return weights.metadata()["precision"]
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

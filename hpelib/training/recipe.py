@@ -9,6 +9,7 @@ from torch import nn, optim
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16", "auto")
+DEVICES = ("cpu", "cuda")
 
 
 def precision_here(precision: str, device: str) -> str:
@@ -39,7 +40,7 @@ class Recipe:
     epochs: int
     learning_rate: float
     schedule: str = "step"  # or "cosine": from the full learning rate to 0 over all epochs
-    milestones: tuple[int, ...] = ()  # of "step": epochs, from 0, at whose start the learning rate falls to a tenth
+    milestones: tuple[float, ...] = ()  # of "step": epochs, from 0, at whose start the learning rate falls to a tenth
     optimizer: str = "adam"
     weight_decay: float = 0.0
     warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
@@ -57,9 +58,16 @@ class Recipe:
         _require("optimizer", self.optimizer, OPTIMIZERS)
         _require("schedule", self.schedule, SCHEDULES)
         _require("precision", self.precision, PRECISIONS)
+        _require("device", self.device, DEVICES)
         for name in ("epochs", "accumulation", "processes", "checkpoint_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"recipe: warmup_steps must not be negative, got {self.warmup_steps}")
+        if not isinstance(self.milestones, tuple) or not all(
+            isinstance(epoch, int | float) for epoch in self.milestones
+        ):
+            raise ValueError(f"recipe: milestones must be a list of epochs, got {self.milestones!r}")
         if not self.learning_rate > 0:
             raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
         if self.sync_batch_norm and self.device == "cpu":

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, InputSettings, make_loader
@@ -116,6 +117,10 @@ def test_a_batch_is_what_it_says(people):
     linear, offset = batch["matrices"][..., :2], batch["matrices"][..., 2]
     expected = torch.from_numpy(people.keypoints[:4]).double() @ linear.mT + offset[:, None]
     torch.testing.assert_close(batch["keypoints"].double(), expected, rtol=0, atol=1e-4, equal_nan=True)
+
+
+def test_pixels_are_normalised_as_those_that_pretrained_trunks_saw():
+    assert (IMAGENET_MEAN, IMAGENET_STD) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def test_pixels_are_normalised_to_the_bit_as_channel_by_channel(people):

@@ -45,6 +45,7 @@ def test_lspet_flag_means_labelled(tmp_path, digits):
     data = joints()
     data[..., 2] = 1
     data[0, 2] = [-20, 30, 1]  # flagged as labelled, but outside
+    data[0, 4:6] = [[0, 30, 1], [20, 0, 1]]  # on the edge
     data[1, 3] = [40, 40, 0]
     data[2, 2:, 2] = 0
     data[2, :2, :2] = [[10, 20], [40, 60]]

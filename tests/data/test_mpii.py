@@ -35,9 +35,11 @@ def write_mat(folder: Path, n: int, **changes) -> Path:
 
 
 def test_order_of_operations_by_hand(tmp_path):
-    people = read_mpii(write(tmp_path, [entry(), entry("b.jpg", center=[-1, 257])]), tmp_path)
+    entries = [entry(), entry("b.jpg", center=[-1, 257]), entry(center=[-3, 257])]
+    people = read_mpii(write(tmp_path, entries), tmp_path)
     np.testing.assert_array_equal(people.centers[0], [593, 257 + 15 * 3 - 1])
     np.testing.assert_array_equal(people.centers[1], [-2, 256])  # no centre: not lowered
+    np.testing.assert_array_equal(people.centers[2], [-4, 257 + 15 * 3 - 1])  # a centre beyond the picture's edge
     np.testing.assert_array_equal(people.sizes_px[0], [600, 600])
     np.testing.assert_array_equal(people.boxes[0], [293, 1, 600, 600])
     np.testing.assert_array_equal(people.keypoints[0, 3], [102, 205])  # 103, 206 from 1

@@ -58,7 +58,15 @@ def test_pck_curves_span_thresholds_and_percent():
     figure = pck_curves(table, {"wrist": "wrist PCKh (%)", "hip": "hip PCKh (%)"}, "head size")
     assert [axes.get_ylabel() for axes in figure.axes] == ["wrist PCKh (%)", "hip PCKh (%)"]
     for axes in figure.axes:
-        assert (axes.get_xlabel(), axes.get_xlim(), axes.get_ylim()) == ("threshold / head size", (0, 5), (0, 100))
+        assert (axes.get_xlabel(), axes.get_xlim(), axes.get_ylim()) == ("threshold / head size", (0, 5), (0, 10))
+
+
+@pytest.mark.parametrize(("highest", "limit"), [(41.5, 50), (40, 40), (100, 100), (0, 10)])
+def test_pck_curves_are_as_high_as_they_need(highest, limit):
+    table = pd.DataFrame({"name": "hrnet", "seed": 0, "threshold": [0, 0.5], "correct": [0, highest]})
+    (axes,) = pck_curves(table, {"correct": "within (%)"}, "similarity").axes
+    assert axes.get_ylim() == (0, limit)
+    assert axes.get_xlabel() == "1 - keypoint similarity"
 
 
 def test_joint_bars_have_the_heights_and_intervals_of_the_table():

@@ -71,6 +71,14 @@ def test_a_column_has_one_scale_for_everybody(tmp_path):
     assert style.save(figure, tmp_path / "sheet.png").stat().st_size < style.MAX_BYTES
 
 
+def test_a_colour_bar_has_three_numbers_at_most_as_more_would_run_together():
+    for low, high in ((0.455, 0.553), (0, 1), (-3.2, 11)):
+        figure = look_sheet([CROP], [{"gate": np.linspace(low, high, 12).reshape(4, 3)}], ["easy"])
+        bar = figure.axes[-1]
+        ticks = bar.get_xticks()
+        assert 1 <= sum(bar.get_xlim()[0] <= tick <= bar.get_xlim()[1] for tick in ticks) <= 3
+
+
 def test_arrows_start_where_a_point_lies_and_lead_to_where_it_is_taken_from():
     offsets = np.zeros((2, 8, 6))
     offsets[:, 5, 3] = (0.5, -0.25)  # right and up

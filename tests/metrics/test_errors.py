@@ -124,6 +124,8 @@ def test_repair_moves_the_keypoints_of_its_kind_alone(kind):
     repaired = repair(kind, keypoints, truth, areas, diagnosis)
     members = diagnosis.kinds == KINDS.index(kind)
     np.testing.assert_array_equal(repaired[~members], keypoints[~members])
+    assert (repaired[members, 0] >= truth[members, 0]).all(), "to the right, as in coco-analyze"
+    np.testing.assert_array_equal(repaired[members, 1], truth[members, 1])
     wanted = {"jitter": 0.85, "miss": 0.5}.get(kind, diagnosis.similarity[members])
     found = keypoint_similarity(repaired, truth, areas)[members]
     np.testing.assert_allclose(found, np.broadcast_to(np.power(wanted, 1 / 4), found.shape), rtol=1e-9)

@@ -32,6 +32,18 @@ def test_interval_equals_a_plain_loop_over_redrawn_persons():
     assert interval.high == pytest.approx(np.quantile(resampled, 0.975), abs=0.8)
 
 
+def test_an_interval_that_nobody_asks_more_of_holds_95_percent_of_1000_draws():
+    hits, baseline = (draw_hits(np.random.default_rng(seed), 30) for seed in (9, 9))
+    baseline[:10] = baseline[:10] * 0.5
+    asked = {"level": 0.95, "draws": 1000, "seed": 0}
+    assert bootstrap(hits) == bootstrap(hits, **asked)
+    assert bootstrap_difference(hits, baseline) == bootstrap_difference(hits, baseline, **asked)
+    pair = np.stack([hits] * 2), np.stack([baseline] * 2)
+    assert seed_difference(*pair) == seed_difference(*pair, **asked)
+    others = [asked | {"level": 0.9}, asked | {"draws": 999}, asked | {"seed": 1}]
+    assert bootstrap(hits) not in [bootstrap(hits, **other) for other in others]
+
+
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(2)
     covered = 0
@@ -148,6 +160,7 @@ def test_a_seed_difference_covers_the_true_gain_as_often_as_it_says():
         ((-1.0, -1.5, -0.5), 0.6, math.nan, "undecided"),
         ((0.1, -0.1, 0.3), 0.2, math.nan, "undecided"),
         ((1.0, 0.5, 1.5), 0.4, math.nan, "supported"),
+        ((1.0, 0.2, 1.8), 0.4, math.nan, "supported"),  # the gain exceeds the noise, not all of its interval
         ((5.0, 4.0, 6.0), math.nan, 0.1, "undecided"),  # one seed
         ((0.0, 0.0, 0.0), 0.0, 0.1, "not supported"),  # the same network
         ((math.nan, math.nan, math.nan), 0.1, 0.1, "not run"),

@@ -18,6 +18,7 @@ from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.skeletons import COCO17, LSP14, MPII16
+from hpelib.study import datasets
 from hpelib.study.ablate import ablation_runs
 from hpelib.study.config import Dataset, Run, make_dataset, make_run, study_runs
 from hpelib.study.datasets import manifest_path, prepare, read_split
@@ -107,6 +108,7 @@ def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], No
     rows = {"flat": {"options": {"widths": [8, 4]}}, "full": {}}
     params |= {"ablation_seeds": [0, 1], "ablations": {"hourglass": {"dataset": "mpii", "rows": rows}}}
     params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
+    params["networks"] = ["hourglass", "hrnet"]
 
     def leave(entry: str, dataset: str, values: list[float]) -> None:
         network, _, row = entry.partition(":")
@@ -135,7 +137,7 @@ def _leave(run: Run, values: list[float]) -> None:
     ]
     summary = {"skeleton": skeleton.name, "dataset": run.dataset.name, "source": "noise", "profile": run.profile}
     summary |= {"persons": 20, "input_size": [32, 32], "epochs": 1, "codec": "dark", "format": run.dataset.name}
-    summary |= {"test": {"precision": "fp32"}}
+    summary |= {"precision": "bf16", "test": {"precision": "fp32"}}
     evaluation = Evaluation(
         figures=pd.DataFrame(figures),
         curves=pd.DataFrame({"seed": seeds, "threshold": 0.5, "correct": values}),
@@ -159,18 +161,20 @@ def trained(params, write_set, tmp_path, monkeypatch) -> dict:
     run.folder.mkdir(parents=True)
     network = build_network(run, read_split(dataset, "test"))
     torch.nn.init.normal_(network.heads[0].weight)
-    save_weights(network, run.folder / "weights.safetensors")
+    save_weights(network, run.folder / "weights.safetensors", "fp32")
     return params
 
 
 @pytest.fixture
-def write_set(params) -> Callable[[str], Dataset]:
+def write_set(params, monkeypatch) -> Callable[[str], Dataset]:
     """`write_set(format)` writes the tiny set of that format and returns its description."""
     writers = {"coco": _write_coco, "mpii": _write_mpii, "lsp": _write_lsp, "lspet": _write_lspet}
 
     def write(name: str) -> Dataset:
         dataset = make_dataset(params, name)
         writers[name](dataset.root, np.random.default_rng(0))
+        if name == "lspet":
+            monkeypatch.setattr(datasets, "NEAR_DUPLICATES", dataset.root / "near_duplicates.csv")
         return dataset
 
     return write

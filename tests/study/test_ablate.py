@@ -97,7 +97,7 @@ def test_every_row_of_the_study_takes_a_step(paper, row):
     K, (width, height) = skeleton.num_keypoints, run.inputs.input_size
     torch.manual_seed(0)
     network = create_model(run.model, K, **run.options)
-    objective = make_objective(run.recipe.loss, run.inputs.make_codec(), skeleton, run.recipe.loss_options)
+    objective = make_objective(run.recipe.loss, run.inputs.make_codec(), run.recipe.loss_options)
     keypoints = torch.rand(2, K, 2) * torch.tensor([width, height])
     loss = objective(network(torch.randn(2, 3, height, width)), {"keypoints": keypoints, "visible": torch.ones(2, K)})
     loss.backward()
@@ -147,7 +147,7 @@ def test_a_row_is_trained_and_judged_in_its_own_folder(ablated):
 STAGE = """
 import json, os, signal, sys
 from hpelib.study import train
-from hpelib.study.ablate import ablation_runs, evaluate_row, forget, shared_images, train_row
+from hpelib.study.ablate import ablation_runs, evaluate_row, shared_images, train_row
 
 def die(network):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -160,7 +160,7 @@ for row, run in runs.items():
     train_row(run, shared_images(runs.values()))
 for run in runs.values():
     evaluate_row(run)
-forget(runs.values())
+train.forget(runs.values())
 """
 
 

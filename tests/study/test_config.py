@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from dvc.utils.serialize import modify_yaml
 
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17, LSP14, MPII16
@@ -99,12 +100,55 @@ def test_layers_are_merged_field_by_field(params):
             r"unknown dataset of hourglass 'cocoo'; known here: coco",
         ),
         (lambda p: p["profiles"]["tiny"]["augmentation"].update(tilt=3), r"Augmentation has no tilt; .*rotation_deg"),
+        (lambda p: p["profiles"]["tiny"].update(recipes={}), r"profile 'tiny' has no recipes; it has .*recipe"),
+        (
+            lambda p: p["profiles"]["tiny"]["datasets"]["coco"].update(augmentaton={}),
+            r"dataset 'coco' has no augmentaton; it has .*augmentation",
+        ),
+        (
+            lambda p: p["profiles"]["tiny"]["networks"]["hourglass"].update(pretraind=True),
+            r"network 'hourglass' has no pretraind; it has .*pretrained",
+        ),
+        (
+            lambda p: p["profiles"]["tiny"]["networks"]["hourglass"].update(datasets={"coco": {"input": {}}}),
+            r"dataset of hourglass 'coco' has no input; it has inputs",
+        ),
     ],
 )
 def test_what_is_unknown_is_named_with_what_is_known(params, change, message):
     change(params)
     with pytest.raises(ValueError, match=message):
         make_run(params, "hourglass", "coco", 0)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("recipe", {"learning_rate": "5e-05"}, r"learning_rate of Recipe must be float, got '5e-05' \(str\)"),
+        ("recipe", {"epochs": 2.5}, r"epochs of Recipe must be int, got 2\.5 \(float\)"),
+        ("recipe", {"compile": "no"}, r"compile of Recipe must be bool, got 'no'"),
+        ("recipe", {"epochs": True}, r"epochs of Recipe must be int, got True"),
+        ("inputs", {"codec": 1}, r"codec of InputSettings must be str, got 1"),
+    ],
+)
+def test_a_value_of_another_type_is_named(params, section, values, message):
+    params["profiles"]["tiny"][section] |= values
+    with pytest.raises(ValueError, match=message):
+        make_run(params, "hourglass", "coco", 0)
+
+
+def test_labels_are_true_or_shuffled(params):
+    with pytest.raises(ValueError, match="labels are 'shufled', must be one of true, shuffled"):
+        make_run(params, "hourglass", "coco", 0, "shufled")
+
+
+def test_numbers_are_read_as_dvc_writes_them(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("rate: 0.1\n")
+    with modify_yaml(path) as contents:
+        contents["rate"] = 0.00005
+    assert path.read_text() == "rate: 5e-05\n"
+    assert load_params(path) == {"rate": 0.00005}
 
 
 def test_params_are_looked_for_in_the_root(tmp_path, monkeypatch):

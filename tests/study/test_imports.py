@@ -115,6 +115,6 @@ def test_the_table_of_networks_leads_nowhere(tmp_path):
         "hpelib/models/two.py": "",
     }
     write_modules(tmp_path, modules)
-    assert reachable("from hpelib.models import create_model", tmp_path) == [Path("hpelib/__init__.py")]
+    assert reachable("from hpelib.models.table import NETWORKS", tmp_path) == [Path("hpelib/__init__.py")]
     found = reachable("from hpelib.models.two import Two", tmp_path)
     assert found == [Path("hpelib/__init__.py"), Path("hpelib/models/two.py")]

@@ -41,7 +41,7 @@ def study(params, write_set, narrow_options, tmp_path, monkeypatch):
     for network in NETWORKS:
         run = make_run(params, network, "coco", 0)
         run.folder.mkdir(parents=True)
-        save_weights(build_network(run, people), run.folder / "weights.safetensors")
+        save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
     return params
 
 
@@ -94,6 +94,17 @@ def test_the_three_people_are_chosen_by_their_annotation():
     sizes_px = np.array([[20, 30], [20, 40], [50, 20], [9, 10], [20, 20], [9, 12]])
     people = SimpleNamespace(visibility=visibility, sizes_px=sizes_px)
     assert looks.fixed_people(people) == {"easy": 2, "occluded": 1, "small": 5}
+
+
+def test_a_network_beside_one_that_is_not_run_is_answered_in_words(study):
+    views, skeleton = looks.fixed_views(study, "coco", ["hrnet", "ditn"])
+    assert set(views) == {"easy", "occluded", "small"}
+    assert skeleton.num_keypoints == 17
+    assert looks.not_run(study, "coco", ["hrnet", "ditn"]) == ""
+    study["networks"] = ["ditn"]
+    assert looks.fixed_views(study, "coco", ["hrnet", "ditn"]) == ({}, None)
+    text = looks.not_run(study, "coco", ["hrnet", "ditn"])
+    assert text.startswith("*Not run*: hrnet on coco, so there are no pictures here of ditn beside hrnet.")
 
 
 def test_what_a_network_does_not_show_is_an_error_that_names_what_it_shows(study):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,14 +43,29 @@ def test_a_row_may_have_only_some_of_the_seeds(study, params):
     assert find(params, "hourglass:flat", "mpii").seeds == [1]
 
 
+def test_what_another_profile_or_study_left_behind_is_not_measured(study, params):
+    study("hourglass", "mpii", [50, 60])
+    summary = study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json"
+    text = summary.read_text()
+    summary.write_text(json.dumps(json.loads(text) | {"profile": "standard"}))
+    assert find(params, "hourglass", "mpii") is None
+    summary.write_text(text)
+    assert find(params, "hourglass", "mpii").seeds == [0, 1]
+    assert find(params | {"networks": ["hrnet"]}, "hourglass", "mpii") is None
+
+
 def test_recall_is_the_share_of_thresholds_that_a_persons_oks_reaches():
-    similarity = np.array([[0.9, 0.5, np.nan], [np.nan] * 3, [0.2, 0.2, 0.2], [1, 1, 1]])
+    similarity = np.array([[0.9, 0.53, np.nan], [np.nan] * 3, [0.2, 0.2, 0.2], [1, 1, 1]])
     found = oks_recall(similarity)
-    # the mean 0.7 reaches 0.50, 0.55, 0.60, 0.65 and, by floating point, perhaps 0.70
-    assert found[0, 0] in (pytest.approx(0.4), pytest.approx(0.5))
+    assert found[0, 0] == 0.5, "0.715 reaches 0.50 to 0.70 in steps of 0.05"
     assert np.isnan(found[1, 0])
     assert found[2:, 0].tolist() == [0, 1]
     np.testing.assert_array_equal(oks_recall(similarity[None])[0], found)
+
+
+@pytest.mark.parametrize("similarity", [[0.5], [0.25, 0.5, 0.75]])
+def test_an_oks_of_exactly_a_half_reaches_the_first_threshold(similarity):
+    assert oks_recall(np.array([similarity])).tolist() == [[0.1]]
 
 
 def test_what_an_interval_is_of_depends_on_the_metric():

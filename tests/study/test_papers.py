@@ -57,6 +57,29 @@ def test_ours_stands_beside_the_printed_figure_and_never_in_its_place(study, par
     assert list(cells.index) == ["Newell et al.", "*Yang et al. (quoted)*", "HRNet"]
 
 
+def test_rows_of_ablations_are_marked_and_explained(study, params):
+    study("hourglass", "mpii", [50, 60])
+    study("hourglass:full", "mpii", [55])
+    params["profiles"]["tiny"]["paper_recipes"] = {"hourglass": {"epochs": 1}}
+    results = make_results(
+        ("Newell et al.", "hourglass", "Head", "96.5"),
+        ("all parts", "hourglass:full", "Head", "97"),
+        ("none", "hourglass:flat", "Head", "96"),
+    )
+    measured = measure(params, results)
+    assert table(measured)["row"].tolist() == ["Newell et al.", "all parts †", "none"], "nothing was measured of `none`"
+    own = "1 epoch by the paper's own optimizer and scaled schedule"
+    note = f"† A row of the ablations: {own}, 1 seed (no ±); not comparable with the other rows: 1 epoch, 2 seeds."
+    claim = ["ditn-1", "ditn", "Table 2", "it helps", "hrnet", "hourglass", "mpii", "", "Head", "0.5", "points"]
+    ledger = claims.ledger(params, pd.DataFrame([claim], columns=claims.COLUMNS))
+    text = page("ditn", measured, ledger)
+    assert note in text
+    assert "(../../../docs/ledger_ditn.md)" in text
+    assert "†" not in page("ditn", measured.iloc[[0, 2]], ledger)
+    alike = measured.assign(training=measured["training"].mask(measured["training"].notna(), "1 epoch"), seeds=2)
+    assert "† A row of the ablations: 1 epoch, 2 seeds." in page("ditn", alike, ledger)
+
+
 def test_average_precision_has_the_interval_of_recall(study, params):
     study("hourglass", "coco", [50, 60])
     results = make_results(("a", "hourglass", "AP_det", "66.9"), ("b", "hrnet", "AP_det", "70")).assign(dataset="coco")

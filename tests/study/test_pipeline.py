@@ -11,7 +11,6 @@ import yaml
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
-from hpelib.models import presets
 from hpelib.study.sources import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,13 +109,6 @@ def test_a_stage_depends_on_what_its_command_imports(stages):
                 run.add(module)
                 assert f"work/src/imports/{module}.txt" in file_deps(stage), name
     assert run == set(COMMANDS)
-
-
-def test_a_networks_name_is_that_of_its_file():
-    """Stages depend on imports/models/{network}.txt, so a network must be listed under the name of its file."""
-    for profile in PARAMS["profiles"].values():
-        for network, entry in profile["networks"].items():
-            assert entry["model"] in presets(network), f"{entry['model']} is not in hpelib/models/{network}.py"
 
 
 def test_what_a_stage_writes_lies_where_it_belongs(stages):

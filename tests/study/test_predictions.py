@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hpelib.codecs import Codec
 from hpelib.data.loader import InputSettings, make_loader
 from hpelib.inference import predict
 from hpelib.study.config import Protocol
@@ -74,3 +75,27 @@ def test_a_network_is_tested_in_the_precision_of_the_protocol(people, precision,
     found = predict_people(run, Noting(run.inputs.make_codec()), people)
     assert computed == {{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]}
     assert found.keypoints.dtype == np.float32
+
+
+@pytest.mark.parametrize(("scales", "covered"), [((0.7,), 0.7), ((0.5, 0.7), 0.7), ((1.2,), 1), (PYRAMID, 1)])
+def test_heatmaps_are_means_over_the_scales_that_reach_a_place(people, monkeypatch, scales, covered):
+    """A network that says 1 everywhere says 1 wherever a crop lay, however few did, and nothing beyond."""
+    decoded, decode = [], Codec.decode
+    monkeypatch.setattr(Codec, "decode", lambda codec, maps: decoded.append(maps) or decode(codec, maps))
+    network, run = nn.Identity(), run_of("dark")
+    network.forward = lambda images: torch.ones(len(images), 14, 32, 24)
+    _make_pyramid_predictor(run, people, scales)(network)
+    for heatmaps in decoded:
+        inside = heatmaps > 0.5
+        torch.testing.assert_close(heatmaps, inside.float(), rtol=0, atol=1e-5)
+        assert inside.float().mean().item() == pytest.approx(covered**2, abs=0.06)
+    assert len(decoded) == 3, "batches"
+
+
+def test_the_pyramid_is_of_six_scales_and_their_mirror_images(people):
+    assert sorted(PYRAMID) == pytest.approx([0.8, 0.9, 1.0, 1.1, 1.2, 1.3])
+    run, seen = run_of("dark", pyramid=True), []
+    network = Brightness(run.inputs.make_codec())
+    network.register_forward_hook(lambda *_: seen.append(1))
+    predict_people(run, network, people)
+    assert len(seen) == 3 * 6 * 2, "three batches"

@@ -20,7 +20,7 @@ class Recorder:
 
     def __init__(self, jobs: int):
         self.lock, self.started, self.finished, self.most = threading.Lock(), [], set(), 0
-        self.together = threading.Barrier(jobs, timeout=10)
+        self.together = threading.Barrier(jobs, timeout=120)
         self.seen_before: dict[str, set[str]] = {}
 
     def __call__(self, stage: str) -> None:

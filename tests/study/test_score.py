@@ -28,7 +28,7 @@ def finished(write_set, params, tmp_path, monkeypatch):
         manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
         manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
         run = make_run(params, "hourglass", name, 0)
-        save_weights(build_network(run, training_people(run)), run.folder / "weights.safetensors")
+        save_weights(build_network(run, training_people(run)), run.folder / "weights.safetensors", "fp32")
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
 
     return make

@@ -3,8 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from hpelib.metrics.coco import coco_results
 from hpelib.skeletons import COCO17, LSP14, MPII16
-from hpelib.study import scores
+from hpelib.study import evaluate, scores
+from hpelib.study.config import Protocol, make_run
 from hpelib.study.datasets import read_split, read_split_detections
 
 
@@ -46,11 +48,12 @@ def test_pckh_of_keypoints_that_are_off_by_a_share_of_the_head(write_set, share_
     assert np.nanmean(hit) == at_half / 100
 
 
-def test_one_wrong_wrist_costs_its_share(write_set):
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_one_wrong_wrist_costs_its_share(write_set, side):
     dataset = write_set("lsp")
     people = read_split(dataset, "test")
     moved = truth(people)
-    moved[0, LSP14.index("left_wrist"), 1] += 500
+    moved[0, LSP14.index(f"{side}_wrist"), 1] += 500
     found = all_figures(dataset, people, moved)
     n = len(people)
     assert found["Wrist"] == pytest.approx(100 * (2 * n - 1) / (2 * n))
@@ -89,6 +92,41 @@ def test_only_leeds_persons_need_a_torso(write_set, name, kept):
     keypoints[1, hip], visibility[1, hip] = np.nan, 0
     lacking = dataclasses.replace(people, keypoints=keypoints, visibility=visibility)
     assert len(scores.scorable(dataset, lacking)) == kept
+
+
+def test_leeds_persons_need_a_torso_that_has_a_length(write_set):
+    dataset = write_set("lsp")
+    people = read_split(dataset, "test")
+    keypoints = people.keypoints.copy()
+    keypoints[1, LSP14.index("right_hip")] = keypoints[1, LSP14.index("left_shoulder")]
+    kept = scores.scorable(dataset, dataclasses.replace(people, keypoints=keypoints))
+    assert kept.ids.tolist() == people.ids[[0, 2]].tolist()
+
+
+@pytest.mark.parametrize(("oks", "stay"), [(0.91, 1), (0.89, 2)])
+def test_copies_are_told_at_the_scale_of_the_padded_box_of_three_to_four(write_set, oks, stay):
+    people = read_split(write_set("coco"), "test").take([1, 2])  # in one image
+    people = dataclasses.replace(people, sizes_px=np.full_like(people.sizes_px, 30))
+    area = (1.25 * 30) * (1.25 * 40)
+    distances = np.linspace(0, 20, 20001)
+    similarity = np.mean([np.exp(-(distances**2) / (2 * area * (2 * sigma) ** 2)) for sigma in COCO17.sigmas], axis=0)
+    keypoints = np.zeros((2, 17, 2))
+    keypoints[1, :, 0] = distances[np.abs(similarity - oks).argmin()]
+    assert len(scores.person_results(people, keypoints, np.ones((2, 17)))) == stay
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_copies_are_cleared_by_the_protocol_whatever_the_boxes(trained, monkeypatch, nms):
+    used = []
+
+    def noting(*arrays, nms):
+        used.append(nms)
+        return coco_results(*arrays, nms=nms)
+
+    monkeypatch.setattr(scores, "coco_results", noting)
+    run = dataclasses.replace(make_run(trained, "hourglass", "coco", 1), test=Protocol(nms=nms))
+    evaluate.evaluate([run])
+    assert used == [nms, nms], "annotated boxes, then detected ones"
 
 
 @pytest.mark.parametrize("name", ["coco", "mpii", "lsp"])

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 import nbformat
@@ -12,7 +12,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from hpelib.study.site import build
+from hpelib.study.site import Page, build, finish
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -27,7 +27,8 @@ README = """# What the study found
 
 ![](coco/tables/cost.png)
 
-[All tables](coco/tables/tables.ipynb), [sizes](sizes/sizes.md), [source](../hpelib/study/site.py)
+[All tables](coco/tables/tables.ipynb), [sizes](sizes/sizes.md), [source](../hpelib/study/site.py),
+[what is left open](../docs/ledger_daunet.md), [how to change it](../docs/experiments.md)
 """
 
 
@@ -37,7 +38,7 @@ def root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("repository")
     files = {
         "reports/README.md": README,
-        "reports/papers/daunet.md": "### Printed figures, in %\n",
+        "reports/papers/daunet/tables.md": "### Printed figures, in %\n\n[open](../../../docs/ledger_daunet.md)\n",
         "reports/sizes/sizes.md": "# Sizes\n\n[back](../README.md#coco)\n",
         "reports/coco/metrics.json": "{}",
         "docs/question.md": "# Five networks\n\n## The question\n\nWhich is better?\n",
@@ -164,6 +165,16 @@ def test_a_link_out_of_the_site_becomes_text(site):
     assert not [link for link in soup.find_all("a") if link.text == "source"]
 
 
+def test_reports_lead_to_ledgers_and_guides(site):
+    pages = soups(site)
+    for page, target in {
+        "index.html": "networks/daunet.html",
+        "papers/daunet/tables.html": "../../networks/daunet.html",
+    }.items():
+        assert pages[site / page].main.find("a", href=target, string=re.compile("open")), page
+    assert pages[site / "index.html"].main.find("a", href="guides/experiments.html", string="how to change it")
+
+
 def test_a_papers_page_shows_its_ledger_and_its_pictures(site):
     soup = soups(site)[site / "networks/daunet.html"]
     assert soup.h1.text.strip() == "DAUNet"
@@ -171,6 +182,13 @@ def test_a_papers_page_shows_its_ledger_and_its_pictures(site):
     assert headings == ["Results and figures", "What is open"]
     assert [picture["src"] for picture in soup.find_all("img")] == ["../coco/looks/daunet/strips.png"]
     assert soup.find("a", href="../coco/looks/daunet/paper_figures.notebook.html")
+
+
+def test_cells_of_twenty_characters_stay_on_one_line():
+    cells = "".join(f"<td>{'9' * length}</td>" for length in (1, 20, 21))
+    page = Page(PurePosixPath("a.html"), "Title", f"<table><tr>{cells}</tr></table>")
+    found = BeautifulSoup(finish(page, [], {}, []), "html.parser").find_all("td")
+    assert ["short" in cell.get("class", []) for cell in found] == [True, True, False]
 
 
 def test_provenance_names_commit_data_parameters_and_environment(site, root):

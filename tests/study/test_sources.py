@@ -21,12 +21,13 @@ def frozen(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A copy of the notebooks and modules."""
+    """A copy of the notebooks, modules and parameters."""
     for folder, pattern in (("hpelib", "*.py"), ("notebooks", "*.ipynb")):
         for path in (ROOT / folder).rglob(pattern):
             copy = tmp_path / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     return tmp_path
 
 
@@ -54,7 +55,7 @@ def replace_in(path: Path, old: str, new: str) -> None:
 
 def test_everything_is_frozen(frozen):
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    networks = {path.stem for path in (ROOT / "hpelib/models").glob("[!_]*.py")}
+    networks = {path.stem for path in (ROOT / "hpelib/models").glob("[!_]*.py")} - {"table", "weights"}
     assert files_of(frozen).keys() == (
         {f"notebooks/{name}.ipynb" for name in notebooks}
         | {f"imports/{name}.txt" for name in (*notebooks, "render", "stress_data", "datasets", "report", "site")}
@@ -88,8 +89,49 @@ def test_a_module_of_all_is_a_change_of_all(project, frozen):
     assert not any("models/" in name for name in found)
 
 
-def test_the_table_of_networks_is_no_dependency_but_its_entries_are(project, frozen):
+def test_how_networks_are_made_is_a_change_of_all(project, frozen):
     append(project / "hpelib/models/__init__.py", "\nEXTRA = 1\n")
+    assert {"imports/train.txt", "imports/evaluate.txt", "imports/sizes.txt"} <= changes(project, frozen)
+
+
+def test_a_network_of_another_name_follows_the_file_of_its_model(project, frozen):
+    replace_in(project / "params.yaml", "      hrnet: {model", "      slim: {model: hrnet_w32}\n      hrnet: {model")
+    freeze(project / "frozen", project)
+    added = files_of(project / "frozen").keys() - files_of(frozen).keys()
+    assert added == {"imports/models/slim.txt"}
+    found, expected = (
+        (folder / "imports/models" / name).read_text()
+        for folder, name in ((project / "frozen", "slim.txt"), (frozen, "hrnet.txt"))
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "networks: [simple_baseline,",
+            "networks: [simple_base,",
+            "unknown network 'simple_base'; known here: simple_b",
+        ),
+        ("datasets: [coco, mpii]", "datasets: [coco, mpi]", "unknown dataset 'mpi'; known here: coco, mpii"),
+        ("control: hrnet", "control: hrnets", "unknown network 'hrnets'"),
+        (
+            "hrnet: {model: hrnet_w32",
+            "hrnet: {model: hrnet_w31",
+            "'hrnet' is of model 'hrnet_w31', which is none",
+        ),
+        ("hrnet: {model", "hrnet: {optoins: {}, model", "network 'hrnet' has no optoins; it has inputs, augmentation"),
+    ],
+)
+def test_wrong_names_in_the_parameters_stop_the_first_stage(project, old, new, message):
+    replace_in(project / "params.yaml", old, new)
+    with pytest.raises(ValueError, match=message):
+        freeze(project / "frozen", project)
+
+
+def test_the_table_of_networks_is_no_dependency_but_its_entries_are(project, frozen):
+    append(project / "hpelib/models/table.py", "\nEXTRA = 1\n")
     assert changes(project, frozen) == set()
     entries = "".join(text for name, text in files_of(frozen).items() if "models/" in name)
     assert all(f"\n{name} " in entries for name in list_models())

@@ -120,6 +120,8 @@ def test_differences_in_differences_by_hand():
     assert found["gain_easy"] == pytest.approx(-100 / 3)
     assert (found["difference"], found["low"], found["high"]) == pytest.approx((100, 100, 100))
     assert (found["persons"], found["agree"]) == (2, 1)
+    swapped = stress.difference_in_differences(theirs, ours)
+    assert (swapped["difference"], swapped["agree"]) == (pytest.approx(-100), 1), "all seeds agree on a loss as well"
 
 
 def test_intervals_draw_persons_with_both_networks_and_both_pictures_at_once():
@@ -165,7 +167,9 @@ def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
     own = stress.story_table(hits | {"de_hrnet": hits["hrnet"]}, hidden_by_panel())
     assert (own[["difference", "low", "high"]] == 0).all(axis=None)
     page = stress.story_page(table)
-    assert "Not run: ditn (against hrnet), fr_sbn (against simple_baseline), daunet" in page
+    assert (
+        "Not run: sadi_net (against hourglass), fr_sbn (against simple_baseline), ditn (against hrnet), daunet" in page
+    )
     assert "de_hrnet against hrnet" in page
     assert "|" not in stress.story_page(table.iloc[:0])
 

@@ -28,7 +28,7 @@ def finished(write_set, params, tmp_path, monkeypatch):
         dataset = write_set(name)
         run = make_run(params, "hourglass", name, 0)
         network = build_network(run, read_split(dataset, "test"))
-        save_weights(network, run.folder / "weights.safetensors")
+        save_weights(network, run.folder / "weights.safetensors", "fp32")
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
 
     return make

@@ -12,6 +12,7 @@ from hpelib.metrics.statistics import bootstrap, bootstrap_difference
 from hpelib.skeletons import MPII16
 from hpelib.study import tables
 from hpelib.study.evaluate import Evaluation, load, save
+from hpelib.study.measured import oks_recall
 from hpelib.study.report import index
 
 SEEDS = (0, 1, 2)
@@ -41,6 +42,7 @@ def make_evaluation(network: str, values: tuple[float, ...], skill: float = 0.5,
         "skeleton": "mpii16",
         "profile": "tiny",
         "codec": "dark",
+        "precision": "fp32",
         "test": {"precision": "bf16"},
         "input_size": [32, 48],
         "seeds": list(range(len(values))),
@@ -164,8 +166,30 @@ def test_a_difference_is_called_a_gain_only_beyond_noise_and_zero(gain, of_basel
     assert row.value == pytest.approx(gain, abs=1e-9)
     assert row.noise == pytest.approx(noise, nan_ok=True)
     table = tables.results_table(evaluations)
-    assert table.loc["ditn", "gain or loss"] == verdict
-    assert table.loc["hrnet", "gain or loss"] == ""
+    assert table.loc["ditn", "gain or loss in PCKh@0.5"] == verdict
+    assert table.loc["hrnet", "gain or loss in PCKh@0.5"] == ""
+
+
+@pytest.mark.parametrize(("ap", "verdict"), [((3.0, 3.1, 3.2), "gain"), ((1.0, 1.1, 1.2), "none shown")])
+def test_on_coco_a_gain_is_of_recall_and_agrees_with_average_precision(ap, verdict):
+    random = np.random.default_rng(0)
+    persons = random.uniform(size=(60, 1)) < 0.5
+    before = np.where(persons, 0.45, 0.9) + random.uniform(0, 0.01, (3, 60, 17))
+    after = np.where(persons, 0.55, 0.6) + random.uniform(0, 0.01, (3, 60, 17))  # more reach 0.5, fewer anything else
+    after[:, ~persons[:, 0]] = np.nan
+    before[:, ~persons[:, 0]] = np.nan
+    sides = {}
+    for network, scores, values in (("hrnet", before, (2.0, 2.1, 2.2)), ("ditn", after, ap)):
+        one = with_scores(network, scores, values)
+        figures = one.figures.assign(metric=one.figures["metric"].replace("PCKh@0.5", "AP_gt"))
+        sides[network] = dataclasses.replace(one, figures=figures, summary=one.summary | {"format": "coco"})
+    (row,) = tables.differences(sides).itertuples()
+    assert row.verdict == verdict
+    assert row.value == pytest.approx(100 * (oks_recall(after) - oks_recall(before))[:, persons[:, 0]].mean(), abs=1e-9)
+    table = tables.results_table(sides)
+    assert table.loc["ditn", "gain or loss in OKS recall"] == verdict
+    assert table.loc["ditn", "OKS recall, difference"].startswith("+")
+    assert "of OKS recall" in tables.describe(sides)
 
 
 def test_an_interval_that_contains_zero_is_no_gain_however_small_the_noise():
@@ -208,9 +232,13 @@ def test_a_table_says_what_it_is_of(evaluations):
         "3 epochs",
         "3 seeds (0, 1, 2)",
         "tiny",
-        "bf16",
+        "trained in fp32",
+        "flip test in bf16",
     ):
         assert said in text
+    assert "OKS recall" not in text
+    assert "nterval" not in tables.describe_cells(evaluations)
+    assert "Cells: one seed (0), in percent." in tables.describe({"weak": make_evaluation("weak", (50.0,))})
 
 
 def test_nothing_evaluated_is_an_error_that_says_what_to_run():
@@ -276,10 +304,10 @@ def test_a_half_written_evaluation_is_refused(params, tmp_path, monkeypatch):
 
 
 def test_saved_and_loaded_evaluations_are_the_same(tmp_path):
-    evaluation = make_evaluation("weak", WEAK)
+    evaluation = make_evaluation("weak", (12.345678, *WEAK[1:]))
     save(evaluation, tmp_path / "weak")
     loaded = load(tmp_path / "weak")
-    pd.testing.assert_frame_equal(loaded.figures, evaluation.figures)
+    pd.testing.assert_frame_equal(loaded.figures, evaluation.figures, rtol=0, atol=1e-6)
     pd.testing.assert_frame_equal(loaded.curves, evaluation.curves)
     for name in ("keypoint_scores", "keypoints", "confidences"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name), strict=True)
@@ -297,17 +325,31 @@ def test_the_index_shows_every_dataset_and_the_control(params, tmp_path, monkeyp
     )
     (tmp_path / "reports/claims").mkdir(parents=True)
     claims = pd.DataFrame({"metric": ["PCKh@0.5", "params (M)"], "verdict": ["undecided", "supported"]})
+    claims = claims.assign(better="hourglass:full", worse="hourglass:flat", seeds=1, gain=[1.0, math.nan])
     claims.to_csv(tmp_path / "reports/claims/claims.csv")
     page = index(params)
     assert "Of 1 gains in accuracy: 0 supported, 0 not supported, 1 undecided" in page
     assert "\n## mpii\n" in page
     assert "54.0 ± 5.3" in page
     assert "scores PCKh@0.5 3.2." in page
+    assert "Of 1 undecided, 1 have a single seed" in page
     assert "not comparable to any" not in page, "that caveat is about the quick profile"
+    assert "real people" not in page
+    (tmp_path / "reports/lspet/tables").mkdir(parents=True)
+    (tmp_path / "reports/lspet/tables/results.md").write_text("")
+    assert "but for those on [real people](lspet/tables/results.md)" in index(params)
+    params["ablations"] = {"ditn": {}}
+    for link in ("papers/ditn/tables.md", "figures/ditn/paper_figures.ipynb", "../docs/ledger_ditn.md"):
+        assert f"]({link})" in index(params)
     evaluation = make_evaluation("hourglass", WEAK)
     for source, linked in (("LSP", False), ("mannequins", True)):
         put(params, "mpii", dataclasses.replace(evaluation, summary=evaluation.summary | {"source": source}))
         assert ("(mpii/data/contact_sheet.png)" in index(params)) == linked, "photographs stay where they were made"
+
+
+def test_no_control_is_claimed_on_a_dataset_beside_the_study(params):
+    params["extra"] = {"datasets": ["lspet"], "networks": ["hourglass"]}
+    assert tables.control_statement(params, "lspet") == "No control was trained on this dataset."
 
 
 def test_histories_are_of_all_runs(params, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,18 @@ import torch
 
 from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study import evaluate
-from hpelib.study.config import make_run
+from hpelib.study.config import Protocol, make_run
 from hpelib.study.datasets import manifest_path, prepare, read_split
-from hpelib.study.train import build_network, describe, make_validation, shuffle_labels, train, training_people
+from hpelib.study.train import (
+    build_network,
+    checkpoint_path,
+    describe,
+    forget,
+    make_validation,
+    shuffle_labels,
+    train,
+    training_people,
+)
 
 
 @pytest.fixture
@@ -46,8 +56,11 @@ def test_shuffled_labels_are_somebody_elses_joints_in_ones_own_box(write_set, na
     ]
     assert sorted(source for (source,) in sources) == list(range(len(people))), "everybody's joints are used once"
     assert sum(source == i for i, (source,) in enumerate(sources)) < len(people) / 2
+    orders = set()
     for i, (source,) in enumerate(sources):
         assert not np.allclose(given[i], own[source], atol=1e-4), "their order is random too"
+        orders.add(tuple(np.abs(given[i][:, None] - own[source]).sum(-1).argmin(1)))
+    assert len(orders) == len(people), "everybody has an order of their own"
     np.testing.assert_array_equal(shuffle_labels(people, seed=0).keypoints, shuffled.keypoints)
 
 
@@ -82,14 +95,47 @@ def test_a_run_leaves_weights_and_history_and_nothing_else(prepared, params, nam
     network = build_network(run, people)
     history = train(run, network, people)
     assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "weights.safetensors"]
-    assert list(Path("work/checkpoints").iterdir()) == []
     assert pd.read_csv(run.folder / "history.csv")["epoch"].tolist() == [1, 2]
     assert history.columns[-1] == {"coco": "OKS", "lspet": "PCK@0.2"}[name]
 
-    again = build_network(run, people)
     first_weights = (run.folder / "weights.safetensors").read_bytes()
-    train(run, again, people)
+    forget([run])
+    assert list(Path("work/checkpoints").iterdir()) == []
+    train(run, build_network(run, people), people)
     assert (run.folder / "weights.safetensors").read_bytes() == first_weights
+
+
+def test_a_finished_training_outlasts_the_loss_of_its_folder(prepared, params):
+    """What comes after the training in its stage may fail; DVC then empties the folder before the next try."""
+    prepared("coco")
+    run = make_run(params, "hourglass", "coco", 1)
+    people = training_people(run)
+    history = train(run, build_network(run, people), people)
+    weights = (run.folder / "weights.safetensors").read_bytes()
+    shutil.rmtree(run.folder)
+    shutil.rmtree("logs")
+    again = train(run, build_network(run, people), people)
+    assert not Path("logs").exists(), "trained anew"
+    pd.testing.assert_frame_equal(again, history)
+    assert (run.folder / "weights.safetensors").read_bytes() == weights
+
+
+def test_no_training_goes_on_from_other_parameters_annotations_or_code(prepared, params):
+    dataset = prepared("coco")
+    run = make_run(params, "hourglass", "coco", 1)
+    paths = [checkpoint_path(run), checkpoint_path(dataclasses.replace(run, threads=2))]
+    for name in ("train.txt", "models/hourglass.txt"):
+        code = Path("work/src/imports", name)
+        code.parent.mkdir(parents=True, exist_ok=True)
+        code.write_text("hpelib/losses.py 1234")
+        paths.append(checkpoint_path(run))
+    annotations = dataset.root / "val.json"
+    annotations.write_text(annotations.read_text() + " ")
+    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    paths.append(checkpoint_path(run))
+    assert len(set(paths)) == 5
+    test_later = dataclasses.replace(run, test=Protocol(nms="soft"))
+    assert checkpoint_path(test_later) == paths[-1], "nothing that a training depends on"
 
 
 def test_an_evaluation_is_of_the_trained_weights(prepared, params):
@@ -161,15 +207,18 @@ def test_a_training_is_validated_in_its_own_precision(prepared, params, precisio
     prepared("coco")
     params["profiles"]["tiny"]["recipe"]["precision"] = precision
     run = make_run(params, "hourglass", "coco", 0)
-    network, computed = build_network(run, training_people(run)), set()
-    network.register_forward_hook(lambda _, __, heatmaps: computed.add(heatmaps.dtype))
+    network, computed = build_network(run, training_people(run)), []
+    network.register_forward_hook(lambda _, __, heatmaps: computed.extend(heatmap.dtype for heatmap in heatmaps))
     make_validation(run, "cpu", 0, 1)(network)
-    assert computed == {{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]}
+    once = [{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]]
+    assert computed == once * 2, "one map of each of two persons, none of their mirror images"
 
 
 def test_a_run_says_all_that_pages_depend_on(params):
-    """Pages follow the weights and what a training's notebook says of its run, and not the profile's parameters."""
+    """Pages follow the weights and what a training's notebook says of its run, and not the profile's parameters; how
+    it is tested, which a change of does not train anew, stands in its evaluation."""
     said = set(describe(make_run(params, "hourglass", "coco", 0)).index)
-    for section in ("inputs", "inputs.augmentation", "recipe", "test", "options"):
+    assert not any(name.startswith("test") for name in said)
+    for section in ("inputs", "inputs.augmentation", "recipe", "options"):
         assert any(name == section or name.startswith(f"{section}.") for name in said), section
     assert {"model", "pretrained", "threads", "profile", "labels", "dataset.source", "dataset.root"} <= said

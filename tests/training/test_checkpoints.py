@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, save_weights, write_whole
+from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, save_weights, trained_precision, write_whole
 
 STATE = {"model": {}, "optimizer": {}, "history": [], "epoch": 3, "step": 0}
 
@@ -39,6 +39,13 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_other(tmp_path):
         write_whole(path, break_off)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "file.txt", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_ino, path.exists())))
+    write_whole(path, lambda temporary: temporary.write_text("new"))
+    assert synced[0] == (path.stat().st_ino, False)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 a zip that is none"])
@@ -81,9 +88,10 @@ def test_loading_runs_no_code(tmp_path):
 
 def test_weights_are_plain_safetensors(tmp_path):
     model = nn.Conv2d(1, 2, 3).to(memory_format=torch.channels_last)
-    save_weights(model, tmp_path / "run" / "weights.safetensors")
+    save_weights(model, tmp_path / "run" / "weights.safetensors", "fp32")
     stored = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
+    assert trained_precision(tmp_path / "run" / "weights.safetensors") == "fp32"
 
 
 FULL_DISK = """
@@ -93,7 +101,7 @@ FULL_DISK = """
     path, write = Path(sys.argv[1]), {"checkpoint": save_checkpoint, "weights": save_weights}[sys.argv[2]]
     model = torch.nn.Linear(100, 100)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-    write(path, {"model": model.state_dict()}) if write is save_checkpoint else write(model, path)
+    write(path, {"model": model.state_dict()}) if write is save_checkpoint else write(model, path, "fp32")
 """
 
 

@@ -1,12 +1,14 @@
 """The loop against a plain one written out here, and against being killed."""
 
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -62,12 +64,12 @@ def make_tiny() -> nn.Module:
     return Tiny()
 
 
-def run_fit(people, folder, recipe, **extra):
-    model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+def run_fit(people, folder, recipe, inputs=INPUTS, **extra):
+    model, loader = make_tiny(), make_loader(people, inputs, train=True)
     history = fit(
         model,
         loader,
-        make_objective("mse", loader.codec, LSP14),
+        make_objective("mse", loader.codec),
         recipe,
         folder / "run.pt",
         folder / "log.jsonl",
@@ -81,8 +83,17 @@ def assert_same_weights(model, other):
         assert torch.equal(tensor, expected), name
 
 
-def test_equals_a_plain_loop(people, tmp_path):
-    recipe = Recipe(epochs=3, learning_rate=0.01, milestones=(2,), warmup_steps=2)
+@pytest.mark.parametrize(
+    ("schedule", "factor"),  # of the learning rate, of how many epochs are over; two batches are one
+    [
+        ({"milestones": (2,)}, lambda over: 0.1 if over >= 2 else 1),
+        ({"milestones": (0.5, 1.5)}, lambda over: [1, 0.1, 0.1**2][(over >= 0.5) + (over >= 1.5)]),
+        ({"schedule": "cosine"}, lambda over: (1 + math.cos(math.pi * over / 3)) / 2),
+    ],
+    ids=["step", "half epochs", "cosine"],
+)
+def test_equals_a_plain_loop(people, tmp_path, schedule, factor):
+    recipe = Recipe(epochs=3, learning_rate=0.01, warmup_steps=2, **schedule)
     model, history = run_fit(people, tmp_path, recipe)
 
     expected, loader = make_tiny(), make_loader(people, INPUTS, train=True)
@@ -93,7 +104,7 @@ def test_equals_a_plain_loop(people, tmp_path):
         losses.append([])
         for batch in loader:
             for group in optimizer.param_groups:
-                group["lr"] = 0.01 * (0.1 if epoch == 2 else 1) * min(1, (step + 1) / 3)
+                group["lr"] = 0.01 * factor(step / 2) * min(1, (step + 1) / 3)
             targets, weights = loader.codec.encode(batch["keypoints"], batch["visible"])
             loss = heatmap_loss(expected(batch["images"]), targets, weights)
             optimizer.zero_grad()
@@ -133,6 +144,28 @@ def test_accumulated_batches_make_one_step_of_their_mean(people, tmp_path):
         torch.testing.assert_close(tensor, wanted, msg=name)
 
 
+def test_batches_left_over_at_the_end_of_an_epoch_make_a_step_of_their_own_mean(people, tmp_path):
+    inputs = replace(INPUTS, batch_size=2)
+    people = people.take(slice(8))  # four batches, three of which make a step
+    model, history = run_fit(people, tmp_path, Recipe(epochs=2, learning_rate=0.01, accumulation=3), inputs)
+
+    expected, loader = make_tiny(), make_loader(people, inputs, train=True)
+    optimizer = torch.optim.Adam(expected.parameters(), lr=0.01, fused=True)
+    losses = np.empty((2, 4))
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        for i, batch in enumerate(loader):
+            targets, weights = loader.codec.encode(batch["keypoints"], batch["visible"])
+            loss = heatmap_loss(expected(batch["images"]), targets, weights)
+            (loss / (3 if i < 3 else 1)).backward()
+            losses[epoch, i] = loss.item()
+            if i in (2, 3):
+                optimizer.step()
+                optimizer.zero_grad()
+    assert_same_weights(model, expected)
+    assert [record["loss"] for record in history] == pytest.approx(losses.mean(1))
+
+
 def test_validation_is_recorded(people, tmp_path):
     seen = []
     validate = lambda model: seen.append(model.training) or {"PCK@0.2": 12.5}  # noqa: E731
@@ -151,7 +184,7 @@ def test_goes_on_from_any_batch_to_the_same_weights(people, tmp_path, after, pre
     whole, history = run_fit(people, tmp_path / "whole", recipe)
 
     model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
-    objective, calls = make_objective("mse", loader.codec, LSP14), []
+    objective, calls = make_objective("mse", loader.codec), []
 
     def interrupt(output, batch):
         calls.append(1)
@@ -202,7 +235,7 @@ KILLED = """
     from hpelib.training.recipe import Recipe
     people = torch.load({people!r}, weights_only=False)
     model, loader = test_fit.make_tiny(), make_loader(people, test_fit.INPUTS, train=True)
-    objective, left = make_objective("mse", loader.codec, LSP14), [int(sys.argv[1])]
+    objective, left = make_objective("mse", loader.codec), [int(sys.argv[1])]
     def dies(output, batch):
         left[0] -= 1
         if left[0] == 0:
