@@ -37,9 +37,9 @@ def save_weights(model: nn.Module, path: Path, precision: str) -> None:
 
 
 def trained_precision(path: Path) -> str:
-    """The precision that `save_weights` was told."""
+    """The precision that `save_weights` was told; "unknown" of weights from elsewhere."""
     with safe_open(path, "pt") as weights:
-        return weights.metadata()["precision"]
+        return (weights.metadata() or {}).get("precision", "unknown")
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

@@ -178,13 +178,13 @@ def _train_epoch(
     last = len(loader)  # also where the epoch is resumed
     title, silent = f"epoch {progress.epoch + 1}/{recipe.epochs}", not accelerator.is_main_process
     for batch in tqdm(loader, title, mininterval=2, leave=False, file=sys.stderr, disable=silent):
-        group = progress.step // recipe.accumulation * recipe.accumulation  # the first of the batches of one update
+        first = progress.step // recipe.accumulation * recipe.accumulation  # of the batches of this update
         updates_now = (progress.step + 1) % recipe.accumulation == 0 or progress.step + 1 == last
         with contextlib.nullcontext() if updates_now else accelerator.no_sync(model):
             with autocast(recipe.precision, recipe.device):
                 output = model(batch["images"])
             loss = objective(output, batch)
-            accelerator.backward(loss / min(recipe.accumulation, last - group))
+            accelerator.backward(loss / min(recipe.accumulation, last - first))
         if updates_now:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate_at(progress.epoch + progress.step / last, progress.updates)

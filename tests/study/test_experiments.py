@@ -142,6 +142,20 @@ def test_a_part_of_the_study_runs_by_itself(workshop):
         assert name in workshop.sh("dvc exp list")
 
 
+def test_two_settings_of_one_network_stand_side_by_side(workshop):
+    section = GUIDE.split("\n## Two settings of one network side by side\n")[1]
+    path = workshop.root / "params.yaml"
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["profiles"]["quick"]["networks"] |= yaml.safe_load(re.search(r"```yaml\n(.*?)```", section, re.S)[1])
+    params["networks"].append("hrnet_slim")
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    workshop.learn_stages()
+    trained = re.findall(r"Running stage '(train\S*)'", workshop.sh("dvc exp run --name slim"))
+    assert trained
+    assert all("hrnet_slim" in stage for stage in trained)
+    assert "coco.hrnet_slim" in workshop.sh("dvc metrics diff")
+
+
 def test_a_network_of_ones_own_stands_in_every_table(workshop, monkeypatch):
     code = re.search(r"```python\n(.*?)```", GUIDE, re.S)[1]
     (workshop.root / "hpelib/models/my_net.py").write_text(code, encoding="utf-8")

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, save_weights, trained_precision, write_whole
@@ -92,6 +92,8 @@ def test_weights_are_plain_safetensors(tmp_path):
     stored = load_file(tmp_path / "run" / "weights.safetensors")
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
     assert trained_precision(tmp_path / "run" / "weights.safetensors") == "fp32"
+    save_file(stored, tmp_path / "others.safetensors")
+    assert trained_precision(tmp_path / "others.safetensors") == "unknown"
 
 
 FULL_DISK = """
