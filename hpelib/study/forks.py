@@ -93,6 +93,7 @@ def serve(listener: socket.socket) -> None:
 def run_for(connection: socket.socket) -> int:
     """Take the stand-in's place: run its module with what is its, tell it the exit status and return that."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the study was started in the background
     os.setsid()  # with what it starts, one group to interrupt or to kill
     size, streams, _, _ = socket.recv_fds(connection, 8, 3, socket.MSG_WAITALL)
     for number, stream in enumerate(streams):

@@ -50,13 +50,15 @@ sys.exit(torch.cuda.is_initialized())
 """
 
 
-@pytest.fixture(scope="module")
-def origin() -> Iterator[None]:
-    """A process to fork from, as long as this file's tests run."""
+@pytest.fixture(scope="module", params=[signal.default_int_handler, signal.SIG_IGN], ids=["shell", "background"])
+def origin(request) -> Iterator[None]:
+    """A process to fork from, as long as this file's tests run; in the background of a shell it ignores interrupts."""
     with pytest.MonkeyPatch.context() as patch:
+        before = signal.signal(signal.SIGINT, request.param)
         patch.delenv("MPLBACKEND", raising=False)  # kernels set it, tests do
         patch.setenv("PROBE", "set before")
         with forking():
+            signal.signal(signal.SIGINT, before)
             yield
 
 
