@@ -36,7 +36,6 @@ MEASURED = (
 )
 AT_MOST = "% or less"
 SIZES = tuple(COUNTS.values())
-_SEEDS = {"ablation_seeds": True, "seeds": False}  # the parameter, and whether it is that of ablations
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 
 RULE = f"""\
@@ -190,7 +189,7 @@ def _why_undecided(found: pd.DataFrame) -> list[str]:
     if single.empty:
         return []
     of_rows = single["better"].str.contains(":") | single["worse"].str.contains(":")
-    wanted = [f"`{name}: [0, 1, 2]`" for name, any_of in _SEEDS.items() if (of_rows == any_of).any()]
+    wanted = [f"`{name}: [0, 1, 2]`" for name, of in (("ablation_seeds", of_rows), ("seeds", ~of_rows)) if of.any()]
     return [
         f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
         f"{' and '.join(wanted)} in `params.yaml` would give them more."
