@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.networks import Way, training_step
 from benchmarks.timing import interleave, spread
-from hpelib.metrics.complexity import complexity
+from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 
 ROUNDS, STEPS = 7, 10

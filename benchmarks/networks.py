@@ -12,8 +12,9 @@ from benchmarks.timing import Case, Comparison, compare
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17
 from hpelib.study.config import Run
+from hpelib.training.engine import precision_here
 from hpelib.training.objectives import make_objective
-from hpelib.training.recipe import Recipe, precision_here
+from hpelib.training.recipe import Recipe
 
 ROUNDS = 7
 BATCH_SIZE = 4

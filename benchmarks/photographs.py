@@ -8,8 +8,8 @@ import numpy as np
 import yaml
 
 from hpelib.data.coco import read_coco
-from hpelib.data.mannequins.writing import write_mannequins
 from hpelib.data.people import People
+from hpelib.mannequins.writing import write_mannequins
 
 STUDY = Path("work/mannequins/coco")
 SCRATCH = Path("work/benchmarks/mannequins")

@@ -13,7 +13,7 @@ from hpelib.study.notebooks import KERNEL, execute
 from hpelib.study.run import LOG
 
 ROUNDS = 5
-IMPORTS = "import pandas, timm, torch, torchvision\nfrom hpelib.study import train"
+IMPORTS = "import pandas, timm, torch, torchvision\nfrom hpelib.study.steps import train"
 
 
 def last_run(log: Path = LOG) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from hpelib.codecs import Codec
 from hpelib.data.crops import to_image
 from hpelib.data.loader import PeopleLoader
+from hpelib.layers.modes import eval_mode
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,8 @@ def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: boo
     """
     if (codec.name == "udp", codec.input_size) != (loader.codec.name == "udp", loader.codec.input_size):
         raise ValueError(f"codec {codec} does not belong to crops cut for {loader.codec}: use loader.codec")
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with eval_mode(model):
         batches = [_predict_batch(model, batch, loader, codec, flip_test) for batch in loader]
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if loader.batches.world_size > 1:
         shares = [None] * loader.batches.world_size
         distributed.all_gather_object(shares, batches)

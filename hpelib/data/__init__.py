@@ -1,25 +1,19 @@
-"""Annotated persons and batches of them. Names are imported from their files when first asked for."""
+"""Annotated persons, and batches of them."""
 
-from importlib import import_module
+from hpelib.data.coco import read_coco, read_detections
+from hpelib.data.files import check_images
+from hpelib.data.loader import make_loader
+from hpelib.data.lsp import read_lsp, read_lspet
+from hpelib.data.mpii import read_mpii
+from hpelib.data.people import People
 
-_HOMES = {
-    "People": "people",
-    "check_images": "files",
-    "make_loader": "loader",
-    "read_coco": "coco",
-    "read_detections": "coco",
-    "read_lsp": "lsp",
-    "read_lspet": "lsp",
-    "read_mpii": "mpii",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(_HOMES)}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = [
+    "People",
+    "check_images",
+    "make_loader",
+    "read_coco",
+    "read_detections",
+    "read_lsp",
+    "read_lspet",
+    "read_mpii",
+]

@@ -33,13 +33,13 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
     Raises FileNotFoundError for a missing file or image, ValueError for anything in the file that
     cannot be used as it stands.
     """
-    document = _read_document(annotation_json, "images", "annotations", "categories")
+    document = read_document(annotation_json, "images", "annotations", "categories")
     category_id = _person_category(document["categories"], annotation_json)
     _require_keypoints(document["categories"], annotation_json)
     images = _image_table(document["images"], annotation_json)
 
     source = f"{annotation_json}: annotations"
-    _unique(document["annotations"], source)
+    unique_ids(document["annotations"], source)
     of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category_id
     persons = [document["annotations"][i] for i in np.flatnonzero(of_persons)]
     crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in persons)
@@ -91,7 +91,7 @@ def check_image_sizes(annotation_json: str | Path, people: People) -> None:
     Annotations are of the pixels as stored: of a picture that an EXIF tag turns by 90 degrees, a tool that obeys the
     tag annotates other ones. Only the headers of the images are read.
     """
-    images = _image_table(_read_document(annotation_json, "images")["images"], annotation_json)
+    images = _image_table(read_document(annotation_json, "images")["images"], annotation_json)
     sizes = images.loc[people.image_ids, ["width", "height"]].to_numpy()
     annotated = dict(zip(people.image_paths, map(tuple, sizes.tolist()), strict=True))
     stored = {path: image_size(path) for path in annotated}
@@ -111,7 +111,7 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
     `annotation_json` may list images alone, without annotations and names of keypoints, as
     image_info_test-dev2017.json does. Errors as for `read_coco`.
     """
-    document = _read_document(annotation_json, "images", "categories")
+    document = read_document(annotation_json, "images", "categories")
     category_id = _person_category(document["categories"], annotation_json)
     images = _image_table(document["images"], annotation_json)
 
@@ -154,8 +154,8 @@ def write_coco(path: str | Path, images: list[dict], annotations: list[dict]) ->
     and optionally factors; iscrowd, category_id and num_keypoints are filled in.
     """
     source = str(path)
-    _unique(images, f"{source}: images")
-    ids = _unique(annotations, f"{source}: annotations")
+    unique_ids(images, f"{source}: images")
+    ids = unique_ids(annotations, f"{source}: annotations")
     reject(ids < 1, source, "annotation ids below 1", ids)
     keypoints = column(annotations, "keypoints", source, (COCO17.num_keypoints * 3,))
     labelled = (keypoints[:, 2::3] > 0).sum(1)
@@ -173,7 +173,8 @@ def write_coco(path: str | Path, images: list[dict], annotations: list[dict]) ->
     write_json(path, {"info": {}, "images": images, "annotations": completed, "categories": [person]})
 
 
-def _read_document(path: str | Path, *sections: str) -> dict:
+def read_document(path: str | Path, *sections: str) -> dict:
+    """A COCO file with these lists; FileNotFoundError where there is none, ValueError where one is missing."""
     document = read_json(path)
     for section in sections:
         if not isinstance(document, dict) or not isinstance(document.get(section), list):
@@ -202,14 +203,15 @@ def _require_keypoints(categories: list[dict], source: str | Path) -> None:
 def _image_table(images: list[dict], source: str | Path) -> pd.DataFrame:
     """file_name, width and height by image id."""
     source = f"{source}: images"
-    ids = _unique(images, source)
+    ids = unique_ids(images, source)
     sizes = np.stack([column(images, side, source, dtype=np.int64) for side in ("width", "height")], 1)
     reject((sizes < 1).any(1), source, "without width or height, by id", ids)
     names = text_column(images, "file_name", source)
     return pd.DataFrame({"file_name": names, "width": sizes[:, 0], "height": sizes[:, 1]}, index=ids)
 
 
-def _unique(records: list[dict], source: str) -> np.ndarray:
+def unique_ids(records: list[dict], source: str) -> np.ndarray:
+    """The ids of `records` (N,); ValueError naming those that are used more than once."""
     ids = column(records, "id", source, dtype=np.int64)
     values, counts = np.unique(ids, return_counts=True)
     reject(counts > 1, source, "ids used more than once", values)

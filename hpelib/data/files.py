@@ -3,22 +3,19 @@
 import json
 import logging
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
 from scipy.io import loadmat, savemat
 
 from hpelib.data.crops import read_image
 from hpelib.data.people import People
 
-JPEG_START, JPEG_END, JPEG_SCAN = b"\xff\xd8", 0xD9, 0xDA
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that ends a scan: no stuffed byte and no restart
-PNG_START, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 MAT_HEADER = b"MATLAB 5.0 MAT-file"
 LISTED = 5  # offenders named in an error before "..."
 
@@ -26,6 +23,28 @@ LISTED = 5  # offenders named in an error before "..."
 def enumerate_first(items: Sequence) -> str:
     """The first few of `items`, for an error message."""
     return ", ".join(str(item) for item in items[:LISTED]) + (", ..." if len(items) > LISTED else "")
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file in the same folder, then rename that file to `path`.
+
+    A process that is killed in between leaves `path` as it was: a file is there whole or not at all.
+
+    Raises:
+        OSError: the file could not be written, for example because the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch says "unexpected pos" when the disk is full
+        raise OSError(f"{path} could not be written ({error}): is the disk full? What was there is intact") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:
@@ -188,35 +207,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def _image_fault(path: str) -> str | None:
     if not Path(path).is_file():
         return "missing"
-    data = Path(path).read_bytes()
-    if not data:
+    if not Path(path).stat().st_size:
         return "empty file"
-    # OpenCV fills the lost part of a truncated file with grey and says nothing
-    cut_jpeg = data.startswith(JPEG_START) and not _reaches_its_end(data)
-    cut_png = data.startswith(PNG_START) and PNG_END not in data
-    if cut_jpeg or cut_png:
-        return "truncated"
     try:
+        with Image.open(path) as image:
+            image.load()  # OpenCV fills the lost part of a truncated file with grey and says nothing
         read_image(path)
-    except ValueError:
+    except (UnidentifiedImageError, Image.DecompressionBombError, ValueError):
         return "not an image"
+    except (OSError, SyntaxError):  # what Pillow raises on a cut file
+        return "truncated"
     return None
-
-
-def _reaches_its_end(jpeg: bytes) -> bool:
-    """Whether an end marker follows the scans; not one of a thumbnail, nor of what a phone appends to a picture."""
-    position = len(JPEG_START)
-    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF:
-        marker = jpeg[position + 1]
-        if marker == JPEG_END:
-            return True
-        if marker == 0xFF:  # padding
-            position += 1
-            continue
-        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4])
-        if marker == JPEG_SCAN:
-            found = JPEG_MARKER.search(jpeg, position)
-            if found is None:
-                return False
-            position = found.start()
-    return jpeg[position : position + 2] == bytes([0xFF, JPEG_END])

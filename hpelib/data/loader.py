@@ -6,18 +6,21 @@ target device. Heatmaps are not made here: `Codec.encode` renders them where the
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hpelib.codecs import Codec, make_codec
 from hpelib.data.augment import Augmentation, CropPlan, draw, plain
 from hpelib.data.crops import to_crop, warp
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.people import People
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from hpelib.codecs import Codec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,11 +47,13 @@ class InputSettings:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
-    def make_codec(self) -> Codec:
+    def make_codec(self) -> "Codec":
+        from hpelib.codecs import make_codec  # here, because readers of annotations import this package without torch
+
         return make_codec(self.codec, self.input_size, self.heatmap_size, self.sigma)
 
 
-class Crops(Dataset):
+class Crops:
     """Whole batches of crops: `crops[epoch, indices]`, so that any augmented sample can be looked at again."""
 
     def __init__(self, people: People, settings: InputSettings, train: bool, images: ImageCache | None = None):
@@ -105,7 +110,7 @@ class Crops(Dataset):
         return crops
 
 
-class Batches(Sampler):
+class Batches:
     """Requests (epoch, indices) to `Crops` for one process of several.
 
     Training: shuffled by (seed, epoch), the incomplete last batch of all processes dropped; the processes' batches
@@ -154,11 +159,14 @@ class PeopleLoader:
         people: People,
         settings: InputSettings,
         train: bool,
-        device: torch.device | str = "cpu",
+        device: "torch.device | str" = "cpu",
         rank: int = 0,
         world_size: int = 1,
         images: ImageCache | None = None,
     ):
+        import torch
+        from torch.utils.data import DataLoader
+
         self.people = people
         self.settings = settings
         self.device = torch.device(device)
@@ -180,7 +188,7 @@ class PeopleLoader:
         self._offset = (torch.tensor(IMAGENET_MEAN, device=self.device) / std).repeat(width)
 
     @property
-    def codec(self) -> Codec:
+    def codec(self) -> "Codec":
         return self.crops.codec
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
@@ -190,12 +198,12 @@ class PeopleLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, "Tensor"]]:
         for batch in self._loader:
             batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
             yield batch | {"images": self._normalised(batch["images"])}
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
+    def _normalised(self, pixels: "Tensor") -> "Tensor":
         if self.settings.pixel_order == "bgr":
             pixels = pixels.flip(-1)
         # whole rows at once: to broadcast over the three channels takes a CPU four times as long
@@ -208,7 +216,7 @@ def make_loader(
     people: People,
     settings: InputSettings,
     train: bool,
-    device: torch.device | str = "cpu",
+    device: "torch.device | str" = "cpu",
     rank: int = 0,
     world_size: int = 1,
     images: ImageCache | None = None,

@@ -28,14 +28,13 @@ def learning_curves(history: pd.DataFrame, metrics: Mapping[str, str]) -> Figure
     return figure
 
 
-def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], reference: str) -> Figure:
+def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], threshold: str) -> Figure:
     """PCK in percent against the threshold: mean over seeds, band of one standard deviation.
 
     `table` has the columns `name`, `seed`, `threshold` and those of `metrics`, which maps column to axis label;
-    `reference` names what thresholds are fractions of, such as "head size"; of "similarity" they are 1 less it.
+    `threshold` is the label of the other axis, such as "threshold / head size".
     """
-    label = "1 - keypoint similarity" if reference == "similarity" else f"threshold / {reference}"
-    figure = _seed_bands(table, "threshold", metrics, label)
+    figure = _seed_bands(table, "threshold", metrics, threshold)
     for axes in figure.axes:
         highest = 10 * math.ceil(max(line.get_ydata().max() for line in axes.lines) / 10)  # percent, in full tens
         axes.set(xlim=(0, table["threshold"].max()), ylim=(0, max(10, highest)))

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from hpelib.capture import Quantity
 from hpelib.figures import style
 from hpelib.figures.heatmaps import Prediction, add_color_bar, common_limits, draw_heatmap
 from hpelib.figures.skeletons import draw_person, show_image
+from hpelib.records import Quantity
 from hpelib.skeletons import Skeleton
 
 ARROWS = 12  # across a map

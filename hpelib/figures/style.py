@@ -21,6 +21,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
+from hpelib.records import records
+
 BLACK, GREY, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#000000",
     "#7F7F7F",
@@ -35,16 +37,6 @@ BLACK, GREY, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
 SIDE_COLORS = {"left": ORANGE, "right": BLUE, "centre": GREEN}  # of joints and of bones
 SIDE_RIMS = {"left": BLACK, "right": "#FFFFFF", "centre": "#FFFFFF"}
 
-FAMILY_STYLES = {
-    "simple_baseline": (GREY, "s"),
-    "hourglass": (SKY, "v"),
-    "hrnet": (BLACK, "o"),
-    "de_hrnet": (BLUE, "D"),
-    "sadi_net": (ORANGE, "^"),
-    "fr_sbn": (VERMILION, "P"),
-    "ditn": (GREEN, "X"),
-    "daunet": (PURPLE, "*"),
-}
 VARIANT_STYLES = (("-", "full"), ("--", "none"), ("-.", "left"), (":", "bottom"))  # dashes, filling of markers
 VARIANTS = {"34": 0, "50": 1, "101": 2, "152": 3, "32": 0, "48": 1}  # layers of ResNet, width of HRNet
 
@@ -103,12 +95,13 @@ def series_styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
     A network, as named by `hpelib.models.list_models()`, looks the same in every figure. Other names, such as
     the rows of an ablation, take the same styles in the order given.
     """
-    network = re.compile(rf"({'|'.join(FAMILY_STYLES)})(?:_(?:resnet|w)(\d+))?")
-    spare = ((*family, *variant) for variant in cycle(VARIANT_STYLES) for family in FAMILY_STYLES.values())
+    families = {record.name: (record.color, record.marker) for record in records().values() if record.color}
+    network = re.compile(rf"({'|'.join(families)})(?:_(?:resnet|w)(\d+))?")
+    spare = ((*family, *variant) for variant in cycle(VARIANT_STYLES) for family in families.values())
     styles = {}
     for name in names:
         known = network.fullmatch(name)
-        look = (*FAMILY_STYLES[known[1]], *VARIANT_STYLES[VARIANTS.get(known[2], 0)]) if known else next(spare)
+        look = (*families[known[1]], *VARIANT_STYLES[VARIANTS.get(known[2], 0)]) if known else next(spare)
         styles[name] = dict(zip(("color", "marker", "linestyle", "fillstyle"), look, strict=True))
     return styles
 

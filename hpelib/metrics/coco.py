@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hpelib.data.coco import read_document, unique_ids
 from hpelib.data.files import column, read_json, reject
 from hpelib.skeletons import COCO17
 
@@ -44,16 +45,14 @@ def coco_ap(ground_truth_json: str | Path, results: list[dict] | str | Path) -> 
 
 def _load_truth(path: str | Path) -> COCO:
     """The persons of an annotation file, other categories left out."""
-    document = read_json(path)
+    document = read_document(path, "images", "annotations", "categories")
     people = [category for category in document["categories"] if category.get("id") == PERSON]
     if [category.get("name") for category in people] != ["person"]:
         raise ValueError(f"{path}: category {PERSON} must be 'person', as results have it, got {people!r:.120}")
     source = f"{path}: annotations"
     persons = [{"iscrowd": 0} | person for person in document["annotations"] if person.get("category_id") == PERSON]
-    ids = column(persons, "id", source, dtype=np.int64)
+    ids = unique_ids(persons, source)
     reject(ids < 1, source, "ids below 1, which pycocotools takes for no match", ids)
-    values, counts = np.unique(ids, return_counts=True)
-    reject(counts > 1, source, "ids used more than once", values)
     column(persons, "bbox", source, (4,))
     labelled = (column(persons, "keypoints", source, (3 * COCO17.num_keypoints,))[:, 2::3] > 0).any(1)
     counted = column(persons, "num_keypoints", source, dtype=np.int64) > 0

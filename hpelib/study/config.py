@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
 from hpelib.metrics.coco import NMS
-from hpelib.models.table import NETWORKS
+from hpelib.records import presets
 from hpelib.training.recipe import PRECISIONS, Recipe
 
 PARAMS = Path("params.yaml")
@@ -39,7 +39,7 @@ class Dataset:
 class Protocol:
     """How a trained network is tested, beyond the flip test."""
 
-    pyramid: bool = False  # heatmaps averaged over six scales, as `hpelib.study.predictions` does
+    pyramid: bool = False  # heatmaps averaged over six scales, as `hpelib.study.steps.predictions` does
     nms: str = "hard"  # or "soft": which OKS-NMS clears COCO results of copies
     precision: str = "fp32"  # what the network computes in, as in a recipe
 
@@ -121,7 +121,7 @@ def check_names(params: dict) -> None:
     profile, extra = profile_params(params), params["extra"]
     for name, network in profile["networks"].items():
         _choose(profile["networks"], name, "network", NETWORK)
-        if network.get("model") not in NETWORKS:
+        if network.get("model") not in presets():
             raise ValueError(f"params.yaml: network {name!r} is of model {network.get('model')!r}, which is none")
     for name in (*params["networks"], *extra["networks"], params["control"]):
         _choose(profile["networks"], name, "network", NETWORK)

@@ -5,8 +5,8 @@ import pandas as pd
 
 from hpelib.data.crops import crop_regions
 from hpelib.data.people import People
-from hpelib.metrics.coco import coco_ap, coco_results, keypoint_similarity
-from hpelib.metrics.pck import (
+from hpelib.formats import FORMATS
+from hpelib.metrics.accuracy import (
     CURVE_THRESHOLDS,
     LEGACY_PCKH_THRESHOLD,
     area_under_curve,
@@ -17,12 +17,8 @@ from hpelib.metrics.pck import (
     pckh_curve,
     torso_size,
 )
+from hpelib.metrics.coco import coco_ap, coco_results, keypoint_similarity
 from hpelib.study.config import Dataset
-
-# The first is a table's leading figure; the second the mean over keypoints that learning curves and intervals are of.
-MAIN_METRIC = {"coco": "AP_gt", "mpii": "PCKh@0.5", "lsp": "PCK@0.2", "lspet": "PCK@0.2"}
-KEYPOINT_METRIC = {"coco": "OKS", "mpii": "PCKh@0.5", "lsp": "PCK@0.2", "lspet": "PCK@0.2"}
-REFERENCE = {"coco": "similarity", "mpii": "head size", "lsp": "torso size", "lspet": "torso size"}
 
 
 def scorable(dataset: Dataset, people: People) -> People:
@@ -47,7 +43,9 @@ def keypoint_scores(dataset: Dataset, people: People, keypoints: np.ndarray) -> 
 
 def keypoint_figure(dataset: Dataset, people: People, keypoints: np.ndarray) -> dict[str, float]:
     """The mean of `keypoint_scores` under its name."""
-    return {KEYPOINT_METRIC[dataset.format]: 100 * float(np.nanmean(keypoint_scores(dataset, people, keypoints)))}
+    return {
+        FORMATS[dataset.format].keypoint_metric: 100 * float(np.nanmean(keypoint_scores(dataset, people, keypoints)))
+    }
 
 
 def figures(

@@ -1,33 +1,13 @@
 """Files that training leaves behind. Each appears whole or not at all: written beside, then renamed."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file in the same folder and rename it to `path` once it is on the disk.
-
-    Raises:
-        OSError: it could not be written, on a full disk for one; a file that was there before is intact.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch says "unexpected pos" when the disk is full
-        raise OSError(f"{path} could not be written ({error}): is the disk full? What was there is intact") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+from hpelib.data.files import write_whole
 
 
 def save_weights(model: nn.Module, path: Path, precision: str) -> None:

@@ -12,9 +12,11 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
+from hpelib.data.files import write_whole
 from hpelib.data.loader import PeopleLoader
-from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, write_whole
-from hpelib.training.recipe import Recipe, autocast
+from hpelib.training.checkpoints import load_checkpoint, save_checkpoint
+from hpelib.training.engine import autocast, make_optimizer
+from hpelib.training.recipe import Recipe
 
 Objective = Callable[[dict, dict], Tensor]  # (network output, batch) -> scalar loss
 
@@ -30,7 +32,7 @@ def require_device(recipe: Recipe) -> None:
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The engine for a recipe's device, for this process among those that torchrun or `hpelib.study.train` started.
+    """The engine for a recipe's device, for this process among those that torchrun or `hpelib.study.steps.train` started.
 
     Raises:
         ValueError: the recipe asks for GPUs that are not there.
@@ -74,7 +76,7 @@ def fit(
         model = convert_sync_batchnorm(model)
     if recipe.compile:
         model.compile()  # in place: the weights keep their names
-    optimizer = recipe.make_optimizer(model)
+    optimizer = make_optimizer(recipe, model)
     model, optimizer = accelerator.prepare(model, optimizer)
     progress = _Progress(accelerator, model, optimizer, checkpoint, loader.batches.step_size, recipe.accumulation)
     accelerator.wait_for_everyone()  # until all have read the checkpoint

@@ -1,32 +1,15 @@
-"""How a network is trained: the part of a run that papers call implementation details."""
+"""How a network is trained: the part of a run that papers call implementation details.
+
+A recipe is a value. It needs no torch, so that pages of results can read it.
+"""
 
 import math
 from dataclasses import dataclass, field
-
-import torch
-from torch import nn, optim
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16", "auto")
 DEVICES = ("cpu", "cuda")
-
-
-def precision_here(precision: str, device: str) -> str:
-    """What one of `PRECISIONS` means for convolutions and products on this machine's `device`: "fp32" or "bf16"."""
-    if precision != "auto":
-        return precision
-    if device == "cpu":
-        has_units = torch.cpu.get_capabilities().get("amx_bf16", False)  # elsewhere bf16 is slower than fp32
-    else:
-        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if has_units else "fp32"
-
-
-def autocast(precision: str, device: str) -> torch.autocast:
-    """The context in which a network computes in one of `PRECISIONS`."""
-    enabled = precision_here(precision, device) == "bf16"
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
 
 
 @dataclass(frozen=True)
@@ -72,10 +55,6 @@ class Recipe:
             raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
         if self.sync_batch_norm and self.device == "cpu":
             raise ValueError("recipe: sync_batch_norm is for GPUs, device is 'cpu'; leave it out")
-
-    def make_optimizer(self, model: nn.Module) -> optim.Optimizer:
-        kind = {"adam": optim.Adam, "adamw": optim.AdamW}[self.optimizer]
-        return kind(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
 
     def learning_rate_at(self, epoch: float, step: int) -> float:
         """Learning rate of optimizer step number `step` of the run, after `epoch` epochs (0.5 is half of one)."""

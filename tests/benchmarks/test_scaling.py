@@ -6,7 +6,7 @@ import yaml
 
 from benchmarks import scaling
 from benchmarks.photographs import in_folder
-from hpelib.data.mannequins.writing import write_mannequins
+from hpelib.mannequins.writing import write_mannequins
 from hpelib.study.config import load_params, make_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -55,7 +55,7 @@ def test_one_seed_has_no_band():
 
 def test_pck_curves_span_thresholds_and_percent():
     table = a_history(seeds=2).rename(columns={"epoch": "threshold", "loss": "wrist", "ap": "hip"})
-    figure = pck_curves(table, {"wrist": "wrist PCKh (%)", "hip": "hip PCKh (%)"}, "head size")
+    figure = pck_curves(table, {"wrist": "wrist PCKh (%)", "hip": "hip PCKh (%)"}, "threshold / head size")
     assert [axes.get_ylabel() for axes in figure.axes] == ["wrist PCKh (%)", "hip PCKh (%)"]
     for axes in figure.axes:
         assert (axes.get_xlabel(), axes.get_xlim(), axes.get_ylim()) == ("threshold / head size", (0, 5), (0, 10))
@@ -64,7 +64,7 @@ def test_pck_curves_span_thresholds_and_percent():
 @pytest.mark.parametrize(("highest", "limit"), [(41.5, 50), (40, 40), (100, 100), (0, 10)])
 def test_pck_curves_are_as_high_as_they_need(highest, limit):
     table = pd.DataFrame({"name": "hrnet", "seed": 0, "threshold": [0, 0.5], "correct": [0, highest]})
-    (axes,) = pck_curves(table, {"correct": "within (%)"}, "similarity").axes
+    (axes,) = pck_curves(table, {"correct": "within (%)"}, "1 - keypoint similarity").axes
     assert axes.get_ylim() == (0, limit)
     assert axes.get_xlabel() == "1 - keypoint similarity"
 

@@ -2,10 +2,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hpelib.capture import Quantity
 from hpelib.figures import style
 from hpelib.figures.heatmaps import Prediction
 from hpelib.figures.looks import before_after, draw_change, draw_offsets, look_sheet, panels_of
+from hpelib.records import Quantity
 from hpelib.skeletons import COCO17
 
 CROP = np.full((64, 48, 3), 90, np.uint8)

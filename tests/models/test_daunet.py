@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import resnet50
 
-from hpelib.metrics.complexity import complexity
+from hpelib.metrics.cost import complexity
 from hpelib.models.daunet import DAUNet
 from hpelib.models.simple_baseline import SimpleBaseline
 from hpelib.models.weights import load_matching, load_weights

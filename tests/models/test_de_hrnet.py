@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from hpelib.layers.detail_enhancement import ECAGate, SEGate
 from hpelib.layers.dysample import DySample
-from hpelib.metrics.complexity import complexity
+from hpelib.metrics.cost import complexity
 from hpelib.models import create_model, load_weights
 from hpelib.models.de_hrnet import DEHRNet
 from hpelib.models.hrnet import HRNet

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hpelib.metrics.complexity import complexity
+from hpelib.metrics.cost import complexity
 from hpelib.models import create_model, load_weights
 from hpelib.models.ditn import DITN
 from hpelib.models.hrnet import HRNet

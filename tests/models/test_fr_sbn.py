@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hpelib.metrics.complexity import complexity
+from hpelib.metrics.cost import complexity
 from hpelib.models.fr_sbn import FRSBN, SAMFCD
 from hpelib.models.simple_baseline import SimpleBaseline
 from hpelib.models.weights import load_matching, load_weights

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from hpelib.codecs import make_codec
 from hpelib.models import create_model, list_models, load_weights
-from hpelib.study.ablate import ablation_runs
+from hpelib.study.ablations import ablation_runs
 from hpelib.training.objectives import make_objective
 
 # parameters of the full networks with 17 keypoints, and their stride

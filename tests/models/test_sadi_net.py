@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpelib.losses import distribution_loss
-from hpelib.metrics.complexity import complexity
+from hpelib.metrics.cost import complexity
 from hpelib.models.sadi_net import DistributionLearningModule, GlobalAttention, LocalAttention, SADINet
 
 NARROW = {

@@ -18,12 +18,12 @@ from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.skeletons import COCO17, LSP14, MPII16
-from hpelib.study import datasets
-from hpelib.study.ablate import ablation_runs
+from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Dataset, Run, make_dataset, make_run, study_runs
-from hpelib.study.datasets import manifest_path, prepare, read_split
-from hpelib.study.evaluate import Evaluation, save
-from hpelib.study.train import build_network
+from hpelib.study.evaluation import Evaluation, save
+from hpelib.study.steps import prepare as datasets
+from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.train import build_network
 from hpelib.training.checkpoints import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]

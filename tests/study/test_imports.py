@@ -76,7 +76,7 @@ def test_the_list_holds_nothing_far_fetched(name, loaded):
         ("from hpelib.data import coco, mpii as m", "", {"hpelib.data.coco", "hpelib.data.mpii"}),
         ("from . import coco", "hpelib.data.mpii", {"hpelib.data.coco"}),
         ("from .coco import read", "hpelib.data.mpii", {"hpelib.data.coco.read"}),
-        ("from ..metrics.pck import hits", "hpelib.data.mpii", {"hpelib.metrics.pck.hits"}),
+        ("from ..metrics.pck import hits", "hpelib.data.mpii", {"hpelib.metrics.accuracy.hits"}),
         ("from . import mpii", "hpelib.data.__init__", {"hpelib.data.mpii"}),
         ("def f():\n    from hpelib import codecs", "", {"hpelib.codecs"}),
         ("import hpelibrary\ntext = 'import hpelib.codecs'", "", set()),

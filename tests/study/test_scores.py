@@ -5,9 +5,10 @@ import pytest
 
 from hpelib.metrics.coco import coco_results
 from hpelib.skeletons import COCO17, LSP14, MPII16
-from hpelib.study import evaluate, scores
+from hpelib.study import scores
 from hpelib.study.config import Protocol, make_run
-from hpelib.study.datasets import read_split, read_split_detections
+from hpelib.study.steps import evaluate
+from hpelib.study.steps.prepare import read_split, read_split_detections
 
 
 def all_figures(dataset, people, keypoints):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from hpelib.training.recipe import PRECISIONS, Recipe, precision_here
+from hpelib.training.engine import make_optimizer, precision_here
+from hpelib.training.recipe import PRECISIONS, Recipe
 
 
 def test_learning_rate_follows_the_official_schedule():
@@ -27,7 +28,7 @@ def test_warmup_grows_linearly_and_ends():
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
 def test_optimizer_is_the_named_one(name, kind):
     recipe = Recipe(epochs=1, learning_rate=0.1, optimizer=name, weight_decay=0.01)
-    optimizer = recipe.make_optimizer(nn.Linear(2, 2))
+    optimizer = make_optimizer(recipe, nn.Linear(2, 2))
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["weight_decay"] == 0.01
 

@@ -15,8 +15,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hpelib.study import evaluate
 from hpelib.study.config import make_run
+from hpelib.study.steps import evaluate
 
 ROOT = Path(__file__).resolve().parents[3]
 PICTURE = ".jp-OutputArea-output img[src^='data:image/png']"

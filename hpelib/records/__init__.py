@@ -1,0 +1,124 @@
+"""What the study knows of each network without loading it: one file a network, found by listing this folder.
+
+A network of the study is two files: `hpelib/models/NAME.py` holds its class, `hpelib/records/NAME.py` its `RECORD`.
+No other file names it, so a new network is added without editing a table. No torch is needed to read a record.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+RESNETS = {depth: f"resnet{depth}.tv_in1k" for depth in (34, 50, 101, 152)}  # timm's names of ImageNet weights
+HRNETS = {width: f"hrnet_w{width}.ms_in1k" for width in (32, 48)}
+
+Kind = Literal[
+    "features",  # any number, (N, C, h, w)
+    "heatmaps",  # one map for each keypoint, (N, K, h, w)
+    "bones",  # one map for each bone, (N, B, h, w)
+    "attention",  # shares of the positions of a map, which sum to 1
+    "columns",  # shares of the positions of each column of each channel, which sum to 1
+    "competition",  # shares that sum to 1 over axis 1
+    "gate",  # factors from 0 to 1
+    "detail_gate",  # the same; the first third belongs to the features from the branch above
+    "parting",  # the same; a channel counts as informative above 1/2
+    "scale",  # factors from 0 upwards
+    "offsets",  # (x, y) in px of the sampled map, (N, 2, groups, h, w)
+    "kernels",  # weights of a convolution
+    "means",  # where keypoints are expected, (x, y) in crop px, (N, K, 2)
+    "deviations",  # how far they are expected from there, (x, y) in crop px, (N, K, 2)
+]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One name of `create_model`: options of the network's class, and where its ImageNet weights come from."""
+
+    options: Mapping = field(default_factory=dict)
+    imagenet: str | Mapping[str, str] | None = None  # timm's name of a classifier, or one for each `backbone`
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing that a network shows of itself with `look=True`."""
+
+    title: str
+    source: str  # where the paper describes it
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Story:
+    """One claim that a picture can speak for or against."""
+
+    name: str  # of the picture's file
+    text: str  # what the paper says, and what to look for
+    looks: str  # a pattern of the looks that show it
+
+    @property
+    def title(self) -> str:
+        return self.name.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One network of the study. Only `name`, `cls` and `presets` are needed; the rest makes its pages complete."""
+
+    name: str  # in params.yaml, of hpelib/models/NAME.py and of the file that holds this record
+    cls: str  # its class in hpelib/models/NAME.py
+    presets: Mapping[str, Preset]  # by the names that `create_model` knows
+    title: str = ""  # as its paper spells it
+    short: str = ""  # a column's name in `dvc exp show`
+    order: int = 100  # its place in lists and charts, baselines first
+    full_size: str = ""  # the preset of the size that its paper reports
+    baseline: str | None = None  # the record of the network that it is built on and compared with
+    color: str = ""  # in charts
+    marker: str = ""
+    quantities: Mapping[str, Quantity] = field(
+        default_factory=dict
+    )  # by patterns of names; titles may use their groups
+    stories: tuple[Story, ...] = ()
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of the networks whose pictures stand side by side: its baseline first, if it has one."""
+        return [self.baseline, self.name] if self.baseline else [self.name]
+
+
+@cache
+def records() -> dict[str, Record]:
+    """All records by name, in the order of lists and charts."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    found = [import_module(f"{__name__}.{name}").RECORD for name in names]
+    return {record.name: record for record in sorted(found, key=lambda record: (record.order, record.name))}
+
+
+def presets() -> dict[str, Record]:
+    """The record behind each name that `create_model` knows."""
+    return {preset: record for record in records().values() for preset in record.presets}
+
+
+def baselines() -> dict[str, str]:
+    """For each network that a paper proposes, the network that it is compared with."""
+    return {record.name: record.baseline for record in records().values() if record.baseline}
+
+
+def quantity(name: str) -> Quantity:
+    """What a name that `capture` returned means. Names that no record knows stand for features.
+
+    Example: `quantity("stage2.0.dem1").title` is "DEM gate, stage 2.0, branch 1".
+    """
+    for record in records().values():
+        for pattern, known in record.quantities.items():
+            if match := re.fullmatch(pattern, name):
+                return Quantity(match.expand(known.title), known.source, known.kind)
+    return COMMON.get(name, Quantity(name, "", "features"))
+
+
+COMMON = {  # what every network shows
+    "target": Quantity("Gaussians about the annotation", "the codec, not the network", "heatmaps"),
+    "heatmaps": Quantity("heatmaps", "the network's answer", "heatmaps"),
+}

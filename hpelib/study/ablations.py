@@ -1,0 +1,75 @@
+"""The ablations of the papers: each paper's network with parts switched off, all else equal.
+
+`ablations` in params.yaml has one entry for each paper: the dataset, and for every row the changes that are laid over
+the entry that the paper's network has in the profile. So one row serves narrow and full-size networks alike.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pandas as pd
+
+from hpelib.study.config import Run, make_run, profile_params
+
+
+def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
+    """The run of every row of the paper's ablations; they share seed, data, order of the data and schedule.
+
+    Where the profile has the paper's recipe under `paper_recipes`, it is laid over that of the common comparison.
+
+    Raises:
+        ValueError: no such ablation, no such network in the profile, or a row that no run can be made of.
+    """
+    if paper not in params["ablations"]:
+        raise ValueError(f"params.yaml: unknown ablation {paper!r}; known here: {', '.join(params['ablations'])}")
+    ablation, profile = params["ablations"][paper], profile_params(params)
+    if paper not in profile["networks"]:
+        raise ValueError(f"params.yaml: profile {params['profile']} has no network {paper}, so no ablation of it")
+    own = {"recipe": profile.get("paper_recipes", {}).get(paper, {})}
+    networks = profile["networks"] | {paper: _lay_over(profile["networks"][paper], own)}
+    runs = {}
+    for row, changes in ablation["rows"].items():
+        entries = networks | {paper: row_entry(networks, paper, changes)}
+        varied = params | {"profiles": {params["profile"]: profile | {"networks": entries}}}
+        runs[row] = dataclasses.replace(make_run(varied, paper, ablation["dataset"], seed), variant=row)
+    return runs
+
+
+def row_entry(networks: dict, paper: str, changes: dict) -> dict:
+    """The network's entry with a row's changes laid over it, mappings key by key; null takes a key away.
+
+    `backbone_options` that name another network of the profile stand for that one's options.
+    """
+    entry = _lay_over(networks[paper], changes)
+    backbone = entry.get("options", {}).get("backbone_options")
+    if isinstance(backbone, str):
+        entry["options"]["backbone_options"] = networks[backbone].get("options", {})
+    return entry
+
+
+def describe_rows(params: dict, paper: str) -> pd.DataFrame:
+    """One line per row: what is laid over the network's entry, as name=value."""
+    rows = params["ablations"][paper]["rows"]
+    lines = {row: ", ".join(f"{name}={value}" for name, value in _flatten(changes)) for row, changes in rows.items()}
+    return pd.Series(lines, name="differs from the full network in").rename_axis("row").to_frame()
+
+
+def _lay_over(entry: dict, changes: dict) -> dict:
+    merged = dict(entry)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = _lay_over(merged.get(key, {}), value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _flatten(changes: dict) -> Iterator[tuple[str, object]]:
+    """The innermost names of nested mappings, with their values."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            yield from _flatten(value)
+        else:
+            yield name, value

@@ -1,0 +1,1 @@
+"""What a network does inside, for chosen people."""

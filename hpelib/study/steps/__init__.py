@@ -1,0 +1,1 @@
+"""What the pipeline computes: rendered people, checked sets, trained networks, evaluations, ablations."""

@@ -1,0 +1,66 @@
+"""Whether a set of photographs under datasets/ is the one that it should be.
+
+    python -m hpelib.study.tools.check_set mpii
+
+reads the annotations, looks for every picture, and prints how many persons and pictures there are beside what
+data/real_sets.yaml expects, and size and SHA-256 of every annotation file. `prepare` also decodes every picture.
+"""
+
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from hpelib.study.config import Dataset, load_params, make_dataset
+from hpelib.study.steps.prepare import annotation_files, read_split
+
+KNOWN = Path("data/real_sets.yaml")
+
+
+def real_dataset(params: dict, name: str) -> Dataset:
+    """The set `name` of the first profile that has it as photographs, without what is merged into its training.
+
+    Raises:
+        ValueError: no profile has such a set.
+    """
+    for profile, entry in params["profiles"].items():
+        if name in entry["datasets"] and entry["datasets"][name]["source"] != "mannequins":
+            dataset = make_dataset(params | {"profile": profile}, name)
+            own = {
+                split: {kind: value for kind, value in files.items() if kind != "merged"}
+                for split, files in dataset.splits.items()
+            }
+            return replace(dataset, splits=own)
+    raise ValueError(f"params.yaml: no profile reads photographs for {name!r}")
+
+
+def count(dataset: Dataset, expect: dict[str, int]) -> pd.DataFrame:
+    """Columns expected and found, by the keys of `expect`: persons or images, of all splits or of one (val_persons)."""
+    people = {split: read_split(dataset, split) for split in dataset.splits}
+    found = {}
+    for key in expect:
+        split, _, what = key.rpartition("_")
+        parts = [people[split]] if split else people.values()
+        found[key] = sum(len(part) if what == "persons" else len(np.unique(part.image_paths)) for part in parts)
+    return pd.DataFrame({"expected": expect, "found": found}).rename_axis("count")
+
+
+def describe_files(dataset: Dataset) -> pd.DataFrame:
+    """Columns bytes and sha256, by the annotation files."""
+    rows = {}
+    for path in annotation_files(dataset):
+        with path.open("rb") as file:
+            rows[str(path)] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["bytes", "sha256"]).rename_axis("file")
+
+
+if __name__ == "__main__":
+    chosen = real_dataset(load_params(), sys.argv[1])
+    counts = count(chosen, yaml.safe_load(KNOWN.read_text())[sys.argv[1]]["expect"])
+    print(counts.to_string(), describe_files(chosen).to_string(), sep="\n\n")
+    if (counts["expected"] != counts["found"]).any():
+        sys.exit(f"{chosen.root} is not the set that {KNOWN} describes")

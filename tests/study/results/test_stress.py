@@ -1,0 +1,193 @@
+"""Stress tests evaluated: means, pairs and differences against values by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hpelib.data.loader import make_loader
+from hpelib.inference import predict
+from hpelib.mannequins.scenes import read_recipe
+from hpelib.mannequins.stress import LEVELS, pictures
+from hpelib.mannequins.stress_writing import read_stress, write_stress
+from hpelib.metrics.accuracy import pckh
+from hpelib.models import create_model
+from hpelib.skeletons import MPII16
+from hpelib.study.config import study_runs
+from hpelib.study.results import stress
+from hpelib.study.steps.evaluate import load_network
+
+RECIPE = read_recipe(Path(__file__).resolve().parents[2] / "data" / "mannequins.yaml")
+F, K = len(pictures()), MPII16.num_keypoints
+
+
+def some_hits(seed: int, seeds: int = 2, persons: int = 6) -> np.ndarray:
+    """Random hits; pelvis and thorax are not scored, and the second person's ankles are cut off when truncated."""
+    hits = np.random.default_rng(seed).integers(0, 2, (seeds, persons, F, K)).astype(float)
+    hits[..., list(MPII16.unscored)] = np.nan
+    hits[:, 1, stress.position("truncation", 0.6), [[0], [5]]] = np.nan
+    return hits
+
+
+def hidden_by_panel() -> np.ndarray:
+    hidden = np.zeros((6, F, K), bool)
+    hidden[0, stress.position("occlusion", 0.6), 0] = True
+    return hidden
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stress") / "set"
+    write_stress(root, RECIPE, 1, seed=0, processes=1)
+    return read_stress(root)[0]
+
+
+@pytest.fixture
+def trained(params, tmp_path, monkeypatch):
+    """Parameters whose network was "trained" with two seeds, on MPII."""
+    monkeypatch.chdir(tmp_path)
+    for run in study_runs(params, "hourglass", "mpii"):
+        torch.manual_seed(run.seed)
+        run.folder.mkdir(parents=True)
+        save_file(
+            create_model(run.model, num_keypoints=K, **run.options).state_dict(), run.folder / "weights.safetensors"
+        )
+    return params
+
+
+def test_hits_are_those_of_each_seeds_own_predictions(trained, people):
+    runs = study_runs(trained, "hourglass", "mpii")
+    hits = stress.evaluate_stress(runs, people)
+    assert hits.shape == (2, 1, F, K)
+    for run, of_run in zip(runs, hits, strict=True):
+        loader = make_loader(people, run, train=False)
+        predicted = predict(load_network(run, people), loader, loader.codec)
+        expected = pckh(predicted.keypoints, people.keypoints, people.visibility, people.head_sizes_px)["Mean"]
+        assert 100 * np.nanmean(of_run) == pytest.approx(expected)
+
+
+def test_a_network_without_all_its_weights_was_not_run(trained, people):
+    (study_runs(trained, "hourglass", "mpii")[1].folder / "weights.safetensors").unlink()
+    assert stress.evaluate_all(trained, people) == {"hourglass": None}
+    table = stress.summary_table(stress.level_table({"hrnet": some_hits(0)}), ["hrnet", "hourglass"])
+    assert set(table.loc["hourglass"]) == {"not run"}
+    assert "not run" not in set(table.loc["hrnet"])
+
+
+def test_people_of_no_stress_test_are_refused(trained, people):
+    with pytest.raises(ValueError, match=rf"{F - 1} people are no stress test of {F} pictures each"):
+        stress.evaluate_stress(study_runs(trained, "hourglass", "mpii"), people.take(slice(1, None)))
+
+
+def test_crops_show_every_level_and_share_the_easy_picture(people):
+    crops = stress.level_crops(people, 0, side_px=32)
+    assert {factor: tuple(strip) for factor, strip in crops.items()} == LEVELS
+    np.testing.assert_array_equal(crops["blur"][0], crops["light"][1])
+    assert not np.array_equal(crops["blur"][0], crops["blur"][6])
+
+
+def test_levels_are_means_over_the_keypoints_that_the_last_level_keeps():
+    hits = some_hits(3)
+    table = stress.level_table({"hrnet": hits, "hourglass": None})
+    assert set(table["network"]) == {"hrnet"}
+    table = table.set_index(["factor", "level", "joints"])
+    for factor, level in [("occlusion", 0.3), ("truncation", 0), ("truncation", 0.6), ("light", 0.05)]:
+        for joints, members in {"Mean": range(K), "Ankle": MPII16.groups["Ankle"]}.items():
+            kept = [[], []]
+            for person in range(6):
+                for k in members:
+                    if k in MPII16.unscored or (factor == "truncation" and person == 1 and k in (0, 5)):
+                        continue
+                    for seed in range(2):
+                        kept[seed].append(hits[seed, person, stress.position(factor, level), k])
+            row = table.loc[factor, level, joints]
+            assert row["value"] == pytest.approx(100 * np.mean(kept))
+            assert row["sd"] == pytest.approx(100 * np.std([np.mean(kept[0]), np.mean(kept[1])], ddof=1))
+            assert row["low"] <= row["value"] <= row["high"]
+            assert row["persons"] == (5 if (factor, joints) == ("truncation", "Ankle") else 6)
+
+
+def test_differences_in_differences_by_hand():
+    nan = np.nan
+    # one seed, two persons with two keypoints; the second person's second keypoint is cut off where it is hard
+    ours = np.array([[[1, 1], [1, nan]]]), np.array([[[1, 0], [0, 1]]])
+    theirs = np.array([[[0, 0], [1, nan]]]), np.array([[[1, 0], [1, 1]]])
+    found = stress.difference_in_differences(ours, theirs)
+    # hard gains 1, 1, 0; easy gains 0, 0, -1; changes 1, 1, 1
+    assert found["gain_hard"] == pytest.approx(200 / 3)
+    assert found["gain_easy"] == pytest.approx(-100 / 3)
+    assert (found["difference"], found["low"], found["high"]) == pytest.approx((100, 100, 100))
+    assert (found["persons"], found["agree"]) == (2, 1)
+    swapped = stress.difference_in_differences(theirs, ours)
+    assert (swapped["difference"], swapped["agree"]) == (pytest.approx(-100), 1), "all seeds agree on a loss as well"
+
+
+def test_intervals_draw_persons_with_both_networks_and_both_pictures_at_once():
+    ours, theirs = some_hits(0, persons=40), some_hits(1, persons=40)
+    hard, easy = stress.position("blur", 6), 0
+    pairs = [(of[:, :, hard], of[:, :, easy]) for of in (ours, theirs)]
+    found = stress.difference_in_differences(*pairs)
+    change = np.nanmean((ours - theirs)[:, :, hard] - (ours - theirs)[:, :, easy], axis=(0, 2))  # (P,)
+    rng = np.random.default_rng(5)
+    drawn = [100 * change[rng.integers(40, size=40)].mean() for _ in range(20000)]
+    assert found["difference"] == pytest.approx(100 * change.mean())
+    assert (found["low"], found["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=1.5)
+    per_seed = [np.nanmean((ours - theirs)[s, :, hard] - (ours - theirs)[s, :, easy]) for s in range(2)]
+    assert found["agree"] == np.mean(np.sign(per_seed) == np.sign(found["difference"]))
+
+
+def test_stories_compare_the_joints_that_they_name():
+    hits, hidden = some_hits(7), np.zeros((6, F, K), bool)
+    last = stress.position("occlusion", 0.6)
+    wrist, knee, head = (MPII16.index(name) for name in ("left_wrist", "right_knee", "head_top"))
+    hidden[2, last, [wrist, knee]] = True
+    hidden[2, 0, knee] = True  # by the own body, before there was a panel
+    pairs = stress.comparisons(hits, hidden)
+    hard, easy = pairs["joints that the panel hides"]
+    assert np.argwhere(~np.isnan(hard[0])).tolist() == [[2, wrist]]
+    assert hard[1, 2, wrist] == hits[1, 2, last, wrist]
+    np.testing.assert_array_equal(easy, hits[:, :, 0])
+    hard, _ = pairs["joints that it leaves in view"]
+    assert np.isnan(hard[0, 2, [wrist, knee, head]]).all()
+    assert (~np.isnan(hard[0])).sum() == 6 * 12 - 2
+    hard, easy = pairs["wrists and ankles against shoulders and hips"]
+    assert hard.shape == easy.shape == (2, 6, 4)
+    np.testing.assert_array_equal(hard, hits[:, :, 0][..., [10, 15, 0, 5]])
+    np.testing.assert_array_equal(easy, hits[:, :, 0][..., [12, 13, 2, 3]])
+    hard, _ = pairs["light 0.05, all joints"]
+    np.testing.assert_array_equal(hard, hits[:, :, pictures().index(("light", 0.05))])
+
+
+def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
+    hits = {"hrnet": some_hits(0), "de_hrnet": some_hits(1), "daunet": some_hits(2), "simple_baseline": None}
+    table = stress.story_table(hits, hidden_by_panel())
+    assert set(zip(table["network"], table["baseline"], strict=True)) == {("de_hrnet", "hrnet")}
+    own = stress.story_table(hits | {"de_hrnet": hits["hrnet"]}, hidden_by_panel())
+    assert (own[["difference", "low", "high"]] == 0).all(axis=None)
+    page = stress.story_page(table)
+    assert (
+        "Not run: sadi_net (against hourglass), fr_sbn (against simple_baseline), ditn (against hrnet), daunet" in page
+    )
+    assert "de_hrnet against hrnet" in page
+    assert "|" not in stress.story_page(table.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("low", "agree", "bold"), [(1.0, 1.0, True), (-1.0, 1.0, False), (1.0, 2 / 3, False)], ids=["sure", "zero", "seeds"]
+)
+def test_bold_takes_both_persons_and_seeds(low, agree, bold):
+    table = stress.story_table({"hrnet": some_hits(0), "ditn": some_hits(1)}, hidden_by_panel())
+    row = table.iloc[[-1]].assign(difference=2.0, low=low, high=3.0, agree=agree)
+    assert (f"**+2.0 [{low:+.1f}, +3.0]**" in stress.story_page(row)) == bold
+
+
+def test_files_say_what_they_are_of(params, people, tmp_path):
+    hits = {"hourglass": some_hits(0)}
+    levels, stories = stress.level_table(hits), stress.story_table(hits, hidden_by_panel())
+    stress.save(params, people, levels, stories, tmp_path / "out")
+    page = (tmp_path / "out/stress.md").read_text()
+    for words in ("rendered people, not photographs", "1 persons", "Profile: tiny", "seeds (0, 1)", "32x32 px"):
+        assert words in page
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"stress.md", "levels.csv", "stories.csv"}

@@ -1,0 +1,202 @@
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+from hpelib.skeletons import LSP14, MPII16
+from hpelib.study.steps import prepare as datasets
+from hpelib.study.steps.prepare import annotation_files, manifest_path, prepare, read_split, require_prepared
+
+COUNTS = {  # persons, images and labelled keypoints of each split
+    "coco": {"train": (5, 4, 5 * 16), "val": (2, 1, 2 * 16), "test": (3, 2, 3 * 16)},
+    "mpii": {"train": (5, 4, 5 * 16 - 1), "val": (2, 1, 2 * 16 - 1), "test": (3, 2, 3 * 16 - 1)},
+    "lsp": {"train": (5, 5, 5 * 14), "val": (2, 2, 2 * 14), "test": (3, 3, 3 * 14)},
+    "lspet": {"train": (6, 6, 6 * 14), "val": (3, 3, 3 * 14), "test": (3, 3, 3 * 14)},
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_manifest_counts_what_is_there(write_set, name):
+    manifest = prepare(write_set(name))
+    for split, (persons, images, keypoints) in COUNTS[name].items():
+        assert manifest[split] == {"persons": persons, "images": images, "labelled_keypoints": keypoints}
+    assert (manifest["dataset"], manifest["source"]) == (name, "noise")
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_annotation_file_is_in_the_digest(write_set, name):
+    dataset = write_set(name)
+    files = annotation_files(dataset)
+    assert set(files) == {path for path in dataset.root.rglob("*.*") if path.suffix not in (".png", ".jpg")}
+    plain = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sorted(files))
+    assert prepare(dataset)["annotations_sha256"] == hashlib.sha256(plain).hexdigest()
+
+
+def test_an_image_in_two_splits_is_named(write_set):
+    dataset = write_set("coco")
+    splits = dataset.splits | {"val": {"annotations": "val.json", "images": "train"}}
+    with pytest.raises(ValueError, match=r"coco/train/0\.png is in both train and val"):
+        prepare(dataclasses.replace(dataset, splits=splits))
+
+
+def test_a_set_may_be_tested_on_its_validation_people(write_set):
+    dataset = write_set("coco")
+    tested = dataset.splits["val"] | {"detections": "on_val.json"}
+    (dataset.root / "on_val.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [9, 9, 9, 9], "score": 1}]')
+    manifest = prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": tested}))
+    assert manifest["test"] == manifest["val"]
+    others = dataset.splits["val"] | {"images": "test"}  # other people, but in the same pictures
+    with pytest.raises(ValueError, match=r"test/0\.png is in both val and test"):
+        prepare(dataclasses.replace(dataset, splits=dataset.splits | {"val": others}))
+
+
+@pytest.mark.parametrize(
+    ("name", "image"), [("coco", "test/1.png"), ("mpii", "train/2.png"), ("lspet", "images/im00012.jpg")]
+)
+def test_a_corrupt_image_is_named(write_set, name, image):
+    dataset = write_set(name)
+    path = dataset.root / image
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=f"{image}.*truncated"):
+        prepare(dataset)
+
+
+def edit(path: Path, section: str, **changes) -> None:
+    document = json.loads(path.read_text())
+    document[section][0] |= changes
+    path.write_text(json.dumps(document))
+
+
+def test_an_image_of_another_size_than_annotated_is_named(write_set):
+    dataset = write_set("coco")
+    edit(dataset.root / "train.json", "images", width=63)
+    with pytest.raises(ValueError, match=r"train\.json: 1 images .*0\.png \(64, 48\) for \(63, 48\)"):
+        prepare(dataset)
+
+
+def test_what_scoring_refuses_is_refused_before_training(write_set):
+    dataset = write_set("coco")
+    edit(dataset.root / "test.json", "annotations", area=0)
+    with pytest.raises(ValueError, match=r"test\.json: annotations: 1 without a positive 'area'"):
+        prepare(dataset)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_missing_file_is_named_with_where_to_look(write_set, name):
+    dataset = write_set(name)
+    for path in annotation_files(dataset):
+        moved = path.rename(path.with_suffix(".away"))
+        with pytest.raises(FileNotFoundError, match=f"{path.name} not found; docs/photographs.md says where"):
+            prepare(dataset)
+        moved.rename(path)
+
+
+def test_a_missing_set_is_named(write_set):
+    dataset = write_set("lspet")
+    shutil.rmtree(dataset.root)
+    with pytest.raises(FileNotFoundError, match=r"lspet/joints\.mat not found"):
+        prepare(dataset)
+
+
+def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = write_set("coco")
+    command = "dvc repro --force --single-item prepare@coco"
+    with pytest.raises(FileNotFoundError, match=f"work/data/coco.json not found; run: {command}"):
+        require_prepared(dataset)
+    manifest_path(dataset).parent.mkdir(parents=True)
+    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    assert require_prepared(dataset)["test"]["persons"] == 3
+    path = dataset.root / "detections.json"
+    path.write_text(path.read_text().replace("0.9", "0.8"))
+    with pytest.raises(ValueError, match=f"annotations of coco changed since they were checked; run: {command}"):
+        require_prepared(dataset)
+
+
+def test_the_manifest_lies_where_dvc_looks_for_it(params):
+    for name in params["datasets"]:
+        dataset = datasets.make_dataset(params, name)
+        assert manifest_path(dataset) == Path(f"work/data/{name}.json")
+
+
+def test_our_lspet_split_is_disjoint_complete_and_keeps_near_duplicates_together(write_set):
+    dataset = write_set("lspet")
+    parts = {split: set(read_split(dataset, split).ids.tolist()) for split in dataset.splits}
+    assert parts == {"train": {1, 3, 4, 5, 7, 12}, "val": {2, 6, 11}, "test": {8, 9, 10}}, "as on record"
+    assert sorted(number for part in parts.values() for number in part) == list(range(1, 13))
+    for group in ({1, 7, 12}, {3, 4}):
+        assert sum(bool(group & part) for part in parts.values()) == 1
+    again = {split: set(read_split(dataset, split).ids.tolist()) for split in dataset.splits}
+    assert parts == again
+
+
+def test_our_lspet_split_is_of_the_images_that_were_searched_for_near_duplicates(write_set, monkeypatch):
+    dataset = write_set("lspet")
+    monkeypatch.setattr(datasets, "LSPET_IMAGES", 9)
+    numbers = [number for split in dataset.splits for number in read_split(dataset, split).ids.tolist()]
+    assert sorted(numbers) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_broken_detections_are_found_before_training(write_set, split):
+    dataset = write_set("coco")
+    splits = dataset.splits | {"test": dataset.splits["val"]}  # a test set that keeps its annotations to itself
+    splits[split] = splits[split] | {"detections": "detections.json"}
+    (dataset.root / "detections.json").write_text('[{"image_id": 1, "bb')
+    with pytest.raises(ValueError, match=r"detections\.json: not valid JSON"):
+        prepare(dataclasses.replace(dataset, splits=splits))
+
+
+def test_persons_of_a_split_are_those_of_its_file(write_set):
+    dataset = write_set("lspet")
+    joints = loadmat(dataset.root / "joints.mat")["joints"]  # (14, 3, N)
+    people = read_split(dataset, "test")
+    for person, number in enumerate(people.ids):
+        np.testing.assert_allclose(people.keypoints[person], joints[:, :2, number - 1], rtol=1e-6)
+
+
+def test_lsp_persons_may_be_chosen_by_number(write_set):
+    dataset = write_set("lsp")
+    splits = {"train": {"folder": "train", "numbers": [2, 4]}}
+    people = read_split(dataclasses.replace(dataset, splits=splits), "train")
+    assert people.ids.tolist() == [2, 3, 4]
+
+
+def test_mpii_and_lspet_join_the_training_of_lsp(write_set):
+    lsp, mpii, lspet = (write_set(name) for name in ("lsp", "mpii", "lspet"))
+    merged = {str(mpii.root): {"annotations": "train.json", "images": "train"}, str(lspet.root): {}}
+    splits = lsp.splits | {"train": {"folder": "train", "numbers": [1, 2], "merged": merged}}
+    dataset = dataclasses.replace(lsp, splits=splits)
+    people, theirs = read_split(dataset, "train"), read_split(mpii, "train")
+    assert len(people) == 2 + len(theirs) + 12
+    assert len(np.unique(people.ids)) == len(people)
+    assert people.skeleton is LSP14
+    for name, of_mpii in (("neck", "upper_neck"), ("left_wrist", "left_wrist"), ("right_ankle", "right_ankle")):
+        np.testing.assert_array_equal(
+            people.keypoints[2 : 2 + len(theirs), LSP14.index(name)], theirs.keypoints[:, MPII16.index(of_mpii)]
+        )
+    np.testing.assert_array_equal(people.centers[2], theirs.centers[0])
+    digest = datasets.annotation_digest(dataset)
+    (mpii.root / "train.json").write_text((mpii.root / "train.json").read_text() + " ")
+    assert datasets.annotation_digest(dataset) != digest, "what is merged is checked as well"
+    assert len(read_split(dataset, "val")) == 2
+
+
+def test_only_coco_names_detections(write_set):
+    detections = datasets.read_split_detections(write_set("coco"), "test")
+    assert len(detections) == 3
+    assert (detections.visibility == 0).all()
+    assert datasets.read_split_detections(write_set("mpii"), "test") is None
+
+
+def test_an_unknown_split_or_format_is_named(write_set):
+    dataset = write_set("lsp")
+    with pytest.raises(ValueError, match="lsp has no split 'tests'; it has train, val, test"):
+        read_split(dataset, "tests")
+    with pytest.raises(ValueError, match="unknown format 'cocoa'; known: coco, mpii, lsp, lspet"):
+        read_split(dataclasses.replace(dataset, format="cocoa"), "train")

@@ -1,0 +1,224 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hpelib.metrics.coco import keypoint_similarity
+from hpelib.study.config import Protocol, make_run
+from hpelib.study.steps import evaluate
+from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.train import (
+    build_network,
+    checkpoint_path,
+    describe,
+    forget,
+    make_validation,
+    shuffle_labels,
+    train,
+    training_people,
+)
+
+
+@pytest.fixture
+def prepared(write_set, tmp_path, monkeypatch):
+    """`prepared(format)` writes and prepares the tiny set in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name: str):
+        dataset = write_set(name)
+        manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
+        manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+        return dataset
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["coco", "mpii", "lsp"])
+def test_shuffled_labels_are_somebody_elses_joints_in_ones_own_box(write_set, name):
+    people = read_split(write_set(name), "train")
+    shuffled = shuffle_labels(people, seed=0)
+    for column in ("image_paths", "ids", "boxes", "centers", "sizes_px", "scores"):
+        np.testing.assert_array_equal(getattr(shuffled, column), getattr(people, column))
+
+    def joints(table):  # x, y in units of the own box and visibility, (N, K, 3)
+        places = (table.keypoints - table.centers[:, None]) / table.sizes_px.max(1)[:, None, None]
+        return np.concatenate([np.nan_to_num(places, nan=9), table.visibility[..., None]], axis=2)
+
+    own, given = joints(people), joints(shuffled)
+    sources = [  # the persons with these joints, in whatever order
+        [other for other in range(len(people)) if np.allclose(np.sort(given[i], 0), np.sort(own[other], 0), atol=1e-4)]
+        for i in range(len(people))
+    ]
+    assert sorted(source for (source,) in sources) == list(range(len(people))), "everybody's joints are used once"
+    assert sum(source == i for i, (source,) in enumerate(sources)) < len(people) / 2
+    orders = set()
+    for i, (source,) in enumerate(sources):
+        assert not np.allclose(given[i], own[source], atol=1e-4), "their order is random too"
+        orders.add(tuple(np.abs(given[i][:, None] - own[source]).sum(-1).argmin(1)))
+    assert len(orders) == len(people), "everybody has an order of their own"
+    np.testing.assert_array_equal(shuffle_labels(people, seed=0).keypoints, shuffled.keypoints)
+
+
+def test_only_the_control_is_trained_on_shuffled_labels(prepared, params):
+    dataset = prepared("mpii")
+    run = make_run(params, "hourglass", "mpii", 0)
+    np.testing.assert_array_equal(training_people(run).keypoints, read_split(dataset, "train").keypoints)
+    control = make_run(params, "hourglass", "mpii", 0, labels="shuffled")
+    assert not np.array_equal(training_people(control).keypoints, training_people(run).keypoints, equal_nan=True)
+
+
+def test_initial_weights_depend_on_the_seed_alone(prepared, params):
+    people = read_split(prepared("mpii"), "train")
+
+    def weights(seed):
+        return torch.nn.utils.parameters_to_vector(
+            build_network(make_run(params, "hourglass", "mpii", seed), people).parameters()
+        )
+
+    first = weights(0)
+    torch.rand(3)
+    assert torch.equal(weights(0), first)
+    assert not torch.equal(weights(1), first)
+
+
+@pytest.mark.parametrize("name", ["coco", "lspet"])
+def test_a_run_leaves_weights_and_history_and_nothing_else(prepared, params, name):
+    prepared(name)
+    params["profiles"]["tiny"]["recipe"]["epochs"] = 2
+    run = make_run(params, "hourglass", name, 1)
+    people = training_people(run)
+    network = build_network(run, people)
+    history = train(run, network, people)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "weights.safetensors"]
+    assert pd.read_csv(run.folder / "history.csv")["epoch"].tolist() == [1, 2]
+    assert history.columns[-1] == {"coco": "OKS", "lspet": "PCK@0.2"}[name]
+
+    first_weights = (run.folder / "weights.safetensors").read_bytes()
+    forget([run])
+    assert list(Path("work/checkpoints").iterdir()) == []
+    train(run, build_network(run, people), people)
+    assert (run.folder / "weights.safetensors").read_bytes() == first_weights
+
+
+def test_a_finished_training_outlasts_the_loss_of_its_folder(prepared, params):
+    """What comes after the training in its stage may fail; DVC then empties the folder before the next try."""
+    prepared("coco")
+    run = make_run(params, "hourglass", "coco", 1)
+    people = training_people(run)
+    history = train(run, build_network(run, people), people)
+    weights = (run.folder / "weights.safetensors").read_bytes()
+    shutil.rmtree(run.folder)
+    shutil.rmtree("logs")
+    again = train(run, build_network(run, people), people)
+    assert not Path("logs").exists(), "trained anew"
+    pd.testing.assert_frame_equal(again, history)
+    assert (run.folder / "weights.safetensors").read_bytes() == weights
+
+
+def test_no_training_goes_on_from_other_parameters_annotations_or_code(prepared, params):
+    dataset = prepared("coco")
+    run = make_run(params, "hourglass", "coco", 1)
+    paths = [checkpoint_path(run), checkpoint_path(dataclasses.replace(run, threads=2))]
+    for name in ("train.txt", "models/hourglass.txt"):
+        code = Path("work/src/imports", name)
+        code.parent.mkdir(parents=True, exist_ok=True)
+        code.write_text("hpelib/losses.py 1234")
+        paths.append(checkpoint_path(run))
+    annotations = dataset.root / "val.json"
+    annotations.write_text(annotations.read_text() + " ")
+    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    paths.append(checkpoint_path(run))
+    assert len(set(paths)) == 5
+    test_later = dataclasses.replace(run, test=Protocol(nms="soft"))
+    assert checkpoint_path(test_later) == paths[-1], "nothing that a training depends on"
+
+
+def test_an_evaluation_is_of_the_trained_weights(prepared, params):
+    prepared("coco")
+    runs = [make_run(params, "hourglass", "coco", seed) for seed in (0, 1)]
+    networks = []
+    for run in runs:
+        people = training_people(run)
+        networks.append(build_network(run, people))
+        train(run, networks[-1], people)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    loaded = evaluate.load_network(runs[0], people)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), networks[0].eval()(images), rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(loaded(images), networks[1].eval()(images))
+
+    evaluation = evaluate.evaluate(runs)
+    assert evaluation.keypoint_scores.shape == (2, 3, 17)
+    assert np.isnan(evaluation.keypoint_scores[:, :, 0]).all(), "nobody's nose is labelled"
+    assert {"AP_gt", "AP_det", "OKS", "Knee"} <= set(evaluation.figures["metric"])
+    assert evaluation.summary["seeds"] == [0, 1]
+    assert evaluation.summary["test"]["precision"] == "fp32"
+    assert evaluation.summary["params"] == sum(weight.numel() for weight in networks[0].parameters())
+    for seed in (0, 1):
+        mean = 100 * np.nanmean(evaluation.keypoint_scores[seed])
+        found = evaluation.figures.query("metric == 'OKS' and seed == @seed")["value"].item()
+        assert found == pytest.approx(mean, rel=1e-4)
+
+    people = evaluate.test_people(runs[0])
+    for seed in (0, 1):
+        found = keypoint_similarity(evaluation.keypoints[seed], people.keypoints, people.areas)
+        np.testing.assert_allclose(found, evaluation.keypoint_scores[seed], rtol=1e-5, atol=1e-30)
+    assert evaluation.confidences.shape == (2, 3, 17)
+
+    evaluate.save(evaluation, runs[0].evaluation)
+    read = evaluate.load(runs[0].evaluation)
+    np.testing.assert_array_equal(read.keypoint_scores, evaluation.keypoint_scores)
+    assert read.summary == evaluation.summary
+    np.testing.assert_allclose(read.figures["value"], evaluation.figures["value"], atol=1e-6)
+
+
+def test_a_run_that_was_not_trained_is_named(prepared, params):
+    people = read_split(prepared("mpii"), "test")
+    run = make_run(params, "hourglass", "mpii", 0)
+    with pytest.raises(FileNotFoundError, match=r"work/runs/mpii/hourglass/seed0/weights\.safetensors not found; run"):
+        evaluate.load_network(run, people)
+
+
+def test_a_set_that_was_not_prepared_is_not_trained_on(write_set, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_set("mpii")
+    with pytest.raises(FileNotFoundError, match="prepare@mpii"):
+        training_people(make_run(params, "hourglass", "mpii", 0))
+
+
+def test_a_readers_description_holds_every_setting_that_decides_the_result(params):
+    run = make_run(params, "hourglass", "mpii", 0)
+    table = describe(run)["value"]
+    assert table["recipe.learning_rate"] == 0.001
+    assert table["inputs.augmentation.rotation_deg"] == 30
+    assert table["options.stacks"] == 1
+    for field in dataclasses.fields(run.recipe):
+        if field.name != "loss_options":
+            assert f"recipe.{field.name}" in table
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_is_validated_in_its_own_precision(prepared, params, precision):
+    prepared("coco")
+    params["profiles"]["tiny"]["recipe"]["precision"] = precision
+    run = make_run(params, "hourglass", "coco", 0)
+    network, computed = build_network(run, training_people(run)), []
+    network.register_forward_hook(lambda _, __, heatmaps: computed.extend(heatmap.dtype for heatmap in heatmaps))
+    make_validation(run, "cpu", 0, 1)(network)
+    once = [{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]]
+    assert computed == once * 2, "one map of each of two persons, none of their mirror images"
+
+
+def test_a_run_says_all_that_pages_depend_on(params):
+    """Pages follow the weights and what a training's notebook says of its run, and not the profile's parameters; how
+    it is tested, which a change of does not train anew, stands in its evaluation."""
+    said = set(describe(make_run(params, "hourglass", "coco", 0)).index)
+    assert not any(name.startswith("test") for name in said)
+    for section in ("inputs", "inputs.augmentation", "recipe", "options"):
+        assert any(name == section or name.startswith(f"{section}.") for name in said), section
+    assert {"model", "pretrained", "threads", "profile", "labels", "dataset.source", "dataset.root"} <= said

@@ -1,0 +1,138 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from torchvision.models import detection
+
+from hpelib.data.crops import read_image
+from hpelib.data.files import write_json
+from hpelib.figures.style import save
+from hpelib.skeletons import COCO17
+from hpelib.study.config import make_run
+from hpelib.study.steps.train import build_network
+from hpelib.study.tools.own_pictures import (
+    detect_people,
+    draw,
+    find_pictures,
+    pose,
+    read_boxes,
+    to_coco,
+    to_people,
+    whole_pictures,
+)
+from hpelib.training.checkpoints import save_weights
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two pictures, the second of them turned by EXIF, beside a file that is none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PIXELS).save(folder / "a.PNG")
+    Image.fromarray(PIXELS).save(folder / "b.jpg", exif=exif, quality=100, subsampling=0)
+    (folder / "notes.txt").write_text("none")
+    return find_pictures(folder, tmp_path / "upright")
+
+
+def test_pictures_are_found_and_set_upright(pictures, tmp_path):
+    assert [path.name for path in pictures] == ["a.PNG", "b.png"]
+    assert {path.parent for path in pictures} == {tmp_path / "upright"}, "one folder, for what reads the JSON"
+    turned = read_image(pictures[1]).astype(int)
+    assert np.abs(turned - cv2.rotate(PIXELS, cv2.ROTATE_90_CLOCKWISE)).mean() < 3
+    assert find_pictures(tmp_path / "pictures" / "a.PNG", tmp_path) == [tmp_path / "pictures" / "a.PNG"]
+
+
+@pytest.mark.parametrize("source", ["nowhere", "empty", "nowhere.jpg"])
+def test_no_picture_is_named(tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"{source}: no picture"):
+        find_pictures(tmp_path / source, tmp_path)
+
+
+def test_two_pictures_of_a_name_are_refused(pictures, tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "pictures" / "a.bmp")
+    with pytest.raises(ValueError, match="differ in their suffix only: a;"):
+        find_pictures(tmp_path / "pictures", tmp_path)
+
+
+class Detector(torch.nn.Module):
+    """Finds a sure person, a sure dog and a doubtful person."""
+
+    def forward(self, images):
+        (image,) = images
+        assert image.shape == (3, 48, 64)
+        assert 0 <= image.min() < image.max() <= 1
+        boxes = torch.tensor([[1.0, 2, 31, 42], [0, 0, 9, 9], [5, 5, 9, 9]])
+        return [{"boxes": boxes, "labels": torch.tensor([1, 18, 1]), "scores": torch.tensor([0.75, 0.9, 0.4])}]
+
+
+def test_detected_persons_become_boxes(pictures, monkeypatch):
+    monkeypatch.setattr(detection, "fasterrcnn_mobilenet_v3_large_fpn", lambda weights: Detector())
+    boxes = detect_people(pictures[:1])
+    np.testing.assert_array_equal(boxes[str(pictures[0])], [[1, 2, 30, 40, 0.75]])
+
+
+def test_a_detector_that_cannot_be_fetched_is_named(pictures, monkeypatch):
+    def offline(weights):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(detection, "fasterrcnn_mobilenet_v3_large_fpn", offline)
+    with pytest.raises(OSError, match=r"no route.*give boxes"):
+        detect_people(pictures)
+
+
+def test_boxes_are_read_by_picture_name(pictures, tmp_path):
+    write_json(tmp_path / "boxes.json", {"b": [[1, 2, 30, 40], [5, 5, 9, 9]], "a": []})
+    people = to_people(read_boxes(tmp_path / "boxes.json", pictures), COCO17)
+    assert people.image_paths.tolist() == [str(pictures[1])] * 2
+    np.testing.assert_array_equal(people.boxes, [[1, 2, 30, 40], [5, 5, 9, 9]])
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"c": []}, "by picture name, one of a, b"),
+        ([[1, 2, 3, 4]], "by picture name"),
+        ({"a": [1, 2, 3]}, "'a' must be a list of boxes"),
+        ({"a": [["x"] * 4]}, "'a' must be a list of boxes"),
+        ({"a": [[1, 2, 0, 4]]}, "'a' has a box without extent"),
+    ],
+)
+def test_broken_boxes_are_named(pictures, tmp_path, entries, message):
+    write_json(tmp_path / "boxes.json", entries)
+    with pytest.raises(ValueError, match=rf"boxes\.json: .*{message}"):
+        read_boxes(tmp_path / "boxes.json", pictures)
+
+
+def test_nobody_is_an_error(pictures):
+    with pytest.raises(ValueError, match="nobody in the 1 pictures"):
+        to_people({str(pictures[0]): np.zeros((0, 5))}, COCO17)
+
+
+def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(params, "hourglass", "coco", 0)
+    people = to_people(whole_pictures(pictures), COCO17)
+    save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
+    posed, scores = pose(run, people)
+    np.testing.assert_array_equal(posed.visibility, np.where(scores > 0.2, 2, 1))
+    assert np.isfinite(posed.keypoints).all()
+
+    write_json(tmp_path / "keypoints.json", to_coco(posed, scores))
+    assert len(COCO(str(tmp_path / "keypoints.json")).anns) == 2
+    document = json.loads((tmp_path / "keypoints.json").read_text())
+    assert [(image["file_name"], image["width"], image["height"]) for image in document["images"]] == [
+        ("a.PNG", 64, 48),
+        ("b.png", 48, 64),
+    ]
+    for i, annotation in enumerate(document["annotations"]):
+        np.testing.assert_allclose(np.reshape(annotation["keypoints"], (17, 3))[:, :2], posed.keypoints[i])
+    assert save(draw(posed, posed.image_paths[0]), tmp_path / "drawn.png").stat().st_size > 0

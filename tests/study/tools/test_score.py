@@ -1,0 +1,69 @@
+"""Scoring a run on pictures of one's own agrees with the study's evaluation of the same pictures."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from hpelib.metrics.statistics import bootstrap
+from hpelib.study.config import Dataset, make_run
+from hpelib.study.steps import evaluate
+from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.train import build_network, training_people
+from hpelib.study.tools.score import score
+from hpelib.training.checkpoints import save_weights
+
+
+@pytest.fixture
+def finished(write_set, params, tmp_path, monkeypatch):
+    """`finished(format)`: a run with its initial weights, and its data as somebody else's."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name: str):
+        dataset = write_set(name)
+        manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
+        manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+        run = make_run(params, "hourglass", name, 0)
+        save_weights(build_network(run, training_people(run)), run.folder / "weights.safetensors", "fp32")
+        return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["coco", "mpii", "lsp"])
+def test_agrees_with_the_study(finished, name):
+    run, own = finished(name)
+    found = score(run, own)
+    expected = evaluate.evaluate([run])
+    assert found.metric.tolist() == expected.figures.metric.tolist()
+    np.testing.assert_array_equal(found.value, expected.figures.value)
+    mean = found[found.metric.isin(["OKS", "PCKh@0.5", "PCK@0.2"])].iloc[0]
+    interval = bootstrap(expected.keypoint_scores[0].astype(np.float64))
+    np.testing.assert_allclose([mean.low, mean.high], [interval.low, interval.high], rtol=1e-5)
+    assert ((found.low <= found.value + 1e-9) & (found.value <= found.high + 1e-9))[found.low.notna()].all()
+    assert found[~found.metric.str.contains("AP|AR|AUC|0.1")].low.notna().all()
+
+
+def test_another_skeleton_is_refused(finished):
+    run, own = finished("lsp")
+    with pytest.raises(ValueError, match="hourglass on lsp has other keypoints than the format mpii"):
+        score(run, dataclasses.replace(own, format="mpii"))
+
+
+def test_pckh_without_heads_is_refused(finished):
+    run, own = finished("mpii")
+    files = {kind: own.splits["test"][kind] for kind in ("annotations", "images")}
+    with pytest.raises(ValueError, match=r"size of heads; give `ground_truth`"):
+        score(run, dataclasses.replace(own, splits={"test": files}))
+
+
+def test_from_the_shell(finished, params, tmp_path):
+    _, own = finished("lsp")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [sys.executable, "-m", "hpelib.study.tools.score", "hourglass", "lsp", "0", "--format", "lsp"]
+    printed = subprocess.run([*command, "--root", str(own.root / "test")], capture_output=True, text=True, check=True)
+    assert printed.stdout.split()[:5] == ["metric", "value", "low", "high", "PCK@0.2"]
