@@ -6,10 +6,10 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-
-from benchmarks.timing import Comparison, compare, spread
 from hpelib.study.forks import VARIABLE, forking
 from hpelib.study.notebooks import KERNEL, execute
+
+from benchmarks.timing import Comparison, compare, spread
 from hpelib.study.run import LOG
 
 ROUNDS = 5
