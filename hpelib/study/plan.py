@@ -18,7 +18,6 @@ from pathlib import Path
 
 import grimp
 
-from hpelib.data.files import write_whole
 from hpelib.records import records
 from hpelib.study.config import load_params, work_folder
 from hpelib.study.stages import COMPUTING, stages
@@ -32,7 +31,9 @@ def write_plan(params: dict) -> None:
     for name, sources, parameters, networks in stages(params):
         code = digests(graph, sources, networks, with_pictures=name.partition("/")[0] not in COMPUTING)
         text = json.dumps({"parameters": parameters, "code": code}, indent=1) + "\n"
-        write_whole(folder / f"{name}.json", lambda path, text=text: path.write_text(text))
+        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def digests(
