@@ -17,8 +17,6 @@ import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_output
-from papermill.engines import Engine
-from papermill.inspection import inspect_notebook
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -27,11 +25,24 @@ METADATA = {
 PR_SET_PDEATHSIG = 1
 
 
-class InProcess(Engine):
-    """The first error ends the notebook. It is then kept as logs/NAME.failed.ipynb, and no page is written."""
+class InProcess:
+    """What papermill asks of an engine. It imports this module while it is imported itself, so there is no base class.
 
-    @classmethod
-    def execute_notebook(cls, nb, kernel_name, *, input_path: str, output_path: str, **unused):
+    The first error ends the notebook. It is then kept as logs/NAME.failed.ipynb, and no page is written.
+    """
+
+    @staticmethod
+    def nb_kernel_name(nb, name=None) -> str:
+        return METADATA["kernelspec"]["name"]
+
+    @staticmethod
+    def nb_language(nb, language=None) -> str:
+        return METADATA["language_info"]["name"]
+
+    @staticmethod
+    def execute_notebook(nb, kernel_name, *, input_path: str, output_path: str, **unused):
+        from papermill.inspection import inspect_notebook
+
         declared, given = inspect_notebook(input_path), nb.metadata.papermill.parameters
         if unknown := given.keys() - declared.keys():  # papermill only warns
             raise ValueError(f"{input_path} has no parameter {', '.join(unknown)}; it has {', '.join(declared)}")
