@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_output
 
@@ -60,9 +62,21 @@ class InProcess:
         return scrub(nb)
 
 
+class _Hook(DisplayHook):
+    """Shows the value of a cell's last line as `display` would."""
+
+    def __call__(self, result=None):
+        if result is not None and not self.quiet():
+            display(result)
+
+
+class _Shell(InteractiveShell):
+    displayhook_class = _Hook
+
+
 def run_cells(nb: nbformat.NotebookNode) -> None:
     """Run the code cells of `nb` and fill in what they print and show. The first error is raised."""
-    shell = InteractiveShell.instance()
+    shell = _Shell.instance()
     shell.history_manager.enabled = False
     for number, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), start=1):
         with capture_output(stderr=False) as captured:

@@ -9,6 +9,7 @@ imported the libraries already (the standard library's forkserver), which saves 
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import runpy
@@ -81,10 +82,10 @@ class Study:
                 else:
                     order.done(stage)
                     done += 1
-            for sentinel in wait(list(self.running), timeout=60):
-                order.done(self._finish(sentinel))
-                done += 1
             if self.running:
+                for sentinel in wait(list(self.running), timeout=60):
+                    order.done(self._finish(sentinel))
+                    done += 1
                 now = ", ".join(
                     stage.addressing + latest_score(stage.addressing) for _, stage, _ in self.running.values()
                 )
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="stages at a time; by default one for each core, memory allowing")
     given = parser.parse_args()
     LOGS.mkdir(exist_ok=True)
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     study = Study(given.jobs or default_jobs())
     try:
         study.run(given.stages)
