@@ -43,8 +43,8 @@ def digests(
 
     A network is imported by its name, which no import statement shows: its module and its presets are added.
     """
-    found = {f"presets of {name}": digest(repr(records()[name].presets)) for name in networks if name in records()}
-    modules = [f"hpelib.models.{name}" for name in networks if name in records()]
+    found = {f"presets of {name}": digest(repr(records()[name].presets)) for name in networks}
+    modules = [f"hpelib.models.{name}" for name in networks]
     for source in sources:
         if source.endswith(".ipynb"):
             cells = json.loads(Path(source).read_text(encoding="utf-8"))["cells"]
