@@ -1,6 +1,6 @@
 """The papermill engine `hpelib`: it runs a notebook in papermill's own process and leaves a page whose bytes repeat.
 
-    papermill notebooks/train.ipynb work/train.ipynb --engine hpelib -p network ditn
+    python -m papermill notebooks/train.ipynb work/train.ipynb --engine hpelib -p network ditn
 
 A kernel of its own would cost every stage two seconds. Here the cells run in an IPython shell. What differs between two
 runs of the same thing is taken out of the page: times, ids, addresses in memory, the folder of this machine.

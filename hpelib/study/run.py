@@ -137,7 +137,7 @@ class Study:
 
 
 def execute(stage: str, commands: str | list[str]) -> None:
-    """Run the commands of a stage, `python -m MODULE ...` or `papermill ...`, in this process."""
+    """Run the commands of a stage, each `python -m MODULE ARGUMENTS`, in this process."""
     die_with_parent()
     os.environ["DVC_STAGE"] = stage
     with (LOGS / f"{stage}.log").open("w") as log:
