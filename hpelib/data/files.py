@@ -94,7 +94,7 @@ def write_mat(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 def require_file(path: str | Path) -> Path:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file; data/real_sets.yaml says where to get it")
+        raise FileNotFoundError(f"{path}: no such annotation file; check the folder and the name")
     return Path(path)
 
 
@@ -225,7 +225,7 @@ def check_coordinates(people: People, source: str) -> None:
     reject(
         (start >= pictures).any(1) | (start + extent < 0).any(1), source, "boxes outside the picture, by id", people.ids
     )
-    if np.mean(people.boxes[:, 2:].max(1) < TINY_PX) > 1 / 2:
+    if (people.boxes[:, 2:].max(1) < TINY_PX).sum() > len(people) / 2:
         raise ValueError(
             f"{source}: most persons are under {TINY_PX} px tall and wide; coordinates are px of the picture"
         )

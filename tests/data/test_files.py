@@ -270,13 +270,25 @@ def test_impossible_coordinates_are_refused(plausible, change, message):
         check_coordinates(replace(plausible, keypoints=keypoints), "own test")
 
 
-@pytest.mark.parametrize("change", [lambda k: k / (200, 100), lambda k: k[..., ::-1], lambda k: k * 4])
-def test_impossible_coordinates_are_refused_where_boxes_come_from_them(plausible, change):
-    """As in the Leeds sets."""
-    keypoints = change(plausible.keypoints).astype(np.float32)
-    boxes = np.concatenate([keypoints.min(1), np.ptp(keypoints, axis=1)], 1)
-    with pytest.raises(ValueError, match=r"outside (the|their) picture|under 2 px"):
-        check_coordinates(replace(plausible, keypoints=keypoints, boxes=boxes), "own test")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda k: k / (200, 100), "most persons are under 2 px"),
+        (lambda k: k[..., ::-1], "of 112 labelled keypoints lie outside their pictures"),
+        (lambda k: k * 4, "of 112 labelled keypoints lie outside their pictures"),
+    ],
+    ids=["fractions", "y before x", "of a larger picture"],
+)
+def test_impossible_coordinates_are_refused_where_boxes_come_from_them(plausible, change, message):
+    """As in the Leeds sets, where a person fills the picture."""
+    keypoints = np.random.default_rng(0).uniform((20, 10), (190, 90), (8, 14, 2))
+    for points in (keypoints, change(keypoints)):
+        boxes = np.concatenate([points.min(1), np.ptp(points, axis=1)], 1).astype(np.float32)
+        people = replace(plausible, keypoints=points.astype(np.float32), boxes=boxes)
+        if points is keypoints:
+            check_coordinates(people, "own test")
+    with pytest.raises(ValueError, match=f"own test: .*{message}"):
+        check_coordinates(people, "own test")
 
 
 def test_a_box_outside_its_picture_is_named(plausible):
