@@ -18,7 +18,7 @@ HALF_BODY_PADDING = 1.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths; the defaults are those of HRNet on COCO. `CropPlan` says how each is drawn."""
+    """Strengths of the augmentation, by default those of HRNet on COCO. `draw` says how each is used."""
 
     scale_factor: float = 0.35
     rotation_deg: float = 45.0

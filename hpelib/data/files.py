@@ -214,7 +214,7 @@ def check_coordinates(people: People, source: str) -> None:
     in the other order, or coordinates of a picture of another size break these rules.
 
     Raises:
-        ValueError: of the labelled keypoints more than half lie outside their box, more than a twentieth outside their
+        ValueError: of the labelled keypoints more than half lie outside their box, more than a tenth outside their
             picture, or more than a hundredth at exactly 0, 0; or most persons are under 2 px tall and wide; or a box
             lies outside its picture.
     """
@@ -234,7 +234,7 @@ def check_coordinates(people: People, source: str) -> None:
     at_zero = np.isin(keypoints, (0, -1)).all(2) & (keypoints[..., 0] == keypoints[..., 1])  # MPII counts from 1
     for where, wrong, allowed in (
         ("outside the boxes of their persons", ~in_box, 1 / 2),
-        ("outside their pictures", ~in_picture, 1 / 20),
+        ("outside their pictures", ~in_picture, 1 / 10),
         ("at exactly 0, 0 though a keypoint that is not labelled has visibility 0", at_zero, 1 / 100),
     ):
         count, of_all = int((wrong & labelled).sum()), int(labelled.sum())
