@@ -138,13 +138,13 @@ def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], No
     params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
     params["networks"] = ["hourglass", "hrnet"]
 
-    def leave(entry: str, dataset: str, values: list[float]) -> None:
+    def leave(entry: str, dataset: str, values: list[float], labels: str = "true") -> None:
         network, _, row = entry.partition(":")
         if row:
             for seed, value in enumerate(values):
                 _leave(ablation_runs(params, network, seed)[row], [value])
         else:
-            _leave(study_runs(params, network, dataset)[0], values)
+            _leave(study_runs(params, network, dataset, labels)[0], values)
 
     return leave
 
