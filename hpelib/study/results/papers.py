@@ -89,13 +89,14 @@ def _figure(params: dict, entry: Entry, evaluation: Evaluation | None, metric: s
 def table(measured: pd.DataFrame) -> pd.DataFrame:
     """One table of one paper, its part of what `measure` returns, as cells for a reader.
 
-    Quoted rows are in italics. Rows of ablations carry †.
+    Quoted rows are in italics. Rows of ablations that were trained carry †.
     """
     rows = []
     for (name, entry), part in measured.groupby(["row", "entry"], sort=False, dropna=False):
         figures = {figure["metric"]: figure for figure in part.to_dict("records")}
         quoted = pd.isna(entry)
-        cells = {"row": f"*{name} (quoted)*" if quoted else f"{name} †" if entry.row else name}
+        marked = f"{name} †" if part["training"].notna().any() and entry.row else name
+        cells = {"row": f"*{name} (quoted)*" if quoted else marked}
         for metric in measured["metric"].unique():
             printed = figures[metric]["value"] if metric in figures else ""
             cells[f"{metric}, paper"] = f"*{printed}*" if quoted and printed else printed

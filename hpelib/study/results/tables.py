@@ -98,14 +98,13 @@ class Comparison:
 
     def results_table(self) -> pd.DataFrame:
         """One row per network: figures as mean and standard deviation over seeds, cost, and `differences`."""
-        summaries = {network: evaluation.summary for network, evaluation in self.evaluations.items()}
         costs = {
             network: {
-                "params (M)": f"{summary.params / 1e6:.3f}",
-                "MACs (M)": f"{summary.macs / 1e6:.1f}",
-                "legacy GFLOPs": f"{summary.legacy_gflops:.4f}",
+                "params (M)": f"{found.summary.params / 1e6:.3f}",
+                "MACs (M)": f"{found.summary.macs / 1e6:.1f}",
+                "legacy GFLOPs": f"{found.summary.legacy_gflops:.4f}",
             }
-            for network, summary in summaries.items()
+            for network, found in self.evaluations.items()
         }
         compared = {
             row.name: {
