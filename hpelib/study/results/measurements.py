@@ -33,13 +33,13 @@ def find(params: dict, entry: Entry, dataset: str) -> Evaluation | None:
 
 
 def judged(evaluation: Evaluation, metric: str) -> tuple[str, np.ndarray] | None:
-    """What stands for `metric` where an interval over persons is needed: its name and scores; None if nothing can.
+    """The scores of which an interval over persons is taken, for `metric`, and the name of what they measure.
 
-    PCK, PCKh, OKS and the figures of joint groups are means over keypoints, so they stand for themselves. AP is no
-    such mean. `OKS recall` stands for it.
+    PCK, PCKh, OKS and the figures of joint groups are means over keypoints, so their own scores are taken. AP is no
+    such mean, so scores of `OKS recall` are taken instead.
 
     Returns:
-        Name and scores (seeds, N, 1 or more), 0 to 1, NaN where not scored.
+        Name and scores (seeds, N, 1 or more), 0 to 1, NaN where not scored; None for metrics without such scores.
     """
     scores = evaluation.keypoint_scores
     if metric in evaluation.groups:

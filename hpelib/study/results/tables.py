@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def summary(self) -> Summary:
-        """Of the first network. All but its name, model and cost holds for every network."""
+        """The summary of the first network. Apart from name, model and cost it is the same for all."""
         return next(iter(self.evaluations.values())).summary
 
     @property
