@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,8 @@ from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Dataset, Run, make_dataset, make_run, study_runs
-from hpelib.study.evaluation import Evaluation, save
+from hpelib.study.config import Dataset, Protocol, Run, make_dataset, make_run, study_runs
+from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.prepare import manifest_path, prepare, read_split
 from hpelib.study.steps.train import build_network
 from hpelib.training.checkpoints import save_weights
@@ -28,6 +29,27 @@ from hpelib.training.checkpoints import save_weights
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 48
 IMAGES = {"train": [0, 0, 1, 2, 3], "val": [0, 0], "test": [0, 1, 1]}  # of each person, by split
+SUMMARY = Summary(
+    network="hourglass",
+    model="hourglass",
+    options={},
+    dataset="mpii",
+    format="mpii",
+    source="noise",
+    skeleton="mpii16",
+    profile="tiny",
+    labels="true",
+    codec="dark",
+    precision="bf16",
+    test=Protocol(),
+    input_size=(32, 48),
+    seeds=(0, 1),
+    epochs=1,
+    persons=20,
+    params=1_234_567,
+    macs=89_100_000,
+    legacy_gflops=0.0831,
+)
 HALF_BODY = (6, 18)  # (width, height) px: joints lie this far around somebody's middle at most
 
 
@@ -43,6 +65,12 @@ def copy_working_tree() -> Callable[[Path], None]:
                 shutil.copy(ROOT / name, target / name)
 
     return copy
+
+
+@pytest.fixture
+def summary() -> Summary:
+    """The summary of an evaluation on MPII; tests replace what they are about."""
+    return SUMMARY
 
 
 @pytest.fixture
@@ -112,13 +140,13 @@ def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], No
     params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
     params["networks"] = ["hourglass", "hrnet"]
 
-    def leave(entry: str, dataset: str, values: list[float]) -> None:
+    def leave(entry: str, dataset: str, values: list[float], labels: str = "true") -> None:
         network, _, row = entry.partition(":")
         if row:
             for seed, value in enumerate(values):
                 _leave(ablation_runs(params, network, seed)[row], [value])
         else:
-            _leave(study_runs(params, network, dataset)[0], values)
+            _leave(study_runs(params, network, dataset, labels)[0], values)
 
     return leave
 
@@ -137,16 +165,20 @@ def _leave(run: Run, values: list[float]) -> None:
         for seed, value in zip(seeds, values, strict=True)
         for metric in (*metrics, *skeleton.groups)
     ]
-    summary = {"skeleton": skeleton.name, "dataset": run.dataset.name, "source": "noise", "profile": run.profile}
-    summary |= {"persons": 20, "input_size": [32, 32], "epochs": 1, "codec": "dark", "format": run.dataset.name}
-    summary |= {"precision": "bf16", "test": {"precision": "fp32"}}
     evaluation = Evaluation(
         figures=pd.DataFrame(figures),
         curves=pd.DataFrame({"seed": seeds, "threshold": 0.5, "correct": values}),
         keypoint_scores=keypoint_scores,
         keypoints=np.zeros((*keypoint_scores.shape, 2)),
         confidences=np.zeros_like(keypoint_scores),
-        summary=summary,
+        summary=replace(
+            SUMMARY,
+            network=run.network,
+            skeleton=skeleton.name,
+            dataset=run.dataset.name,
+            format=run.dataset.name,
+            seeds=tuple(seeds),
+        ),
     )
     save(evaluation, run.evaluation)
 

@@ -14,7 +14,7 @@ from hpelib.formats import FORMATS
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, load
-from hpelib.study.results.tables import describe_cells, mean_and_sd
+from hpelib.study.results.measurements import describe, mean_and_sd
 from hpelib.study.steps.evaluate import test_people
 
 ALL = "All"  # the row that is about every joint
@@ -65,7 +65,7 @@ def shares(diagnosed: Diagnosed) -> pd.DataFrame:
     skeleton = diagnosed.people.skeleton
     rows = []
     for network, diagnoses in diagnosed.diagnoses.items():
-        seeds = diagnosed.evaluations[network].summary["seeds"]
+        seeds = diagnosed.evaluations[network].summary.seeds
         for seed, diagnosis in zip(seeds, diagnoses, strict=True):
             for joint, members in {ALL: tuple(range(skeleton.num_keypoints)), **skeleton.groups}.items():
                 kinds = diagnosis.kinds[:, members]
@@ -86,7 +86,7 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
     rows = []
     for network, evaluation in diagnosed.evaluations.items():
         figures = evaluation.figures.query("metric == @METRIC").set_index("seed")["value"]
-        for i, seed in enumerate(evaluation.summary["seeds"]):
+        for i, seed in enumerate(evaluation.summary.seeds):
             for kind in ERRORS:
                 diagnosis = diagnosed.diagnoses[network][i]
                 repaired = repair(kind, evaluation.keypoints[i], people.keypoints, people.areas, diagnosis)
@@ -151,7 +151,7 @@ def save(diagnosed: Diagnosed, shares: pd.DataFrame, gains: pd.DataFrame, folder
         f"Points of {METRIC} gained without each kind": gain_table(gains).to_markdown(),
         "Share of each kind by joint group (%)": joint_table(shares).to_markdown(index=False),
     }
-    parts = ["# Kinds of error", EXPLANATION, describe_cells(diagnosed.evaluations)]
+    parts = ["# Kinds of error", EXPLANATION, describe(next(iter(diagnosed.evaluations.values())).summary)]
     parts += [f"## {title}\n\n{table}" for title, table in tables.items()]
     (folder / "errors.md").write_text("\n\n".join(parts) + "\n")
 

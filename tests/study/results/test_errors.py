@@ -14,7 +14,7 @@ from hpelib.study.steps.prepare import read_split
 
 
 @pytest.fixture
-def diagnosed(write_set, params) -> errors.Diagnosed:
+def diagnosed(write_set, params, summary) -> errors.Diagnosed:
     """Two seeds of a network that finds everything but for what is spoilt below: sides mixed up, elbows missed."""
     dataset = write_set("coco")
     run = make_run(params, "hourglass", "coco", 0)
@@ -31,8 +31,7 @@ def diagnosed(write_set, params) -> errors.Diagnosed:
         {"seed": seed, "metric": "AP_gt", "value": ap(dataset, people, keypoints[seed], confidences[seed])}
         for seed in (0, 1)
     ]
-    summary = {"format": "coco", "source": "noise", "profile": "tiny", "codec": "dark", "input_size": [32, 32]}
-    summary |= {"seeds": [0, 1], "epochs": 1, "persons": 3, "precision": "fp32", "test": {"precision": "fp32"}}
+    summary = dataclasses.replace(summary, dataset="coco", format="coco", skeleton="coco17", persons=3)
     evaluation = Evaluation(pd.DataFrame(figures), pd.DataFrame(), confidences, keypoints, confidences, summary)
     diagnoses = [diagnose(points, people.keypoints, people.areas, people.image_ids) for points in keypoints]
     return errors.Diagnosed(run, people, {"hourglass": evaluation}, {"hourglass": diagnoses})
