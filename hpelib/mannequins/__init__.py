@@ -10,5 +10,5 @@ A set of mannequins comes about in seven steps, one file each:
 6. `render.py` puts all of this together, and measures the truth: keypoints, visibility, masks, difficulty.
 7. `writing.py` saves pictures and annotation files in the formats of COCO, MPII and LSP; `detections.py` adds boxes.
 
-The stress set shows the same people under one growing difficulty: `stress.py` makes it, `stress_files.py` saves it.
+The stress set shows the same people under one growing difficulty: `stress.py` makes it and reads it back.
 """

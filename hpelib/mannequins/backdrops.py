@@ -62,9 +62,7 @@ def _ground_and_wall(spec, camera, rng, colours) -> np.ndarray:
         odd += np.floor(distance / tile).astype(np.int32)
     green = np.array([0.36, 0.52, 0.24]) * rng.uniform(0.7, 1.3)
     ground = green if spec.kind == "field" else 0.35 + 0.6 * colours[1]
-    haze = np.linspace(0, 0 if indoors else 0.6, 32)[
-        :, None
-    ]  # with growing distance the ground takes on the sky's tone
+    haze = np.linspace(0, 0 if indoors else 0.6, 32)[:, None]  # the farther the ground, the more it looks like sky
     dark = ground * (1 - rng.uniform(0, 0.35) * (1 - haze)) * (1 - haze) + sky * haze
     tones = np.concatenate([ground * (1 - haze) + sky * haze, dark]).astype(np.float32)
     tone = (odd & 1) * 32 + np.minimum(distance * (31 / 40), 31).astype(np.int32)

@@ -1,6 +1,6 @@
 """One person: who it is and what it does (`PersonSpec`), the posed and dressed body, and where its keypoints are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,52 +9,34 @@ from hpelib.mannequins.poses import SIDES, Body, articulate, plant_feet, rotatio
 
 Colour = tuple[float, float, float]  # RGB in 0..1
 
+# fmt: off
 # Profiles: each column is a ring of a tube. The rows of limbs are: place along the limb (0 upper joint, 1 elbow or
 # knee, 2 wrist or ankle), half the width, half the depth; sizes are fractions of the stature.
-ARM = np.array(
-    [
-        [-0.13, -0.09, 0.04, 0.25, 0.6, 0.88, 1.0, 1.2, 1.5, 1.85, 2.0, 2.05],
-        [0.002, 0.017, 0.031, 0.029, 0.024, 0.021, 0.021, 0.022, 0.019, 0.013, 0.012, 0.006],
-        [0.002, 0.018, 0.033, 0.031, 0.026, 0.023, 0.021, 0.023, 0.019, 0.016, 0.015, 0.008],
-    ]
-)
-LEG = np.array(
-    [
-        [-0.13, -0.06, 0.1, 0.35, 0.7, 0.92, 1.0, 1.15, 1.35, 1.6, 1.88, 2.0, 2.1, 2.14],
-        [0.01, 0.04, 0.051, 0.047, 0.037, 0.031, 0.03, 0.029, 0.031, 0.025, 0.018, 0.018, 0.016, 0.004],
-        [0.01, 0.044, 0.055, 0.052, 0.041, 0.035, 0.034, 0.034, 0.036, 0.028, 0.021, 0.021, 0.018, 0.004],
-    ]
-)
+ARM = np.array([[-0.13, -0.09, 0.04, 0.25, 0.6, 0.88, 1.0, 1.2, 1.5, 1.85, 2.0, 2.05],
+                [0.002, 0.017, 0.031, 0.029, 0.024, 0.021, 0.021, 0.022, 0.019, 0.013, 0.012, 0.006],
+                [0.002, 0.018, 0.033, 0.031, 0.026, 0.023, 0.021, 0.023, 0.019, 0.016, 0.015, 0.008]])
+LEG = np.array([[-0.13, -0.06, 0.1, 0.35, 0.7, 0.92, 1.0, 1.15, 1.35, 1.6, 1.88, 2.0, 2.1, 2.14],
+                [0.01, 0.04, 0.051, 0.047, 0.037, 0.031, 0.03, 0.029, 0.031, 0.025, 0.018, 0.018, 0.016, 0.004],
+                [0.01, 0.044, 0.055, 0.052, 0.041, 0.035, 0.034, 0.034, 0.036, 0.028, 0.021, 0.021, 0.018, 0.004]])
 # Rows: height above the start of the segment, half the width, half the depth, shift to the front
 TORSO_SEGMENTS = ("pelvis",) * 5 + ("waist",) * 2 + ("chest",) * 7
 TORSO_START = {"pelvis": "pelvis", "waist": "lumbar", "chest": "ribs"}
-TORSO = np.array(
-    [
-        [-0.055, -0.04, -0.005, 0.025, 0.058, 0.03, 0.065, 0.0, 0.035, 0.068, 0.098, 0.118, 0.137, 0.146],
-        [0.03, 0.07, 0.092, 0.093, 0.084, 0.077, 0.079, 0.085, 0.091, 0.096, 0.095, 0.085, 0.06, 0.031],
-        [0.03, 0.05, 0.062, 0.064, 0.058, 0.054, 0.056, 0.06, 0.065, 0.066, 0.058, 0.048, 0.038, 0.032],
-        [0.0, -0.004, -0.008, -0.006, 0.0, 0.002, 0.003, 0.003, 0.004, 0.003, 0.0, -0.002, -0.002, 0.0],
-    ]
-)
+TORSO = np.array([[-0.055, -0.04, -0.005, 0.025, 0.058, 0.03, 0.065, 0.0, 0.035, 0.068, 0.098, 0.118, 0.137, 0.146],
+                  [0.03, 0.07, 0.092, 0.093, 0.084, 0.077, 0.079, 0.085, 0.091, 0.096, 0.095, 0.085, 0.06, 0.031],
+                  [0.03, 0.05, 0.062, 0.064, 0.058, 0.054, 0.056, 0.06, 0.065, 0.066, 0.058, 0.048, 0.038, 0.032],
+                  [0.0, -0.004, -0.008, -0.006, 0.0, 0.002, 0.003, 0.003, 0.004, 0.003, 0.0, -0.002, -0.002, 0.0]])
 # Rows: height above the chin, half the width, half the depth, shift to the front; fractions of the head's height
-HEAD = np.array(
-    [
-        [0.0, 0.05, 0.18, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 1.0],
-        [0.08, 0.18, 0.27, 0.32, 0.345, 0.35, 0.32, 0.25, 0.14, 0.02],
-        [0.08, 0.2, 0.33, 0.39, 0.42, 0.43, 0.39, 0.31, 0.17, 0.02],
-        [0.34, 0.27, 0.18, 0.14, 0.12, 0.11, 0.1, 0.1, 0.1, 0.1],
-    ]
-)
+HEAD = np.array([[0.0, 0.05, 0.18, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 1.0],
+                 [0.08, 0.18, 0.27, 0.32, 0.345, 0.35, 0.32, 0.25, 0.14, 0.02],
+                 [0.08, 0.2, 0.33, 0.39, 0.42, 0.43, 0.39, 0.31, 0.17, 0.02],
+                 [0.34, 0.27, 0.18, 0.14, 0.12, 0.11, 0.1, 0.1, 0.1, 0.1]])
 # Rows: height above the wrist, half the thickness, half the width; fractions of the hand's length
 HAND = np.array([[-1.0, -0.8, -0.5, -0.25, 0.05], [0.04, 0.09, 0.11, 0.11, 0.1], [0.07, 0.18, 0.22, 0.2, 0.08]])
 # Rows: distance ahead of the ankle and half the width in lengths of the foot, half the height in half ankle heights
-SHOE = np.array(
-    [
-        [-0.29, -0.26, -0.1, 0.1, 0.35, 0.6, 0.74, 0.78],
-        [0.05, 0.14, 0.165, 0.17, 0.2, 0.21, 0.15, 0.04],
-        [0.3, 0.9, 1.35, 1.25, 0.8, 0.62, 0.45, 0.15],
-    ]
-)
+SHOE = np.array([[-0.29, -0.26, -0.1, 0.1, 0.35, 0.6, 0.74, 0.78],
+                 [0.05, 0.14, 0.165, 0.17, 0.2, 0.21, 0.15, 0.04],
+                 [0.3, 0.9, 1.35, 1.25, 0.8, 0.62, 0.45, 0.15]])
+# fmt: on
 HAIRLINE_DEG = (0, 35, 62, 92, 115, 180)  # from the middle of the face to the nape
 HAIRLINE = {  # lowest height of the hair at these angles, in heights of the head above the chin
     "short": (0.80, 0.80, 0.74, 0.46, 0.20, 0.14),
@@ -114,18 +96,15 @@ def pose_person(person: PersonSpec) -> Body:
             sole = body.frames[f"{side} foot"] @ (0.0, -lengths["ankle"], ahead * lengths["foot"])
             lowest.append((body.points[f"{side}_ankle"] + sole)[1])
     x, z = person.position_m
-    return body.moved(np.array([x, person.lift_m - min(lowest), z]))
+    offset = np.array([x, person.lift_m - min(lowest), z])
+    return replace(body, points={name: point + offset for name, point in body.points.items()})
 
 
 def dress(person: PersonSpec, body: Body, sides: int) -> Mesh:
     """The visible surface of a person; `sides` faces around torso and limbs, half as many around small parts."""
     outfit, girth_m, few = person.outfit, person.stature_m * person.girth, max(6, sides // 2)
-    large = [_torso(person, body, sides), _neck(body, girth_m, outfit.skin), _yoke(body, girth_m, outfit.top)]
-    large.append(_skull(body, outfit, sides))
-    small = _nose_and_ears(body, outfit)
-    if outfit.hair_style == "bun":
-        radius = np.full(3, 0.17 * body.lengths["head"])
-        small.append(ellipsoid(_in_head(body, (0, 0.85, -0.38)), body.frames["head"], radius, outfit.hair))
+    large = [*_trunk(person, body, sides), _skull(body, outfit, sides)]
+    small = _on_head(body, outfit)
     if outfit.skirt:
         large.append(_skirt(person, body))
     leg = min(outfit.leg, 0.3) if outfit.skirt else outfit.leg
@@ -140,7 +119,7 @@ def dress(person: PersonSpec, body: Body, sides: int) -> Mesh:
 
 
 def _limb(body, joints, segments, profile, girth_m, cloth_end, cloth, skin) -> Tube:
-    """One tube from the lower joint to the upper one, bent at the middle joint and covered with cloth to `cloth_end`."""
+    """One tube from the lower joint to the upper one, bent at the middle joint, covered with cloth to `cloth_end`."""
     at = np.sort(np.concatenate([profile[0], [cloth_end, cloth_end + 0.004]]))[::-1]
     half_sizes = np.stack([np.interp(at, profile[0], row) for row in profile[1:]], axis=1) * girth_m
     covered = (at <= cloth_end)[:, None]
@@ -155,14 +134,28 @@ def _limb(body, joints, segments, profile, girth_m, cloth_end, cloth, skin) -> T
     return Tube(origins, frames, half_sizes, np.where(covered[:-1], cloth, skin))
 
 
-def _torso(person, body, sides) -> Tube:
+def _trunk(person, body, sides) -> list[Tube]:
+    """Torso, neck, and a bar from shoulder to shoulder that joins raised arms to the torso."""
     heights, widths, depths, shifts = TORSO * person.stature_m
     frames = np.stack([body.frames[segment] for segment in TORSO_SEGMENTS])
-    starts = np.stack([body.points[TORSO_START[segment]] for segment in TORSO_SEGMENTS])
+    origins = np.stack([body.points[TORSO_START[segment]] for segment in TORSO_SEGMENTS])
+    origins += heights[:, None] * frames[:, :, 1]
     half_sizes = np.stack([widths, depths], axis=1) * person.girth + 0.008
     factors = [person.hips, person.hips, 1, person.shoulders, 1]
     half_sizes[:, 0] *= np.interp(np.linspace(0, 1, len(heights)), [0, 0.3, 0.45, 0.75, 1], factors)
-    return Tube(starts + heights[:, None] * frames[:, :, 1], frames, half_sizes, _shirt(person.outfit, sides), shifts)
+    torso = Tube(origins, frames, half_sizes, _shirt(person.outfit, sides), shifts)
+
+    girth_m, base = person.stature_m * person.girth, body.points["neck_base"]
+    origins = base + np.array([[-0.1], [0.3], [0.8], [1.3]]) * (body.points["upper_neck"] - base)
+    half_sizes = np.array([[0.033, 0.034], [0.028, 0.031], [0.027, 0.030], [0.026, 0.030]]) * girth_m
+    neck = Tube(origins, body.frames["neck"], half_sizes, person.outfit.skin)
+
+    right, left = body.points["right_shoulder"], body.points["left_shoulder"]
+    middle = base - 0.028 * girth_m * body.frames["chest"][:, 1]
+    origins = np.stack([right, 0.9 * right + 0.1 * middle, middle, 0.9 * left + 0.1 * middle, left])
+    radius = np.array([0.015, 0.026, 0.024, 0.026, 0.015])[:, None] * girth_m + 0.004
+    frame = body.frames["chest"] @ rotation(z_deg=-90.0)  # its y runs to the left shoulder
+    return [torso, neck, Tube(origins, frame, np.repeat(radius, 2, axis=1), person.outfit.top)]
 
 
 def _shirt(outfit: Outfit, sides: int) -> np.ndarray:
@@ -181,23 +174,6 @@ def _shirt(outfit: Outfit, sides: int) -> np.ndarray:
     colours[11:, angle < 50] = outfit.skin  # the neckline is open in front
     colours[12:] = outfit.skin
     return colours
-
-
-def _neck(body, girth_m, colour) -> Tube:
-    start = body.points["neck_base"]
-    origins = start + np.array([[-0.1], [0.3], [0.8], [1.3]]) * (body.points["upper_neck"] - start)
-    half_sizes = np.array([[0.033, 0.034], [0.028, 0.031], [0.027, 0.030], [0.026, 0.030]]) * girth_m
-    return Tube(origins, body.frames["neck"], half_sizes, colour)
-
-
-def _yoke(body, girth_m, colour) -> Tube:
-    """A bar from shoulder to shoulder below the neck; it joins raised arms to the torso."""
-    right, left = body.points["right_shoulder"], body.points["left_shoulder"]
-    middle = body.points["neck_base"] - 0.028 * girth_m * body.frames["chest"][:, 1]
-    origins = np.stack([right, 0.9 * right + 0.1 * middle, middle, 0.9 * left + 0.1 * middle, left])
-    frame = body.frames["chest"] @ rotation(z_deg=-90.0)  # its y runs to the left shoulder
-    radius = np.array([0.015, 0.026, 0.024, 0.026, 0.015])[:, None] * girth_m + 0.004
-    return Tube(origins, frame, np.repeat(radius, 2, axis=1), colour)
 
 
 def _skirt(person, body) -> Tube:
@@ -226,19 +202,18 @@ def _hand(body, side, skin) -> list[Tube]:
     frame, wrist, length = body.frames[f"{side} hand"], body.points[f"{side}_wrist"], body.lengths["hand"]
     root = wrist + frame @ (0.0, -0.38 * length, 0.28 * length)
     thumb = ellipsoid(root, frame @ rotation(-40), np.array([0.07, 0.27, 0.08]) * length, skin, rings=4)
-    heights, *sizes = HAND * length
-    return [straight_tube(wrist, frame, heights, np.stack(sizes, axis=1), skin), thumb]
+    return [straight_tube(wrist, frame, HAND * length, skin), thumb]
 
 
 def _shoe(body, side, colour, sides) -> Tube:
     """From heel to toe. The sole of a flat foot is level with the ground; the toes point a little outwards."""
     foot, ankle = body.lengths["foot"], body.lengths["ankle"]
     frame = body.frames[f"{side} foot"] @ rotation(90.0, 0.0, -SIDES[side] * 6.0)  # its y runs to the toes, its z down
-    along, widths, heights = SHOE * np.array([[foot], [foot], [ankle / 2]])
-    colours = np.full((len(along) - 1, sides, 3), colour)
+    profile = SHOE * np.array([[foot], [foot], [ankle / 2]])
+    colours = np.full((SHOE.shape[1] - 1, sides, 3), colour)
     colours[:, face_angles(sides) < 40] = DARK
-    half_sizes, shifts = np.stack([widths, heights], axis=1), ankle - heights  # all rings end at the level of the sole
-    return straight_tube(body.points[f"{side}_ankle"], frame, along, half_sizes, colours, shifts)
+    shifts = ankle - profile[2]  # all rings end at the level of the sole
+    return straight_tube(body.points[f"{side}_ankle"], frame, (*profile, shifts), colours)
 
 
 def _in_head(body: Body, local) -> np.ndarray:
@@ -247,14 +222,12 @@ def _in_head(body: Body, local) -> np.ndarray:
 
 
 def _skull(body, outfit, sides) -> Tube:
-    heights, widths, depths, shifts = HEAD * body.lengths["head"]
-    colours = np.full((len(heights) - 1, sides, 3), outfit.skin)
+    colours = np.full((HEAD.shape[1] - 1, sides, 3), outfit.skin)
     if outfit.beard:
         angle = face_angles(sides)
         colours[:2, angle < 100] = outfit.hair
         colours[2, (angle > 45) & (angle < 100)] = outfit.hair
-    half_sizes = np.stack([widths, depths], axis=1)
-    return straight_tube(body.points["upper_neck"], body.frames["head"], heights, half_sizes, colours, shifts)
+    return straight_tube(body.points["upper_neck"], body.frames["head"], HEAD * body.lengths["head"], colours)
 
 
 def _on_face(x, y) -> np.ndarray:
@@ -289,13 +262,18 @@ HEAD_POINTS = {
 }
 
 
-def _nose_and_ears(body, outfit) -> list[Tube]:
+def _on_head(body, outfit) -> list[Tube]:
+    """Nose, ears, and the bun of a hair style."""
+    parts = [((0.0, 0.42, 0.545), -18, (0.05, 0.12, 0.055), outfit.skin, 4)]  # place, tilt, half sizes, colour, rings
+    ear = np.multiply(outfit.skin, 0.9)
+    parts += [(HEAD_POINTS[f"{side}_ear"], 0, (0.03, 0.11, 0.07), ear, 4) for side in SIDES]
+    if outfit.hair_style == "bun":
+        parts.append(((0, 0.85, -0.38), 0, (0.17, 0.17, 0.17), outfit.hair, 6))
     frame, height = body.frames["head"], body.lengths["head"]
-    nose, sizes = _in_head(body, (0.0, 0.42, 0.545)), np.array([0.05, 0.12, 0.055]) * height
-    tubes = [ellipsoid(nose, frame @ rotation(-18), sizes, outfit.skin, rings=4)]
-    sizes, colour = np.array([0.03, 0.11, 0.07]) * height, np.multiply(outfit.skin, 0.9)
-    ears = (_in_head(body, HEAD_POINTS[f"{side}_ear"]) for side in SIDES)
-    return tubes + [ellipsoid(ear, frame, sizes, colour, rings=4) for ear in ears]
+    return [
+        ellipsoid(_in_head(body, place), frame @ rotation(tilt), np.array(sizes) * height, colour, rings)
+        for place, tilt, sizes, colour, rings in parts
+    ]
 
 
 def _face(body, outfit) -> Mesh:
@@ -310,11 +288,8 @@ def _face(body, outfit) -> Mesh:
 
 def _hair(body, outfit, sides) -> Mesh:
     """A shell around the skull, left out where the face is."""
-    heights, widths, depths, shifts, at = HAIR * np.array([[body.lengths["head"]]] * 4 + [[1.0]])
-    tube = straight_tube(
-        body.points["upper_neck"], body.frames["head"], heights, np.stack([widths, depths], axis=1), outfit.hair, shifts
-    )
-    shell = surface([tube], sides)
+    profile, at = HAIR[:4] * body.lengths["head"], HAIR[4]
+    shell = surface([straight_tube(body.points["upper_neck"], body.frames["head"], profile, outfit.hair)], sides)
     line = np.interp(face_angles(sides), HAIRLINE_DEG, HAIRLINE[outfit.hair_style])
     grown = ((at[:-1, None] + at[1:, None]) / 2 > line).reshape(-1)
     return Mesh(shell.vertices, shell.faces[grown], shell.colours[grown], shell.nearer_m[grown])

@@ -40,16 +40,20 @@ class Tube:
     shifts: np.ndarray | float = 0.0  # (R,) m, moves the centre of each ring along z
 
 
-def straight_tube(start: np.ndarray, frame: np.ndarray, heights: np.ndarray, half_sizes, colours, shifts=0.0) -> Tube:
-    """A tube along the y axis of one frame (3, 3); `heights` (R,) in m count from `start`."""
-    return Tube(start + heights[:, None] * frame[:, 1], frame, half_sizes, colours, shifts)
+def straight_tube(start: np.ndarray, frame: np.ndarray, profile: Sequence[np.ndarray], colours: np.ndarray) -> Tube:
+    """A tube along the y axis of one frame (3, 3).
+
+    `profile` has a row (R,) in m for: height above `start`, half the size along x, along z, and perhaps shift along z.
+    """
+    heights, widths, depths, *shifts = profile
+    return Tube(start + heights[:, None] * frame[:, 1], frame, np.stack([widths, depths], axis=1), colours, *shifts)
 
 
 def ellipsoid(centre: np.ndarray, frame: np.ndarray, half_sizes: np.ndarray, colours, rings: int = 6) -> Tube:
     """A tube in the shape of an ellipsoid; `half_sizes` (3,) in m along x, y, z of the frame."""
     latitude = np.linspace(-0.48 * np.pi, 0.48 * np.pi, rings)
-    across = np.cos(latitude)[:, None] * half_sizes[[0, 2]]
-    return straight_tube(centre, frame, half_sizes[1] * np.sin(latitude), across, colours)
+    x, y, z = half_sizes
+    return straight_tube(centre, frame, (y * np.sin(latitude), x * np.cos(latitude), z * np.cos(latitude)), colours)
 
 
 def face_angles(sides: int) -> np.ndarray:
@@ -101,16 +105,11 @@ def box(centre: np.ndarray, frame: np.ndarray, half_sizes: np.ndarray, colours: 
     """
     grid = np.linspace(-1, 1, cells + 1)
     u, v = np.meshgrid(grid, grid, indexing="ij")
-    quads = []
-    for axis in range(3):
-        for sign in (-1, 1):
-            corner = np.empty((*u.shape, 3))
-            corner[..., axis] = sign
-            corner[..., (axis + 1) % 3], corner[..., (axis + 2) % 3] = (u, v) if sign > 0 else (v, u)
-            steps = [corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:]]
-            quads.append(np.stack(steps, axis=2).reshape(-1, 4, 3))
+    low, high = np.stack([-np.ones_like(u), v, u], axis=-1), np.stack([np.ones_like(u), u, v], axis=-1)
+    sides = np.stack([np.roll(side, axis, axis=-1) for axis in range(3) for side in (low, high)])  # (6, n, n, 3)
+    corners = np.stack([sides[:, :-1, :-1], sides[:, 1:, :-1], sides[:, 1:, 1:], sides[:, :-1, 1:]], axis=3)
     stripe = np.tile(np.arange(cells * cells) // cells % len(colours), 6)
-    return patches(centre + (np.concatenate(quads) * half_sizes) @ frame.T, colours[stripe])
+    return patches(centre + (corners.reshape(-1, 4, 3) * half_sizes) @ frame.T, colours[stripe])
 
 
 def leaves(centre: np.ndarray, spread: np.ndarray, size_m: float, colours: np.ndarray, seed: int) -> Mesh:

@@ -75,9 +75,6 @@ class Body:
     points: dict[str, np.ndarray]  # (3,) joint centres, for example "left_knee"
     frames: dict[str, np.ndarray]  # (3, 3) axes of each segment as columns, for example "left shin"
 
-    def moved(self, offset: np.ndarray) -> "Body":
-        return replace(self, points={name: point + offset for name, point in self.points.items()})
-
 
 def sample_angles(rng: np.random.Generator, prior: Mapping, limits: Mapping) -> dict[str, float]:
     """Random joint angles in degrees, one for each name in `ANGLES`.
@@ -112,11 +109,10 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
     half_bend = rotation(angles["spine_flexion"] / 2, angles["spine_twist"] / 2, angles["spine_bend"] / 2)
     half_nod = rotation(angles["head_flexion"] / 2, angles["head_twist"] / 2, angles["head_bend"] / 2)
     frames = {"pelvis": rotation(y_deg=yaw_deg) @ rotation(angles["pelvis_tilt"], 0.0, angles["pelvis_roll"])}
-    for start, end, turn in (
-        *(("pelvis", "waist", half_bend), ("waist", "chest", half_bend)),
-        *(("chest", "neck", half_nod), ("neck", "head", half_nod)),
-    ):
-        frames[end] = frames[start] @ turn
+    frames["waist"] = frames["pelvis"] @ half_bend
+    frames["chest"] = frames["waist"] @ half_bend
+    frames["neck"] = frames["chest"] @ half_nod
+    frames["head"] = frames["neck"] @ half_nod
     points = {"pelvis": np.zeros(3)}
 
     def step(start: str, segment: str, end: str, direction=(0.0, 1.0, 0.0)) -> None:

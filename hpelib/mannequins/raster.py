@@ -74,10 +74,8 @@ class Silhouette:
         """The part of `face` inside a picture of `size` (rows, columns) subpixels, and where in the picture it is."""
         (left, top), (height, width) = self.corner, size
         part = self.face[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
-        rows, columns = (
-            slice(max(start, 0), max(start, 0) + n) for start, n in zip((top, left), part.shape, strict=True)
-        )
-        return part, (rows, columns)
+        top, left = max(top, 0), max(left, 0)
+        return part, (slice(top, top + part.shape[0]), slice(left, left + part.shape[1]))
 
 
 class Picture:

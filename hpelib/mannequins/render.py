@@ -102,8 +102,8 @@ def thing_mesh(thing: ThingSpec) -> Mesh:
         return surface([ellipsoid(centre, frame, half, np.resize(colours, (9, 3)), rings=10)], 16)
     if thing.kind == "bush":
         return leaves(centre, half, 0.09, colours * (0.5, 0.8, 0.4), thing.seed)
-    heights = np.linspace(-centre[1], centre[1], 12)
-    return surface([straight_tube(centre, frame, heights, np.tile(half[:2], (12, 1)), np.resize(colours, (11, 3)))], 12)
+    profile = np.broadcast_arrays(np.linspace(-centre[1], centre[1], 12), *half[:2])
+    return surface([straight_tube(centre, frame, profile, np.resize(colours, (11, 3)))], 12)
 
 
 def _chair(person: PersonSpec, body: Body) -> Mesh:
@@ -137,13 +137,18 @@ def _pixels(covered: np.ndarray) -> np.ndarray:
 def _truth(
     spec: SceneSpec, number: int, body: Body, silhouettes: list[Silhouette], picture: Picture, mask: np.ndarray
 ) -> PersonTruth:
-    camera, named = spec.camera, keypoints_3d(body)
+    camera, stature_m, named = spec.camera, spec.persons[number].stature_m, keypoints_3d(body)
     points = np.stack([named[name] for name in KEYPOINTS])
     in_camera = camera.to_camera(points)
-    pixels, skull = camera.to_image(in_camera), camera.project(head_surface(body))
+    pixels, depths = camera.to_image(in_camera), in_camera[:, 2]
+    rows, columns = picture.depth.shape
+    x, y = np.clip((pixels + 0.5) * OVERSAMPLING, 0, (columns - 1, rows - 1)).astype(int).T
+    # Hidden: anything else is in front of the joint, or more of the own body than COVER allows
+    hidden = picture.depth[y, x] < np.where(picture.owner[y, x] == number, depths - stature_m * COVER, depths)
+    skull = camera.project(head_surface(body))
     return PersonTruth(
         points_px=pixels,
-        visibility=_visibility(pixels, in_camera[:, 2], spec.persons[number].stature_m, number, picture),
+        visibility=labels_inside(pixels, np.where(hidden, 1, 2), camera.width, camera.height),
         mask=mask,
         factors=_factors(spec, number, body, silhouettes, picture),
         points_m=points,
@@ -151,29 +156,20 @@ def _truth(
     )
 
 
-def _visibility(pixels: np.ndarray, depths: np.ndarray, stature_m: float, number: int, picture: Picture) -> np.ndarray:
-    """A joint is hidden (1) where anything else is in front of it, or more of the own body than COVER allows."""
-    rows, columns = picture.depth.shape
-    inside = inside_picture(pixels, columns // OVERSAMPLING, rows // OVERSAMPLING)
-    x, y = np.clip((pixels + 0.5) * OVERSAMPLING, 0, (columns - 1, rows - 1)).astype(int).T
-    nearest_joint = np.where(picture.owner[y, x] == number, depths - stature_m * COVER, depths)
-    return np.where(inside, np.where(picture.depth[y, x] < nearest_joint, 1, 2), 0).astype(np.uint8)
-
-
-def inside_picture(points_px: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Which points (..., 2) lie on a pixel of the picture; the first pixel reaches from -0.5 to 0.5."""
-    return ((points_px >= -0.5) & (points_px < (width - 0.5, height - 0.5))).all(axis=-1)
+def labels_inside(points_px: np.ndarray, visibility: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The visibility (P,) of points (P, 2), but 0 for those outside the picture, which starts at -0.5."""
+    inside = ((points_px >= -0.5) & (points_px < (width - 0.5, height - 0.5))).all(axis=1)
+    return np.where(inside, visibility, 0).astype(np.uint8)
 
 
 def _factors(
     spec: SceneSpec, number: int, body: Body, silhouettes: list[Silhouette], picture: Picture
 ) -> dict[str, float]:
-    """What makes this person hard, each a plain number."""
+    """What makes this person hard to see, each a plain number."""
     whole = np.count_nonzero(silhouettes[number].face)
     inside = np.count_nonzero(silhouettes[number].within(picture.depth.shape)[0])
     seen = np.count_nonzero(picture.owner == number)
     boxes = np.array([silhouette.box for silhouette in silhouettes], float)
-    overlaps = np.delete(coco_mask.iou(boxes, boxes[[number]], [0]), number)
     x, _, z = body.points["pelvis"]
     view = spec.persons[number].yaw_deg - np.degrees(np.arctan2(-x, -z))
     depth = spec.camera.to_camera(body.points["pelvis"])[2]
@@ -181,13 +177,18 @@ def _factors(
         "occluded_fraction": 1 - seen / max(inside, 1),  # of what is within the picture
         "truncation": 1 - inside / max(whole, 1),
         "height_px": spec.camera.focal_px * spec.persons[number].stature_m / depth,
-        "overlap": overlaps.max(initial=0.0),  # intersection over union with the box of the closest neighbour
+        "overlap": np.delete(box_iou(boxes, boxes[number]), number).max(initial=0.0),  # with the closest neighbour
         "view_deg": (view + 180) % 360 - 180,  # 0 from the front, 90 from the person's right
         "blur_px": spec.exposure.blur_px,
         "noise": spec.exposure.noise,
         "light": spec.exposure.light,
     }
     return {name: round(float(value), 4) for name, value in values.items()}
+
+
+def box_iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union (N,) of boxes (N, 4) with one box (4,), all x, y, w, h."""
+    return coco_mask.iou(boxes, box[None], [0])[:, 0]
 
 
 def extent(mask: np.ndarray) -> np.ndarray:

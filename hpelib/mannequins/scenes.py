@@ -12,20 +12,14 @@ import yaml
 
 from hpelib.layers.choices import require_choice
 from hpelib.mannequins.figures import Colour, Outfit, PersonSpec
-from hpelib.mannequins.poses import ANGLES, SIDES, sample_angles
+from hpelib.mannequins.poses import LIMB_ANGLES, SIDES, TRUNK_ANGLES, sample_angles
 from hpelib.mannequins.raster import Camera
 
 SPLITS = ("train", "val", "test")
 SUPPORTS = ("planted", "lowest", "air", "seat")
 BACKDROPS = {"room": 0.32, "street": 0.22, "field": 0.18, "studio": 0.1, "clutter": 0.18}  # with their probabilities
-STYLES = {  # probability of each hair style for women and for men
-    "short": (0.14, 0.52),
-    "fringe": (0.22, 0.2),
-    "long": (0.36, 0.02),
-    "bun": (0.2, 0.0),
-    "cap": (0.08, 0.16),
-    "bald": (0.0, 0.1),
-}
+STYLES = ("short", "fringe", "long", "bun", "cap", "bald")
+STYLE_SHARES = {"woman": (0.14, 0.22, 0.36, 0.2, 0.08, 0.0), "man": (0.52, 0.2, 0.02, 0.0, 0.16, 0.1)}
 SKINS = ((0.96, 0.80, 0.70), (0.90, 0.71, 0.58), (0.78, 0.57, 0.42), (0.58, 0.39, 0.27), (0.40, 0.26, 0.19))
 HAIRS = (
     *((0.10, 0.08, 0.07), (0.26, 0.16, 0.10), (0.42, 0.27, 0.15)),
@@ -82,14 +76,15 @@ def read_recipe(path: str | Path) -> dict:
         ValueError: a pose names arms, a support or a joint that does not exist; the message lists those that do.
     """
     recipe = yaml.safe_load(Path(path).read_text())
-    joints = {*ANGLES, *(name.partition("_")[2] if name.partition("_")[0] in SIDES else name for name in ANGLES)}
     for name, pose in recipe["poses"].items():
         require_choice(f"{path}: support of pose {name}", pose["support"], SUPPORTS)
         for arms in pose["arms"]:
             require_choice(f"{path}: arms of pose {name}", arms, recipe["arms"])
     for name, angles in (recipe["poses"] | {f"arms {name}": arms for name, arms in recipe["arms"].items()}).items():
         for joint in sorted(set(angles) - {"weight", "support", "skirt", "arms"}):
-            require_choice(f"{path}: joint of {name}", joint, sorted(joints))
+            side, _, kind = joint.partition("_")
+            known = (kind, LIMB_ANGLES) if side in SIDES else (joint, TRUNK_ANGLES + LIMB_ANGLES)
+            require_choice(f"{path}: joint of {name}", *known)
     return recipe
 
 
@@ -197,7 +192,7 @@ def _sample_person(rng, recipe, body, spot) -> PersonSpec:
 
 def _sample_outfit(rng, woman, may_wear_skirt, adult) -> Outfit:
     skin = SKINS[rng.integers(len(SKINS))]
-    style = str(rng.choice(list(STYLES), p=[share[0 if woman else 1] for share in STYLES.values()]))
+    style = str(rng.choice(STYLES, p=STYLE_SHARES["woman" if woman else "man"]))
     hair = _colour(rng) if style == "cap" else HAIRS[rng.integers(len(HAIRS))]
     skirt = may_wear_skirt and woman and rng.random() < 0.5
     top = _colour(rng)

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from math import asin, degrees, sqrt
+from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from hpelib.data.coco import read_coco
+from hpelib.data.mpii import read_mpii
+from hpelib.data.people import People
 from hpelib.mannequins.figures import PersonSpec, pose_person
 from hpelib.mannequins.raster import Camera
-from hpelib.mannequins.render import KEYPOINTS, Labels, PersonTruth, Scene, inside_picture, render
+from hpelib.mannequins.render import KEYPOINTS, Labels, PersonTruth, Scene, box_iou, labels_inside, render
 from hpelib.mannequins.scenes import SceneSpec, ThingSpec, sample_scene
-from hpelib.skeletons import COCO17
+from hpelib.skeletons import COCO17, MPII16
 
 EASY = "easy"
 LEVELS = {  # from the level of the easy picture to the hardest
@@ -55,10 +58,6 @@ class Subject:
     @property
     def truth(self) -> PersonTruth:
         return self.scene.persons[0]
-
-    @property
-    def side_px(self) -> float:
-        return float(self.truth.box[2:].max())
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def recruit(recipe: dict, seed: int, index: int) -> Subject | None:
     )
     scene = render(spec)
     box, companion_box = scene.persons[0].box, render(replace(spec, persons=(companion,))).persons[0].box
-    if box[2:].max() > WIDEST_PX or _overlap(box, _centred(companion_box, box)) < LEVELS["overlap"][-1]:
+    if box[2:].max() > WIDEST_PX or box_iou(box[None], _centred(companion_box, box)) < LEVELS["overlap"][-1]:
         return None
     anchor = LIMBS[np.random.default_rng([seed, index]).integers(len(LIMBS))]
     return Subject(spec, scene, companion, companion_box, scene.persons[0].points_m[KEYPOINTS.index(anchor)])
@@ -117,12 +116,9 @@ def photograph(subject: Subject, factor: str, level: float) -> Shot:
     box = subject.truth.box
     centre_px = np.floor(box[:2] + box[2:] / 2) - 0.5  # the middle of the easy body, where four pixels meet
     shot = _cut_out(scene, centre_px, side_px, level if factor == "rotation" else 0.0)
-    match factor:
-        case "truncation":
-            return _truncate(shot, level)
-        case "height":
-            return _shrink(shot, level / STATURE_PX)
-    return shot
+    if factor == "truncation":
+        return _truncate(shot, level)
+    return _shrink(shot, level / STATURE_PX) if factor == "height" else shot
 
 
 def _vary(subject: Subject, factor: str, level: float) -> SceneSpec:
@@ -135,10 +131,9 @@ def _vary(subject: Subject, factor: str, level: float) -> SceneSpec:
             return replace(spec, persons=(*spec.persons, _beside(subject, level)))
         case "yaw":
             return replace(spec, persons=(replace(spec.persons[0], yaw_deg=level),))
-        case "blur":
-            return replace(spec, exposure=replace(spec.exposure, blur_px=level))
-        case "noise" | "light":
-            return replace(spec, exposure=replace(spec.exposure, **{factor: level}))
+        case "blur" | "noise" | "light":
+            field = "blur_px" if factor == "blur" else factor
+            return replace(spec, exposure=replace(spec.exposure, **{field: level}))
     return spec
 
 
@@ -164,7 +159,11 @@ def _beside(subject: Subject, overlap: float) -> PersonSpec:
     """The companion, moved to the side until the boxes overlap as asked."""
     box, middle = subject.truth.box, _centred(subject.companion_box, subject.truth.box)
     apart_px = (box[2] + middle[2]) / 2
-    nearer_px = _solve(lambda nearer: _overlap(box, middle + (apart_px - nearer, 0, 0, 0)), overlap, apart_px)
+
+    def overlap_at(nearer_px: float) -> float:
+        return box_iou(box[None], middle + np.array([apart_px - nearer_px, 0, 0, 0]))[0]
+
+    nearer_px = _solve(overlap_at, overlap, apart_px)
     shift_px = apart_px - nearer_px + middle[0] - subject.companion_box[0]
     _, z = subject.companion.position_m
     return replace(subject.companion, position_m=(float(shift_px * -z / subject.spec.camera.focal_px), z))
@@ -173,11 +172,6 @@ def _beside(subject: Subject, overlap: float) -> PersonSpec:
 def _centred(box: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The box, moved sideways until its middle is that of the other."""
     return np.array([other[0] + (other[2] - box[2]) / 2, *box[1:]])
-
-
-def _overlap(box: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes x, y, w, h."""
-    return float(coco_mask.iou(box[None], other[None], [0])[0, 0])
 
 
 def _solve(measure: Callable[[float], float], target: float, high: float) -> float:
@@ -198,7 +192,7 @@ def _cut_out(scene: Scene, centre_px: np.ndarray, side_px: int, rotation_deg: fl
     size, border = (side_px, side_px), cv2.BORDER_REFLECT_101
     return Shot(
         points_px=points,
-        visibility=np.where(inside_picture(points, *size), truth.visibility, 0).astype(np.uint8),
+        visibility=labels_inside(points, truth.visibility, *size),
         mask=cv2.warpAffine(truth.mask.view(np.uint8), matrix, size, flags=cv2.INTER_NEAREST) > 0,
         factors=truth.factors,
         image=cv2.warpAffine(scene.image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border),
@@ -211,7 +205,7 @@ def _truncate(shot: Shot, share: float) -> Shot:
     rows = int(np.searchsorted(above, 1 - share)) + 1
     return replace(
         shot,
-        visibility=np.where(shot.points_px[:, 1] < rows - 0.5, shot.visibility, 0).astype(np.uint8),
+        visibility=labels_inside(shot.points_px, shot.visibility, PICTURE_PX, rows),
         mask=shot.mask[:rows],
         factors=shot.factors | {"truncation": round(1 - float(above[rows - 1]), 4)},
         image=shot.image[:rows],
@@ -228,3 +222,23 @@ def _shrink(shot: Shot, ratio: float) -> Shot:
         factors=shot.factors | {"height_px": round(ratio * shot.factors["height_px"], 4)},
         image=cv2.resize(shot.image, size, interpolation=cv2.INTER_AREA),
     )
+
+
+def read_stress(root: str | Path) -> tuple[People, np.ndarray]:
+    """The persons in a stress set, read as MPII, and which of their keypoints are hidden, (N, 16) bool.
+
+    `People.factors` has person, factor, level, and what was measured in each picture. The hidden keypoints are taken
+    from the COCO file, for shoulders to ankles only: the other keypoints of the two formats differ.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or broken, or the two annotation files do not fit together.
+    """
+    root = Path(root)
+    people = read_mpii(root / "mpii.json", root / "images", root / "mpii.mat")
+    coco = read_coco(root / "coco.json", root / "images")
+    if len(coco) != len(people):
+        raise ValueError(f"{root}: coco.json has {len(coco)} persons and mpii.json {len(people)}; render them again")
+    hidden = np.zeros((len(people), MPII16.num_keypoints), bool)
+    for name in LIMBS:
+        hidden[:, MPII16.index(name)] = coco.visibility[:, COCO17.index(name)] == 1
+    return people, hidden

@@ -1,10 +1,19 @@
-"""The mannequins on disk, in the formats of COCO, MPII and LSP, so that the readers of real data read them.
+"""The people and the stress set on disk, in the formats of COCO, MPII and LSP. The readers of real data read them.
 
-root/coco/annotations/person_keypoints_{split}.json, detections_{val,test}.json
-root/coco/images/{split}/000000000001.jpg
-root/mpii/{train,valid,test}.json, gt_{train,valid,test}.mat  for the pictures in root/coco/images/{split}
-root/lsp/{split}/joints.mat, images/im00001.jpg               one person cut out of those pictures each
-root/summary.json                                             counts and digests
+`write_mannequins` writes
+
+    root/coco/annotations/person_keypoints_{split}.json, detections_{val,test}.json
+    root/coco/images/{split}/000000000001.jpg
+    root/mpii/{train,valid,test}.json, gt_{train,valid,test}.mat   for the pictures in root/coco/images/{split}
+    root/lsp/{split}/joints.mat, images/im00001.jpg                one person each, cut out of those pictures
+    root/summary.json                                              counts and digests
+
+`write_stress` writes, picture by picture in the order of `stress.pictures()`,
+
+    root/images/00000_easy.jpg, 00000_occlusion_0.15.jpg, ...
+    root/coco.json            boxes and areas of what is seen, visibility of every keypoint
+    root/mpii.json, mpii.mat  the region that a network is shown, keypoints, head sizes
+    root/summary.json         counts and digests
 """
 
 import hashlib
@@ -29,6 +38,7 @@ from hpelib.layers.choices import require_choice
 from hpelib.mannequins.detections import detect
 from hpelib.mannequins.render import PersonTruth, extent, render
 from hpelib.mannequins.scenes import SPLITS, sample_scene
+from hpelib.mannequins.stress import EASY, JPEG_QUALITY, STATURE_PX, Subject, photograph, pictures, recruit
 from hpelib.skeletons import COCO17, LSP14, MPII16
 
 MPII_NAMES = {"train": "train", "val": "valid", "test": "test"}
@@ -70,10 +80,12 @@ def write_mannequins(
         For each split: images, persons, lsp_persons, detections, annotation_digest and pixel_digest (SHA-256).
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: there is no such split, or fewer than one person is asked for.
     """
-    for split in counts:
+    for split, count in counts.items():
         require_choice("split", split, SPLITS)
+        if count < 1:
+            raise ValueError(f"mannequins need at least 1 person in each split, got {count} for {split}")
     with new_folder(Path(root)) as folder, spread_over(processes, chunksize=4) as spread:
         summary = {split: _write_split(folder, recipe, count, seed, split, spread) for split, count in counts.items()}
         write_json(folder / "summary.json", {"version": recipe["version"], "seed": seed, "splits": summary})
@@ -100,12 +112,13 @@ def _write_split(root: Path, recipe: dict, count: int, seed: int, split: str, sp
     write_coco(annotation_dir / f"person_keypoints_{split}.json", images, annotations)
     if split != "train":
         write_json(annotation_dir / f"detections_{split}.json", detections)
-    boxes = np.array([person["box"] for person in mpii])
+    boxes = np.array([person["box"] for person in mpii]).reshape(-1, 4)
     centers, sizes_px = boxes[:, :2] + (boxes[:, 2:] - 1) / 2, boxes[:, 2:].max(axis=1)
     write_mpii_records(root / "mpii", MPII_NAMES[split], f"gt_{MPII_NAMES[split]}", mpii, centers, sizes_px)
     for number, crop in enumerate(crops, start=1):
         (lsp_dir / "images" / crop["file"]).rename(lsp_dir / "images" / f"im{number:05d}.jpg")
-    write_lsp(lsp_dir, *(np.array([crop[field] for crop in crops]) for field in ("keypoints", "visibility")))
+    points = np.array([crop["keypoints"] for crop in crops]).reshape(-1, LSP14.num_keypoints, 2)
+    write_lsp(lsp_dir, points, np.array([crop["visibility"] for crop in crops]).reshape(points.shape[:2]))
     return {
         "images": len(images),
         "persons": persons,
@@ -195,6 +208,79 @@ def _lsp_window(person: PersonTruth, size: tuple[int, int]) -> tuple[int, int, i
     return (*start.astype(int).tolist(), *end.astype(int).tolist())
 
 
+def write_stress(root: str | Path, recipe: dict, persons: int, seed: int, processes: int = 2) -> dict:
+    """Render `pictures()` of each of `persons` people, and write them for the readers of COCO and MPII.
+
+    `root` appears when all of it is there, and then replaces what was there before. The files do not depend on the
+    number of `processes`.
+
+    Returns:
+        persons, pictures, annotation_digest and pixel_digest (SHA-256).
+
+    Raises:
+        ValueError: fewer than one person is asked for.
+    """
+    if persons < 1:
+        raise ValueError(f"a stress test needs at least 1 person, got {persons}")
+    with new_folder(Path(root)) as folder, spread_over(processes) as spread:
+        (folder / "images").mkdir()
+        subjects: list[Subject] = []
+        tried = 0
+        while len(subjects) < persons:
+            batch = range(tried, tried + 2 * (persons - len(subjects)))
+            subjects += [subject for subject in spread(partial(recruit, recipe, seed), batch) if subject is not None]
+            tried = batch.stop
+        shots = spread(partial(_photograph_all, folder / "images"), range(persons), subjects)
+        records = [record for of_subject in shots for record in of_subject]
+        summary = {
+            "persons": persons,
+            "pictures": len(records),
+            "annotation_digest": digest(json.dumps(records).encode()),
+            "pixel_digest": digest("".join(record["pixels"] for record in records).encode()),
+        }
+        _write_stress_annotations(folder, records)
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _photograph_all(folder: Path, number: int, subject: Subject) -> list[dict]:
+    """Write all pictures of one subject, and return what the annotation files need in plain numbers."""
+    records = []
+    for factor, level in pictures():
+        shot = photograph(subject, factor, level)
+        name = f"{number:05d}_{factor}.jpg" if factor == EASY else f"{number:05d}_{factor}_{level:g}.jpg"
+        write_jpeg(folder / name, shot.image, JPEG_QUALITY)
+        height, width = shot.image.shape[:2]
+        ratio = level / STATURE_PX if factor == "height" else 1.0
+        record = {
+            "image": {"file_name": name, "width": width, "height": height},
+            "bbox": extent(shot.mask).tolist(),
+            "area": int(shot.mask.sum()),
+            "coco": triplets(*shot.of(COCO17)),
+            "mpii": triplets(*shot.of(MPII16)),
+            "center": [(width - 1) / 2] * 2,  # a truncated picture is as wide as before
+            "size_px": ratio * float(subject.truth.box[2:].max()) * (level if factor == "scale" else 1.0),
+            "head_box": (ratio * subject.truth.head_box).round(4).tolist(),  # of the easy picture: one yardstick
+            "factors": {"person": number, "factor": factor, "level": level} | shot.factors,
+            "pixels": digest(shot.image.tobytes()),
+        }
+        records.append(record)
+    return records
+
+
+def _write_stress_annotations(root: Path, records: list[dict]) -> None:
+    images = [{"id": number} | record["image"] for number, record in enumerate(records, start=1)]
+    annotations = [
+        {"id": number, "image_id": number, "keypoints": record["coco"]}
+        | {field: record[field] for field in ("bbox", "area", "factors")}
+        for number, record in enumerate(records, start=1)
+    ]
+    write_coco(root / "coco.json", images, annotations)
+    centers, sizes_px = (np.array([record[field] for record in records]) for field in ("center", "size_px"))
+    persons = [record | {"image": record["image"]["file_name"], "keypoints": record["mpii"]} for record in records]
+    write_mpii_records(root, "mpii", "mpii", persons, centers, sizes_px)
+
+
 def triplets(points: np.ndarray, visibility: np.ndarray) -> list[float]:
     """x, y, v of every keypoint in one flat list, to a hundredth of a px; 0, 0, 0 for what is not in the image."""
     labelled = (visibility > 0)[:, None]
@@ -213,7 +299,7 @@ def write_mpii_records(
         keypoints[..., 2],
         centers=centers,
         sizes_px=sizes_px,
-        head_boxes=np.array([record["head_box"] for record in records]),
+        head_boxes=np.array([record["head_box"] for record in records]).reshape(-1, 4),
         ground_truth_mat=folder / f"{mat_name}.mat",
         factors=[record["factors"] for record in records],
     )

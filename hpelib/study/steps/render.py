@@ -11,8 +11,7 @@ import os
 import sys
 
 from hpelib.mannequins.scenes import read_recipe
-from hpelib.mannequins.stress_files import write_stress
-from hpelib.mannequins.writing import write_mannequins
+from hpelib.mannequins.writing import write_mannequins, write_stress
 from hpelib.study.config import load_params, profile_params
 
 SETS = {"people": ("mannequins", write_mannequins), "stress": ("stress", write_stress)}  # profile's section, writer
