@@ -42,6 +42,7 @@ def ground_position(camera: Camera, step_px: int = 1) -> tuple[np.ndarray, np.nd
 
 
 def _ground_and_wall(spec, camera, rng, colours) -> np.ndarray:
+    """A striped or tiled ground in perspective, up to the wall of a room or to the horizon."""
     indoors = spec.kind == "room"
     sky = colours[0] if indoors else np.array([0.62, 0.76, 0.92], np.float32) * np.float32(rng.uniform(0.7, 1.05))
     ramp = np.linspace(0, 1, camera.height, dtype=np.float32)[:, None, None]

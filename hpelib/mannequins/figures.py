@@ -304,13 +304,14 @@ def head_surface(body: Body) -> np.ndarray:
 
 
 def keypoints_3d(body: Body) -> dict[str, np.ndarray]:
-    """World metres of every keypoint of COCO, MPII and LSP, by name.
+    """World metres of every keypoint of COCO, MPII and LSP, and of a few more joints, by name.
 
     Pelvis and thorax are the middles of hips and shoulders; the neck is the upper neck.
     """
-    names = [f"{side}_{joint}" for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")]
-    points = {name: body.points[name] for name in (*names, "upper_neck", "head_top")}
-    points["neck"] = points["upper_neck"]
-    points["pelvis"] = (points["left_hip"] + points["right_hip"]) / 2
-    points["thorax"] = (points["left_shoulder"] + points["right_shoulder"]) / 2
-    return points | {name: _in_head(body, local) for name, local in HEAD_POINTS.items()}
+    points = body.points
+    middles = {
+        name: (points[f"left_{joint}"] + points[f"right_{joint}"]) / 2
+        for name, joint in (("pelvis", "hip"), ("thorax", "shoulder"))
+    }
+    in_head = {name: _in_head(body, local) for name, local in HEAD_POINTS.items()}
+    return points | middles | in_head | {"neck": points["upper_neck"]}

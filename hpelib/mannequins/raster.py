@@ -65,11 +65,6 @@ class Silhouette:
     depths: np.ndarray  # (F,) float32 metres
     colours: np.ndarray  # (F, 3) uint8, shaded
 
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """x, y, w, h in subpixels."""
-        return *self.corner, *self.face.shape[::-1]
-
     def within(self, size: tuple[int, int]) -> tuple[np.ndarray, tuple[slice, slice]]:
         """The part of `face` inside a picture of `size` (rows, columns) subpixels, and where in the picture it is."""
         (left, top), (height, width) = self.corner, size
@@ -93,13 +88,14 @@ class Picture:
         if not part.size:
             return
         depth = self.depth[place]
-        nearest = np.concatenate([[np.float32(np.inf)], silhouette.depths]).take(part)
+        face = part.astype(np.intp)
+        nearest = np.concatenate([[np.float32(np.inf)], silhouette.depths]).take(face)
         opaque = np.full((len(silhouette.colours) + 1, 4), 255, np.uint8)
         opaque[1:, :3] = silhouette.colours
         shown = nearest < depth
         mask = shown.view(np.uint8)
         cv2.copyTo(nearest, mask, depth)
-        cv2.copyTo(opaque.view(np.int32)[:, 0].take(part), mask, self.rgba.view(np.int32)[..., 0][place])
+        cv2.copyTo(opaque.view(np.int32)[:, 0].take(face), mask, self.rgba.view(np.int32)[..., 0][place])
         self.owner[place][shown] = owner
 
 
@@ -108,10 +104,10 @@ def draw(mesh: Mesh, camera: Camera, light: Light) -> Silhouette:
     vertices = camera.to_camera(mesh.vertices)
     subpixels = (camera.to_image(vertices) + 0.5) * OVERSAMPLING - 0.5
     size = OVERSAMPLING * np.array([camera.width, camera.height])
-    corners = np.clip(subpixels, -size, 2 * size)[mesh.faces]  # (F, 4, 2); farther outside nobody looks
+    corners = np.clip(subpixels, -size, 2 * size)[mesh.faces]  # (F, 4, 2); what is farther outside is not needed
     (ax, ay), (bx, by) = (corners[:, 2] - corners[:, 0]).T, (corners[:, 3] - corners[:, 1]).T
     depths = vertices[:, 2][mesh.faces]
-    kept = np.flatnonzero((ax * by - ay * bx < 0) & (depths.min(axis=1) > NEAR_M))  # y runs down: the turn is reversed
+    kept = np.flatnonzero((ax * by - ay * bx < 0) & (depths.min(axis=1) > NEAR_M))  # y runs down: clockwise is in front
     depths = depths[kept].mean(axis=1)
     order = np.argsort(mesh.nearer_m[kept] - depths, kind="stable")
     kept, depths = kept[order], depths[order].astype(np.float32)

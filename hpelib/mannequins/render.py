@@ -169,7 +169,7 @@ def _factors(
     whole = np.count_nonzero(silhouettes[number].face)
     inside = np.count_nonzero(silhouettes[number].within(picture.depth.shape)[0])
     seen = np.count_nonzero(picture.owner == number)
-    boxes = np.array([silhouette.box for silhouette in silhouettes], float)
+    boxes = np.array([(*silhouette.corner, *silhouette.face.shape[::-1]) for silhouette in silhouettes], float)
     x, _, z = body.points["pelvis"]
     view = spec.persons[number].yaw_deg - np.degrees(np.arctan2(-x, -z))
     depth = spec.camera.to_camera(body.points["pelvis"])[2]
@@ -211,7 +211,7 @@ def _expose(picture: Picture, background: np.ndarray, exposure: ExposureSpec) ->
         # The channels share one field of random numbers, read at three places: cheaper, and the eye sees no difference
         lag = 7 * width
         field = np.random.default_rng(exposure.seed).standard_normal(width * height + 2 * lag, dtype=np.float32)
-        for channel in range(3):
-            shifted = field[channel * lag :][: width * height].reshape(height, width)
-            image[..., channel] += np.float32(exposure.noise) * shifted
+        field *= np.float32(exposure.noise)
+        shifted = [field[channel * lag :][: width * height].reshape(height, width) for channel in range(3)]
+        cv2.add(image, cv2.merge(shifted), dst=image)
     return cv2.convertScaleAbs(cv2.max(image, 0, dst=image))

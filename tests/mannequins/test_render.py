@@ -184,3 +184,13 @@ def test_middles_are_middles(recipe):
     np.testing.assert_allclose(points["pelvis"], (points["left_hip"] + points["right_hip"]) / 2)
     np.testing.assert_allclose(points["thorax"], (points["left_shoulder"] + points["right_shoulder"]) / 2)
     np.testing.assert_array_equal(points["neck"], points["upper_neck"])
+
+
+def test_a_crowd_is_one_mask_and_nobody_in_it_counts_as_a_person(recipe):
+    spec = lone_person(recipe)
+    crowd = tuple(replace(spec.persons[0], position_m=(x, -8.0)) for x in (-2.0, 2.0))
+    scene = render(replace(spec, crowd=crowd))
+    left, right = (render(replace(spec, persons=(person,))).persons[0].mask for person in crowd)
+    assert len(scene.persons) == 1
+    np.testing.assert_array_equal(scene.crowd_mask, left | right)
+    assert render(spec).crowd_mask is None

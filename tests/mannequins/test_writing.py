@@ -151,6 +151,17 @@ def test_a_set_with_nobody_who_fits_into_lsp(tmp_path):
     assert len(coco_of(tmp_path / "set", "val")) == 1
 
 
+def test_a_crowd_is_annotated_without_keypoints(tmp_path):
+    recipe = RECIPE | {"people": RECIPE["people"] | {"crowd": 1.0}}
+    write_mannequins(tmp_path / "set", recipe, {"val": 12}, seed=0, processes=1)
+    coco = COCO(tmp_path / "set/coco/annotations/person_keypoints_val.json")
+    crowds = [annotation for annotation in coco.dataset["annotations"] if annotation["iscrowd"]]
+    assert len(crowds) > 1
+    for annotation in crowds:
+        assert (annotation["num_keypoints"], set(annotation["keypoints"])) == (0, {0})
+        assert annotation["area"] == coco.annToMask(annotation).sum() > 0
+
+
 def test_a_run_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("disk full")
