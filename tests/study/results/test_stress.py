@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from hpelib.data.loader import make_loader
 from hpelib.inference import predict
 from hpelib.mannequins.scenes import read_recipe
-from hpelib.mannequins.stress import LEVELS, pictures
-from hpelib.mannequins.stress_writing import read_stress, write_stress
+from hpelib.mannequins.stress import LEVELS, pictures, read_stress
+from hpelib.mannequins.writing import write_stress
 from hpelib.metrics.accuracy import pckh
 from hpelib.models import create_model
 from hpelib.skeletons import MPII16
@@ -19,7 +19,7 @@ from hpelib.study.config import study_runs
 from hpelib.study.results import stress
 from hpelib.study.steps.evaluate import load_network
 
-RECIPE = read_recipe(Path(__file__).resolve().parents[2] / "data" / "mannequins.yaml")
+RECIPE = read_recipe(Path(__file__).resolve().parents[3] / "data" / "mannequins.yaml")
 F, K = len(pictures()), MPII16.num_keypoints
 
 
