@@ -80,8 +80,8 @@ def digest(text: str) -> str:
 def _module_digest(module: str) -> str:
     stem = Path(*module.split("."))
     path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
-    templates = sorted(stem.parent.glob(f"{stem.name}.*.j2"))
-    return digest("".join([bare(path.read_text(encoding="utf-8")), *(file.read_text() for file in templates)]))
+    data = sorted(file for file in stem.parent.glob(f"{stem.name}.*") if file.suffix != ".py")  # poses.yaml of poses.py
+    return digest("".join([bare(path.read_text(encoding="utf-8")), *(file.read_text("utf-8") for file in data)]))
 
 
 def _imports(code: str) -> list[ast.ImportFrom]:

@@ -22,7 +22,7 @@ from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Dataset, Protocol, Run, make_dataset, make_run, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, save
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
 from hpelib.training.checkpoints import save_weights
 
@@ -189,8 +189,8 @@ def trained(params, write_set, tmp_path, monkeypatch) -> dict:
     monkeypatch.chdir(tmp_path)
     params["datasets"] = ["coco"]
     dataset = write_set("coco")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     run = make_run(params, "hourglass", "coco", 1)
     run.folder.mkdir(parents=True)
     network = build_network(run, read_split(dataset, "test"))

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpelib.formats.coco import person_results
 from hpelib.metrics.coco import coco_ap
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import Evaluation
 from hpelib.study.results import errors
-from hpelib.formats.coco import person_results
 from hpelib.study.steps.prepare import read_split
 
 

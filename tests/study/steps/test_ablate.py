@@ -18,7 +18,7 @@ from hpelib.study.ablations import ablation_runs, describe_rows, row_entry
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import load
 from hpelib.study.steps.ablate import evaluate_row, shared_images, train_row
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import checkpoint_path
 from hpelib.training.objectives import make_objective
 
@@ -126,8 +126,8 @@ def prepared_mpii(write_set, tmp_path, monkeypatch):
     """A working directory that holds the tiny MPII set."""
     monkeypatch.chdir(tmp_path)
     dataset = write_set("mpii")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
 
 
 @pytest.mark.usefixtures("prepared_mpii")
