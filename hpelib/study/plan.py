@@ -43,8 +43,8 @@ def digests(
 ) -> dict[str, str]:
     """A digest for each file that notebooks and modules consist of.
 
-    `loaded` are the models and formats that are imported by their names, which no import statement shows. Pages show all
-    records and formats: their colours, titles and columns.
+    `loaded` are the models and formats that are imported by their names, which no import statement shows. Pages show
+    all records and formats: their colours, titles and columns.
     """
     found = {f"presets of {module}": _preset_digest(module) for module in loaded if module.startswith(MODELS)}
     modules = [module for module in loaded if module in graph.modules]
