@@ -96,13 +96,21 @@ def params(tmp_path) -> dict:
         "datasets": list(splits),
         "networks": ["hourglass"],
         "extra": {"datasets": [], "networks": []},
+        "all_datasets": list(splits),
         "error_datasets": ["coco"],
         "ablations": {},
         "seeds": [0, 1],
+        "ablation_seeds": [0],
         "control": "hourglass",
+        "sets": {
+            name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
+            for name, files in splits.items()
+        },
         "profiles": {
             "tiny": {
                 "threads": 1,
+                "mannequins": {"seed": 0, "persons": {"train": 8, "val": 4, "test": 4}},
+                "stress": {"seed": 0, "persons": 2},
                 "inputs": {
                     "codec": "dark",
                     "input_size": [32, 32],
@@ -112,10 +120,7 @@ def params(tmp_path) -> dict:
                 },
                 "augmentation": {"rotation_deg": 30},
                 "recipe": {"epochs": 1, "learning_rate": 0.001},
-                "datasets": {
-                    name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
-                    for name, files in splits.items()
-                },
+                "datasets": {name: {"set": name} for name in splits},
                 "networks": {
                     "hourglass": {
                         "model": "hourglass",

@@ -110,7 +110,7 @@ def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_
     monkeypatch.chdir(tmp_path)
     dataset = write_set("coco")
     command = "dvc repro --force --single-item prepare@coco"
-    with pytest.raises(FileNotFoundError, match=f"work/data/coco.json not found; run: {command}"):
+    with pytest.raises(FileNotFoundError, match=f"work/tiny/data/coco.json not found; run: {command}"):
         require_prepared(dataset)
     dataset.manifest.parent.mkdir(parents=True)
     dataset.manifest.write_text(json.dumps(prepare(dataset)))
@@ -124,7 +124,7 @@ def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_
 def test_the_manifest_lies_where_dvc_looks_for_it(params):
     for name in params["datasets"]:
         dataset = datasets.make_dataset(params, name)
-        assert dataset.manifest == Path(f"work/data/{name}.json")
+        assert dataset.manifest == Path(f"work/tiny/data/{name}.json")
 
 
 def test_our_lspet_split_is_disjoint_complete_and_keeps_near_duplicates_together(write_set):
