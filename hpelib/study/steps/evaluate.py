@@ -12,7 +12,7 @@ from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.study.config import Run
-from hpelib.study.evaluation import Evaluation
+from hpelib.study.evaluation import Evaluation, Summary
 from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, read_split_detections, require_prepared
@@ -71,27 +71,27 @@ def evaluate(runs: list[Run]) -> Evaluation:
     )
 
 
-def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
+def _summary(runs: list[Run], network: nn.Module, people: People) -> Summary:
     run = runs[0]
     size = complexity(network, run.inputs.input_size)
-    return {
-        "network": run.network,
-        "model": run.model,
-        "options": run.options,
-        "dataset": run.dataset.name,
-        "format": run.dataset.format,
-        "source": run.dataset.source,
-        "skeleton": people.skeleton.name,
-        "profile": run.profile,
-        "labels": run.labels,
-        "codec": run.inputs.codec,
-        "precision": ", ".join(sorted({trained_precision(other.folder / "weights.safetensors") for other in runs})),
-        "test": dataclasses.asdict(run.test) | {"precision": precision_here(run.test.precision, run.recipe.device)},
-        "input_size": list(run.inputs.input_size),
-        "seeds": [other.seed for other in runs],
-        "epochs": run.recipe.epochs,
-        "persons": len(people),
-        "params": size.params,
-        "macs": size.macs,
-        "legacy_gflops": size.legacy_gflops,
-    }
+    return Summary(
+        network=run.network,
+        model=run.model,
+        options=run.options,
+        dataset=run.dataset.name,
+        format=run.dataset.format,
+        source=run.dataset.source,
+        skeleton=people.skeleton.name,
+        profile=run.profile,
+        labels=run.labels,
+        codec=run.inputs.codec,
+        precision=", ".join(sorted({trained_precision(other.folder / "weights.safetensors") for other in runs})),
+        test=dataclasses.replace(run.test, precision=precision_here(run.test.precision, run.recipe.device)),
+        input_size=run.inputs.input_size,
+        seeds=tuple(other.seed for other in runs),
+        epochs=run.recipe.epochs,
+        persons=len(people),
+        params=size.params,
+        macs=size.macs,
+        legacy_gflops=size.legacy_gflops,
+    )
