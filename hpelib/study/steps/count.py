@@ -103,6 +103,8 @@ def _remove_norms(network: nn.Module) -> None:
 def _size_of(module: str, sizes: dict[str, int]) -> int:
     """The size of a module without the others that are named after it: of "ditm - ditm.cab", ditm without its CAB."""
     whole, *others = module.split(" - ")
+    if unknown := {whole, *others} - sizes.keys():
+        raise ValueError(f"module {module!r}: the network has no part {', '.join(sorted(unknown))}")
     return sizes[whole] - sum(sizes[other] for other in others)
 
 
