@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import hpelib.data
 from hpelib.data.people import People
 from hpelib.skeletons import COCO17, LSP14
 
@@ -107,10 +106,3 @@ def test_describe_counts():
 def test_what_does_not_hold_is_refused(column, value, message):
     with pytest.raises(ValueError, match=message):
         replace(people(), **{column: value})
-
-
-def test_the_face_is_lazy_and_says_what_it_offers():
-    assert hpelib.data.People is People
-    assert "read_coco" in dir(hpelib.data)
-    with pytest.raises(AttributeError, match="read_mpii"):
-        hpelib.data.read_voc  # noqa: B018

@@ -13,14 +13,14 @@ import pandas as pd
 from hpelib.data.crops import crop_person, to_crop
 from hpelib.data.people import People
 from hpelib.figures.errors import ErrorExample
-from hpelib.formats import FORMATS
+from hpelib.formats.coco import FORMAT as COCO
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, load
 from hpelib.study.results.measurements import mean_and_sd
 
 ALL = "All"  # the joint group of all keypoints
-METRIC = FORMATS["coco"].main_metric
+METRIC = COCO.main_metric
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ class Diagnosed:
         """
         runs = {network: study_runs(params, network, dataset)[0] for network in networks_on(params, dataset)}
         first = next(iter(runs.values()))
-        form = FORMATS[first.dataset.format]
-        if form.name != "coco":
-            raise ValueError(f"{dataset} has format {form.name}; kinds of error need COCO's similarity")
-        people = form.read(first.dataset, "test")
+        if first.dataset.format != COCO.name:
+            raise ValueError(f"{dataset} has format {first.dataset.format}; kinds of error need COCO's similarity")
+        people = COCO.scored(COCO.read(first.dataset, "test"))
         evaluations = {network: load(run.evaluation) for network, run in runs.items()}
         for network, evaluation in evaluations.items():
             if evaluation.summary.persons != len(people):
@@ -54,8 +53,9 @@ class Diagnosed:
                     f"{network} was evaluated on {evaluation.summary.persons} persons, but {dataset} has {len(people)} "
                     "for testing; run: dvc repro evaluate"
                 )
+        truth = people.keypoints, people.areas, people.image_ids
         diagnoses = {
-            network: [diagnose(found, people.keypoints, people.areas, people.image_ids) for found in evaluation.keypoints]
+            network: [diagnose(keypoints, *truth) for keypoints in evaluation.keypoints]
             for network, evaluation in evaluations.items()
         }
         return Diagnosed(first, people, evaluations, diagnoses)
@@ -83,16 +83,14 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
     One kind is repaired at a time. Confidences stay as they are, and OKS-NMS is run again.
     """
     people, run = diagnosed.people, diagnosed.run
-    form = FORMATS[run.dataset.format]
     rows = []
     for network, evaluation in diagnosed.evaluations.items():
-        before = evaluation.values(METRIC)
         for i, seed in enumerate(evaluation.summary.seeds):
-            for kind in ERRORS:
-                diagnosis, keypoints = diagnosed.diagnoses[network][i], evaluation.keypoints[i]
-                repaired = repair(kind, keypoints, people.keypoints, people.areas, diagnosis)
-                ap = form.figures(run.dataset, people, repaired, evaluation.confidences[i], run.test.nms)[METRIC]
-                rows.append((network, seed, kind, ap, ap - before[i]))
+            case = evaluation.keypoints[i], people.keypoints, people.areas, diagnosed.diagnoses[network][i]
+            repaired = [repair(kind, *case) for kind in ERRORS]
+            aps = COCO.ap_of_variants(run.dataset, people, repaired, evaluation.confidences[i], run.test.nms)
+            before = evaluation.values(METRIC)[i]
+            rows += [(network, seed, kind, ap, ap - before) for kind, ap in zip(ERRORS, aps, strict=True)]
     return pd.DataFrame(rows, columns=["name", "seed", "kind", METRIC, "gain"])
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from hpelib.data.people import People
+from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import pictures
 from hpelib.mannequins.stress_writing import read_stress
 from hpelib.study.config import load_params, study_runs
 from hpelib.study.hits import DATASET, Hits, by_person, save_hits
-from hpelib.study.scores import keypoint_scores
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import make_predictor
 
@@ -41,8 +41,8 @@ def evaluate_all(params: dict, people: People) -> Hits:
         if fed not in predictors:
             predictors[fed] = make_predictor(runs[0], people)
         found = [predictors[fed](load_network(run, people)).keypoints for run in runs]
-        scores = [keypoint_scores(runs[0].dataset, people, keypoints) for keypoints in found]  # each (N, 16)
-        hits[network] = np.stack([by_person(of_seed) for of_seed in scores])
+        scores = [FORMATS[runs[0].dataset.format].keypoint_scores(people, keypoints) for keypoints in found]
+        hits[network] = np.stack([by_person(of_seed) for of_seed in scores])  # each of `scores` is (N, 16)
     return hits
 
 

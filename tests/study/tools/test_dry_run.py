@@ -1,7 +1,8 @@
 import pytest
 
 from hpelib.study.config import make_run
-from hpelib.study.steps.prepare import annotation_files, read_split
+from hpelib.formats import FORMATS
+from hpelib.study.steps.prepare import read_split
 from hpelib.study.tools.dry_run import dry_run, project, write_stand_in
 
 
@@ -37,6 +38,6 @@ def test_the_stand_in_has_the_layout_of_the_real_set(params, tmp_path, monkeypat
         split: {"folder": ".", "numbers": pair, "merged": {"datasets/lspet": {}}} for split, pair in numbers.items()
     }
     dataset = write_stand_in(make_run(params, "hourglass", "lsp", 0).dataset, 3)
-    assert [path.is_file() for path in annotation_files(dataset)] == [True]
+    assert [path.is_file() for path in FORMATS["lsp"].annotation_files(dataset)] == [True]
     assert read_split(dataset, "train").ids.tolist() == [1, 2, 3]
     assert read_split(dataset, "test").ids.tolist() == [4, 5, 6]

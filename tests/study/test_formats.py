@@ -3,16 +3,18 @@ import dataclasses
 import numpy as np
 import pytest
 
+from hpelib.formats import FORMATS
+from hpelib.formats import coco as coco_format
+from hpelib.formats.coco import person_results
 from hpelib.metrics.coco import coco_results
 from hpelib.skeletons import COCO17, LSP14, MPII16
-from hpelib.study import scores
 from hpelib.study.config import Protocol, make_run
 from hpelib.study.steps import evaluate
-from hpelib.study.steps.prepare import read_split, read_split_detections
+from hpelib.study.steps.prepare import read_split
 
 
 def all_figures(dataset, people, keypoints):
-    return scores.figures(dataset, people, keypoints, np.full(keypoints.shape[:2], 0.9, np.float32))
+    return FORMATS[dataset.format].figures(dataset, people, keypoints, np.full(keypoints.shape[:2], 0.9, np.float32))
 
 
 def truth(people) -> np.ndarray:
@@ -23,16 +25,15 @@ def truth(people) -> np.ndarray:
 @pytest.mark.parametrize("name", ["coco", "mpii", "lsp", "lspet"])
 def test_the_truth_scores_a_hundred(write_set, name):
     dataset = write_set(name)
-    people = scores.scorable(dataset, read_split(dataset, "test"))
+    people = FORMATS[name].scored(read_split(dataset, "test"))
     found = all_figures(dataset, people, truth(people))
     undefined = {metric for metric, value in found.items() if np.isnan(value)}
     assert undefined == ({"APM_gt", "APL_gt", "ARM_gt", "ARL_gt"} if name == "coco" else set()), "nobody is so large"
     assert [found[metric] for metric in found.keys() - undefined] == pytest.approx(
         [100] * (len(found) - len(undefined))
     )
-    assert scores.keypoint_figure(dataset, people, truth(people)) == {scores.KEYPOINT_METRIC[name]: pytest.approx(100)}
-    assert scores.MAIN_METRIC[name] in found
-    assert scores.KEYPOINT_METRIC[name] in found
+    assert FORMATS[name].keypoint_figure(people, truth(people)) == {FORMATS[name].keypoint_metric: pytest.approx(100)}
+    assert {FORMATS[name].main_metric, FORMATS[name].keypoint_metric} <= found.keys()
 
 
 @pytest.mark.parametrize(("share_of_head", "at_half", "at_tenth"), [(0.05, 100, 100), (0.3, 100, 0), (0.6, 0, 0)])
@@ -43,7 +44,7 @@ def test_pckh_of_keypoints_that_are_off_by_a_share_of_the_head(write_set, share_
     moved[..., 0] += share_of_head * people.head_sizes_px[:, None]
     found = all_figures(dataset, people, moved)
     assert (found["PCKh@0.5"], found["PCKh@0.1"], found["Knee"]) == (at_half, at_tenth, at_half)
-    hit = scores.keypoint_scores(dataset, people, moved)
+    hit = FORMATS["mpii"].keypoint_scores(people, moved)
     assert np.isnan(hit[:, [MPII16.index("pelvis"), MPII16.index("thorax")]]).all(), "not scored"
     assert np.isnan(hit[:, MPII16.index("right_ankle")]).tolist() == [True, False, False], "not labelled"
     assert np.nanmean(hit) == at_half / 100
@@ -77,9 +78,9 @@ def test_oks_of_a_moved_keypoint_is_the_formula(write_set):
 
 def test_detections_are_scored_under_names_of_their_own(write_set):
     dataset = write_set("coco")
-    people, detections = read_split(dataset, "test"), read_split_detections(dataset, "test")
+    people, detections = read_split(dataset, "test"), FORMATS["coco"].read_detections(dataset, "test")
     confidences = np.full((len(detections), 17), 0.9, np.float32)
-    found = scores.detection_figures(dataset, detections, truth(people), confidences)
+    found = FORMATS["coco"].detection_figures(dataset, people, detections, truth(people), confidences)
     assert found["AP_det"] == pytest.approx(100)
     assert not found.keys() & all_figures(dataset, people, truth(people)).keys()
 
@@ -92,7 +93,7 @@ def test_only_leeds_persons_need_a_torso(write_set, name, kept):
     hip = people.skeleton.index("right_hip")
     keypoints[1, hip], visibility[1, hip] = np.nan, 0
     lacking = dataclasses.replace(people, keypoints=keypoints, visibility=visibility)
-    assert len(scores.scorable(dataset, lacking)) == kept
+    assert len(FORMATS[name].scored(lacking)) == kept
 
 
 def test_leeds_persons_need_a_torso_that_has_a_length(write_set):
@@ -100,7 +101,7 @@ def test_leeds_persons_need_a_torso_that_has_a_length(write_set):
     people = read_split(dataset, "test")
     keypoints = people.keypoints.copy()
     keypoints[1, LSP14.index("right_hip")] = keypoints[1, LSP14.index("left_shoulder")]
-    kept = scores.scorable(dataset, dataclasses.replace(people, keypoints=keypoints))
+    kept = FORMATS["lsp"].scored(dataclasses.replace(people, keypoints=keypoints))
     assert kept.ids.tolist() == people.ids[[0, 2]].tolist()
 
 
@@ -113,18 +114,18 @@ def test_copies_are_told_at_the_scale_of_the_padded_box_of_three_to_four(write_s
     similarity = np.mean([np.exp(-(distances**2) / (2 * area * (2 * sigma) ** 2)) for sigma in COCO17.sigmas], axis=0)
     keypoints = np.zeros((2, 17, 2))
     keypoints[1, :, 0] = distances[np.abs(similarity - oks).argmin()]
-    assert len(scores.person_results(people, keypoints, np.ones((2, 17)))) == stay
+    assert len(person_results(people, keypoints, np.ones((2, 17)))) == stay
 
 
 @pytest.mark.parametrize("nms", ["hard", "soft"])
 def test_copies_are_cleared_by_the_protocol_whatever_the_boxes(trained, monkeypatch, nms):
     used = []
 
-    def noting(*arrays, nms):
+    def noting(*arrays, nms, **others):
         used.append(nms)
-        return coco_results(*arrays, nms=nms)
+        return coco_results(*arrays, nms=nms, **others)
 
-    monkeypatch.setattr(scores, "coco_results", noting)
+    monkeypatch.setattr(coco_format, "coco_results", noting)
     run = dataclasses.replace(make_run(trained, "hourglass", "coco", 1), test=Protocol(nms=nms))
     evaluate.evaluate([run])
     assert used == [nms, nms], "annotated boxes, then detected ones"
@@ -135,13 +136,13 @@ def test_a_curve_rises_from_exact_hits_to_the_figure(write_set, name):
     dataset = write_set(name)
     people = read_split(dataset, "test")
     moved = truth(people) + np.random.default_rng(0).normal(0, 1.5, people.keypoints.shape)
-    curve = scores.curve(dataset, people, moved)
+    curve = FORMATS[name].curve(people, moved)
     assert curve["correct"].is_monotonic_increasing
     assert curve["threshold"].iloc[[0, -1]].tolist() == [0, 0.5]
     assert curve["correct"].iloc[0] == 0
     if name != "coco":
         threshold = {"mpii": 0.5, "lsp": 0.2}[name]
         at = curve["correct"][np.isclose(curve["threshold"], threshold)].item()
-        assert at == pytest.approx(scores.keypoint_figure(dataset, people, moved)[scores.KEYPOINT_METRIC[name]])
-    exact = scores.curve(dataset, people, truth(people))
+        assert at == pytest.approx(FORMATS[name].keypoint_figure(people, moved)[FORMATS[name].keypoint_metric])
+    exact = FORMATS[name].curve(people, truth(people))
     assert (exact["correct"] == 100).all()
