@@ -21,19 +21,20 @@ def by_person(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, len(pictures()), *rows.shape[1:])
 
 
-def save_hits(hits: Hits, path: Path) -> None:
-    """Write hits, for `load_hits`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **hits)
+def save_hits(hits: Hits, folder: Path) -> None:
+    """Write hits.npz into `folder`, for `load_hits`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "hits.npz", **hits)
 
 
-def load_hits(path: Path) -> Hits:
+def load_hits(folder: Path) -> Hits:
     """Read the hits of every network that was trained with all its seeds, in the order of the study.
 
     Raises:
-        FileNotFoundError: no network was tested yet.
+        FileNotFoundError: the networks were not tested yet.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} not found; run: dvc repro stress_predict")
+    path = folder / "hits.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found; run: dvc repro stress_hits")
     with np.load(path) as file:
         return dict(file)

@@ -1,8 +1,8 @@
 """Test the networks on the stress tests: the same people, with one thing about the picture made harder at a time.
 
-    python -m hpelib.study.steps.stress TESTS OUT.npz
+    python -m hpelib.study.steps.stress PICTURES OUT
 
-TESTS is the folder that `hpelib.study.steps.stress_data` rendered. `hpelib.study.hits` reads OUT.npz.
+PICTURES is the folder of the rendered tests. `hpelib.study.hits` reads what is written into the folder OUT.
 """
 
 import dataclasses
