@@ -16,6 +16,7 @@ from hpelib.formats import FORMATS, Format
 from hpelib.skeletons import SKELETONS
 from hpelib.study.config import Protocol
 
+TABLES = {"figures": "%.6f", "curves": "%.4f"}  # of an evaluation, each a CSV file whose numbers are written so
 ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
 
 
@@ -83,32 +84,26 @@ class Evaluation:
         return self.figures.loc[self.figures["metric"] == metric, "value"].tolist()
 
     def of_seeds(self, seeds: Sequence[int]) -> "Evaluation":
-        """The part of the evaluation that is about these seeds, in their order."""
+        """The part of the evaluation that is about these seeds."""
         places = [self.summary.seeds.index(seed) for seed in seeds]
-        tables = {
-            name: pd.concat([table[table["seed"] == seed] for seed in seeds], ignore_index=True)
-            for name, table in {"figures": self.figures, "curves": self.curves}.items()
-        }
+        tables = {name: table[table["seed"].isin(seeds)] for name, table in vars(self).items() if name in TABLES}
         arrays = {name: getattr(self, name)[places] for name in ARRAYS}
-        return replace(self, **tables, **arrays, summary=replace(self.summary, seeds=tuple(seeds)))
+        return Evaluation(**tables, **arrays, summary=replace(self.summary, seeds=tuple(seeds)))
 
 
-def join(evaluations: Sequence[Evaluation]) -> Evaluation:
+def join(parts: Sequence[Evaluation]) -> Evaluation:
     """One evaluation of several that differ only in their seeds, such as those of one row of an ablation."""
-    tables = {
-        name: pd.concat([getattr(evaluation, name) for evaluation in evaluations], ignore_index=True)
-        for name in ("figures", "curves")
-    }
-    arrays = {name: np.concatenate([getattr(evaluation, name) for evaluation in evaluations]) for name in ARRAYS}
-    seeds = tuple(seed for evaluation in evaluations for seed in evaluation.summary.seeds)
-    return Evaluation(**tables, **arrays, summary=replace(evaluations[0].summary, seeds=seeds))
+    tables = {name: pd.concat([getattr(part, name) for part in parts], ignore_index=True) for name in TABLES}
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    seeds = tuple(seed for part in parts for seed in part.summary.seeds)
+    return Evaluation(**tables, **arrays, summary=replace(parts[0].summary, seeds=seeds))
 
 
 def save(evaluation: Evaluation, folder: Path) -> None:
     """Write the evaluation as CSV, JSON and NPZ, for `load`."""
     folder.mkdir(parents=True, exist_ok=True)
-    evaluation.figures.to_csv(folder / "figures.csv", index=False, float_format="%.6f")
-    evaluation.curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
+    for name, form in TABLES.items():
+        getattr(evaluation, name).to_csv(folder / f"{name}.csv", index=False, float_format=form)
     np.savez_compressed(folder / "keypoints.npz", **{name: getattr(evaluation, name) for name in ARRAYS})
     text = json.dumps(asdict(evaluation.summary), indent=2) + "\n"
     write_whole(folder / "summary.json", lambda path: path.write_text(text))
@@ -123,7 +118,7 @@ def load(folder: Path) -> Evaluation:
     """
     if not (folder / "summary.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished evaluation; run: dvc repro evaluate")
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     with np.load(folder / "keypoints.npz") as file:
         arrays = {name: file[name] for name in ARRAYS}
-    figures, curves = (pd.read_csv(folder / f"{name}.csv") for name in ("figures", "curves"))
-    return Evaluation(figures, curves, **arrays, summary=Summary.read(folder / "summary.json"))
+    return Evaluation(**tables, **arrays, summary=Summary.read(folder / "summary.json"))

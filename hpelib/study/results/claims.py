@@ -6,20 +6,10 @@ import numpy as np
 import pandas as pd
 
 from hpelib.metrics.statistics import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, seed_difference, verdict
+from hpelib.study.counts import COUNTS
 from hpelib.study.evaluation import Evaluation
-from hpelib.study.results.measurements import (
-    SIZES,
-    are_rows,
-    brackets,
-    find,
-    full_sizes,
-    has_own_recipe,
-    judged,
-    parse_cells,
-    read_table,
-    training,
-    trainings,
-)
+from hpelib.study.results import measurements
+from hpelib.study.results.measurements import are_rows, brackets, find, full_sizes, judged
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -51,10 +41,13 @@ def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
     Raises:
         ValueError: other columns, a repeated id, or a cell that cannot be read; the message names the place.
     """
-    claims = read_table(path, COLUMNS, entries=("better", "worse"))
+    claims = measurements.read_table(path, COLUMNS, entries=("better", "worse"))
     if (repeated := claims.loc[claims["id"].duplicated(), "id"]).size:
         raise ValueError(f"{path}: id {', '.join(repeated)} is there twice")
-    return claims.assign(claimed=parse_cells(claims["difference"], float, path).astype(float))
+    claims["claimed"] = pd.to_numeric(claims["difference"], errors="coerce")
+    if (wrong := claims[claims["claimed"].isna() & (claims["difference"] != "")]).size:
+        raise ValueError(f"{path}: {wrong.iloc[0]['id']}: difference {wrong.iloc[0]['difference']!r} is no number")
+    return claims
 
 
 def ledger(params: dict, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +62,7 @@ def ledger(params: dict, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
         claims: what `read_claims` returns, or some of its rows.
         counts: sizes of networks, for `full_sizes`.
     """
-    about_size = claims["metric"].isin(SIZES)
+    about_size = claims["metric"].isin(COUNTS)
     sized = claims[about_size]
     better, worse = (full_sizes(sized.assign(entry=sized[side]), counts) for side in ("better", "worse"))
     rows = [
@@ -86,11 +79,8 @@ def _judge_accuracy(params: dict, claim) -> dict:
     seeds = [seed for seed in better.summary.seeds if seed in worse.summary.seeds] if better and worse else []
     if not seeds:
         return {"verdict": NOT_RUN}
-    row = {
-        "seeds": len(seeds),
-        "training": training(better.summary, has_own_recipe(params, claim.better)),
-        "profile": better.summary.profile,
-    }
+    training = measurements.training(better.summary, measurements.has_own_recipe(params, claim.better))
+    row = {"seeds": len(seeds), "training": training, "profile": better.summary.profile}
     return row | judge(better.of_seeds(seeds), worse.of_seeds(seeds), claim.metric, claim.claimed)
 
 
@@ -107,11 +97,12 @@ def judge(better: Evaluation, worse: Evaluation, metric: str, claimed: float) ->
     sides = [judged(side, metric) for side in (better, worse)]
     if None in sides:
         return {"ours": ours, "verdict": UNDECIDED}
-    difference = seed_difference(*(side.scores for side in sides))
+    (name, scores), (_, baseline) = sides
+    difference = seed_difference(scores, baseline)
     found = verdict(difference, claimed)
     return {
         "ours": ours,
-        "judged_by": sides[0].metric,
+        "judged_by": name,
         "gain": difference.interval.value,
         "low": difference.interval.low,
         "high": difference.interval.high,
@@ -135,7 +126,7 @@ def _judge_size(claim, better: float, worse: float) -> dict:
 
 def tally(found: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each paper have which verdict, those about accuracy and those about size apart."""
-    about = np.where(found["metric"].isin(SIZES), "size", "accuracy")
+    about = np.where(found["metric"].isin(COUNTS), "size", "accuracy")
     rows = found[["paper"]].assign(about=about).join(pd.get_dummies(found["verdict"], dtype=int))
     counts = rows.groupby(["about", "paper"], sort=False).sum().reindex(columns=VERDICTS, fill_value=0)
     return counts.sort_index(level="about", sort_remaining=False, kind="stable").rename_axis(columns="verdict")
@@ -143,7 +134,7 @@ def tally(found: pd.DataFrame) -> pd.DataFrame:
 
 def answer(found: pd.DataFrame) -> str:
     """Whether the claimed gains hold on equal footing, in a few sentences."""
-    sizes = found["metric"].isin(SIZES)
+    sizes = found["metric"].isin(COUNTS)
     parts = []
     for name, part in (("gains in accuracy", found[~sizes]), ("claims about size", found[sizes])):
         if len(part):
@@ -159,16 +150,6 @@ def answer(found: pd.DataFrame) -> str:
             f"{' and '.join(more)} in `params.yaml` would give them more."
         )
     return " ".join(parts)
-
-
-def training_note(found: pd.DataFrame) -> str:
-    """How the rows of ablations were trained, and the networks; empty without rows, or where both are alike."""
-    of_rows = are_rows(found["better"]) & are_rows(found["worse"])
-    rows, networks = (trainings(found[which]) for which in (of_rows, ~of_rows))
-    if not rows or rows == networks:
-        return ""
-    beside = f"; whole networks: {networks}" if networks else ""
-    return f"Rows of ablations (`network:row`) are trainings of their own: {rows}{beside}. Compare rows with rows only."
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:

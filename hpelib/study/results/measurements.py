@@ -1,8 +1,7 @@
-"""What the study measured of an entry, and the words that every page uses for it."""
+"""What the study measured of an entry, and the words that pages use for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,49 +9,44 @@ import pandas as pd
 from hpelib.metrics.statistics import standard_deviation
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import networks_on, profile_params, study_runs
+from hpelib.study.counts import COUNTS, ENTRY
 from hpelib.study.entries import Entry
 from hpelib.study.evaluation import Evaluation, Summary, join, load
 
-SIZES = ("params (M)", "MACs (G)", "legacy GFLOPs")  # what is counted of an entry
-COUNTED = ["entry", "dataset", "input"]  # and for what
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
 RECALL = "OKS recall"
 
 
-class Judged(NamedTuple):
-    """What an interval over persons is taken of."""
-
-    metric: str
-    scores: np.ndarray  # (seeds, N, 1 or more), 0 to 1, NaN where not scored
-
-
 def find(params: dict, entry: Entry, dataset: str) -> Evaluation | None:
     """The evaluation of an entry over all seeds that are finished; None if the current profile has none of it."""
-    if entry.network not in profile_params(params)["networks"]:
+    network, row = entry.network, entry.row
+    if network not in profile_params(params)["networks"]:
         return None
-    if entry.row:
-        on_dataset = params["ablations"][entry.network]["dataset"] == dataset
-        seeds = params["ablation_seeds"] if on_dataset else []
-        runs = [ablation_runs(params, entry.network, seed)[entry.row] for seed in seeds]
-    else:  # one evaluation holds all seeds
-        runs = study_runs(params, entry.network, dataset)[:1] if entry.network in networks_on(params, dataset) else []
+    if not row:  # one evaluation holds all seeds
+        runs = study_runs(params, network, dataset)[:1] if network in networks_on(params, dataset) else []
+    elif params["ablations"][network]["dataset"] == dataset:
+        runs = [ablation_runs(params, network, seed)[row] for seed in params["ablation_seeds"]]
+    else:
+        runs = []
     found = [load(run.evaluation) for run in runs if (run.evaluation / "summary.json").is_file()]
-    found = [evaluation for evaluation in found if evaluation.summary.profile == params["profile"]]
     return join(found) if found else None
 
 
-def judged(evaluation: Evaluation, metric: str) -> Judged | None:
-    """What stands for `metric` where an interval over persons is needed; None where nothing can.
+def judged(evaluation: Evaluation, metric: str) -> tuple[str, np.ndarray] | None:
+    """What stands for `metric` where an interval over persons is needed: its name and scores; None if nothing can.
 
     PCK, PCKh, OKS and the figures of joint groups are means over keypoints, so they stand for themselves. AP is no
     such mean. `OKS recall` stands for it.
+
+    Returns:
+        Name and scores (seeds, N, 1 or more), 0 to 1, NaN where not scored.
     """
     scores = evaluation.keypoint_scores
     if metric in evaluation.groups:
-        return Judged(metric, scores[:, :, evaluation.groups[metric]])
+        return metric, scores[:, :, evaluation.groups[metric]]
     if metric == evaluation.summary.form.keypoint_metric:
-        return Judged(metric, scores)
-    return Judged(RECALL, oks_recall(scores)) if metric in ("AP_gt", "AP_det") else None
+        return metric, scores
+    return (RECALL, oks_recall(scores)) if metric in ("AP_gt", "AP_det") else None
 
 
 def oks_recall(similarity: np.ndarray) -> np.ndarray:
@@ -74,50 +68,37 @@ def oks_recall(similarity: np.ndarray) -> np.ndarray:
 
 
 def full_sizes(wanted: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """What entries cost at the papers' size: the columns `SIZES` for each row of `wanted`, by its index.
+    """What entries cost at the papers' size: the columns `COUNTS` for each row of `wanted`, by its index.
 
     Args:
         wanted: columns entry, dataset and input ("256x192", height first).
-        counts: what `hpelib.study.results.sizes.read_counts` returns: the same columns and `SIZES`.
+        counts: what `hpelib.study.counts.read_counts` returns.
 
     Raises:
         ValueError: an entry was not counted.
     """
-    keys = wanted[COUNTED].astype({"entry": str})
-    sizes = keys.merge(counts, how="left", on=COUNTED).set_index(wanted.index)[[*SIZES]]
+    keys = wanted[ENTRY].astype({"entry": str})
+    sizes = keys.merge(counts, how="left", on=ENTRY).set_index(wanted.index)[[*COUNTS]]
     if (missing := sizes.isna().all(axis=1)).any():
-        first = ", ".join(keys[missing].iloc[0])
-        raise ValueError(f"the file of sizes lacks {first}; count again: dvc repro sizes")
+        raise ValueError(f"no size was counted of {', '.join(keys[missing].iloc[0])}; run: dvc repro count")
     return sizes
 
 
-def read_table(path: Path, columns: tuple[str, ...], entries: tuple[str, ...]) -> pd.DataFrame:
-    """Read a table of `data/` as text, with `Entry` or None in the columns `entries`.
+def read_table(path: Path, columns: Sequence[str], entries: Sequence[str]) -> pd.DataFrame:
+    """Read a table of `data/` as text, but for the columns `entries`, which hold an `Entry`, or None where empty.
 
     Raises:
-        ValueError: other columns, or an entry that cannot be read; the message names the line.
+        ValueError: the table has other columns, or an entry cannot be read.
     """
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(table.columns) != columns:
         raise ValueError(f"{path}: columns {', '.join(table.columns)}; expected are {', '.join(columns)}")
-    for column in entries:
-        table[column] = parse_cells(table[column], Entry.parse, path)
+    try:
+        for name in entries:
+            table[name] = table[name].map(lambda text: Entry.parse(text) if text else None)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return table
-
-
-def parse_cells(cells: pd.Series, parse: Callable[[str], object], path: Path) -> pd.Series:
-    """The cells of a column as objects, None where a cell is empty.
-
-    Raises:
-        ValueError: a cell cannot be read; the message names the line of the file.
-    """
-    found = []
-    for line, text in enumerate(cells, start=2):
-        try:
-            found.append(parse(text) if text else None)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {cells.name}: {error}") from error
-    return pd.Series(found, index=cells.index, dtype=object)
 
 
 def are_rows(entries: pd.Series) -> pd.Series:
@@ -151,17 +132,28 @@ def training(summary: Summary, own_recipe: bool = False) -> str:
     return f"{epochs} by the paper's own optimizer and scaled schedule" if own_recipe else epochs
 
 
-def trainings(measured: pd.DataFrame) -> str:
-    """The different trainings in the columns `training` and `seeds`, in words; empty where nothing was measured."""
-    pairs = measured[["training", "seeds"]].dropna().drop_duplicates().itertuples(index=False)
-    return " or ".join(f"{training}, {seeds:.0f} {'seed' if seeds == 1 else 'seeds'}" for training, seeds in pairs)
-
-
 def describe(summary: Summary, own_recipe: bool = False) -> str:
     """What was tested on what, in one sentence that stands beside every table."""
+    width, height = summary.input_size
     return (
-        f"{summary.dataset}: {summary.persons} persons of the test split of {summary.source} "
-        f"({summary.format} format), profile {summary.profile}, input {'x'.join(map(str, summary.input_size))} px "
-        f"(width x height), {training(summary, own_recipe)} in {summary.precision}, flip test in {summary.test.precision}, "
+        f"{summary.dataset}: {summary.persons} persons of the test split of {summary.source} ({summary.format} "
+        f"format), profile {summary.profile}, input {width}x{height} px (width x height), "
+        f"{training(summary, own_recipe)} in {summary.precision}, flip test in {summary.test.precision}, "
         f"codec {summary.codec}, seeds {', '.join(map(str, summary.seeds))}."
     )
+
+
+def training_note(measured: pd.DataFrame, of_rows: pd.Series) -> str:
+    """How rows of ablations were trained, and whole networks; empty without rows, or where both are alike.
+
+    Args:
+        measured: columns training and seeds, NaN where nothing was measured.
+        of_rows: which lines of it are about rows of ablations.
+    """
+    trainings = measured[["training", "seeds"]].dropna()
+    words = trainings["training"] + trainings["seeds"].map(lambda n: f", {n:.0f} {'seed' if n == 1 else 'seeds'}")
+    rows, networks = (" or ".join(words[which[words.index]].unique()) for which in (of_rows, ~of_rows))
+    if not rows or rows == networks:
+        return ""
+    beside = f"; whole networks: {networks}" if networks else ""
+    return f"Rows of ablations (`network:row`) are trainings of their own: {rows}{beside}. Compare rows with rows only."

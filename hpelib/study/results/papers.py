@@ -5,23 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
 from hpelib.study.entries import Entry
 from hpelib.study.evaluation import Evaluation
-from hpelib.study.results.measurements import (
-    RECALL,
-    are_rows,
-    brackets,
-    describe,
-    find,
-    full_sizes,
-    has_own_recipe,
-    judged,
-    read_table,
-    training,
-    trainings,
-    with_sd,
-)
+from hpelib.study.results import measurements
+from hpelib.study.results.measurements import RECALL, brackets, find, judged
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -41,7 +30,6 @@ COLUMNS = (
 KINDS = ("network", "quoted")
 LEADING = ("AP_det", "PCKh@0.5", "PCK@0.2")  # shown with an interval
 MEASURED = ("ours", "sd", "seeds", "training", "run", "judged_by", "judged", "low", "high")
-ROW_MARK = "†"  # of rows of ablations
 PRINTED_SIZES = {"params (M)": ["params (M)"], "GFLOPs": ["MACs (G)", "legacy GFLOPs"]}  # printed: counted
 
 
@@ -51,17 +39,16 @@ def read_results(path: Path = RESULTS) -> pd.DataFrame:
     Raises:
         ValueError: other columns, an unknown kind, or a network without an entry; the message names the line.
     """
-    results = read_table(path, COLUMNS, entries=("entry",))
+    results = measurements.read_table(path, COLUMNS, entries=("entry",))
     for line, row in enumerate(results.itertuples(), start=2):
-        if row.kind not in KINDS:
-            raise ValueError(f"{path}, line {line}: kind {row.kind!r} is none of {', '.join(KINDS)}")
+        require_choice(f"{path}, line {line}: kind", row.kind, KINDS)
         if (row.kind == "network") != (row.entry is not None):
             raise ValueError(f"{path}, line {line} ({row.row}): a network has an entry, a quoted row has none")
     return results
 
 
 def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """The printed figures with ours beside them, in the columns `MEASURED` and `SIZES`; NaN where not measured.
+    """The printed figures with ours beside them, in the columns `MEASURED` and `COUNTS`; NaN where not measured.
 
     - `ours` and `sd`: mean and standard deviation over seeds, in percent. `seeds`: how many.
     - `training`: how long and by whose recipe. `run`: what was tested on what.
@@ -82,16 +69,16 @@ def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
         for row in of_networks[~are_sizes].itertuples()
     ]
     ours = pd.DataFrame(figures, index=of_networks.index[~are_sizes], columns=MEASURED)
-    return results.join(ours).join(full_sizes(of_networks[are_sizes], counts))
+    return results.join(ours).join(measurements.full_sizes(of_networks[are_sizes], counts))
 
 
 def _figure(params: dict, entry: Entry, evaluation: Evaluation | None, metric: str) -> dict:
     values = evaluation.values(metric) if evaluation else []
     if not values or np.isnan(values).any():
         return {}
-    how = evaluation.summary, has_own_recipe(params, entry)
+    how = evaluation.summary, measurements.has_own_recipe(params, entry)
     row = {"ours": np.mean(values), "sd": standard_deviation(values), "seeds": len(values)}
-    row |= {"training": training(*how), "run": describe(*how)}
+    row |= {"training": measurements.training(*how), "run": measurements.describe(*how)}
     if metric not in LEADING:
         return row
     by, scores = judged(evaluation, metric)
@@ -102,14 +89,13 @@ def _figure(params: dict, entry: Entry, evaluation: Evaluation | None, metric: s
 def table(measured: pd.DataFrame) -> pd.DataFrame:
     """One table of one paper, its part of what `measure` returns, as cells for a reader.
 
-    Quoted rows are in italics. Rows of ablations that were measured carry `ROW_MARK`, which `row_note` explains.
+    Quoted rows are in italics. Rows of ablations carry †.
     """
     rows = []
     for (name, entry), part in measured.groupby(["row", "entry"], sort=False, dropna=False):
         figures = {figure["metric"]: figure for figure in part.to_dict("records")}
         quoted = pd.isna(entry)
-        marked = f"{name} {ROW_MARK}" if _are_measured_rows(part).any() else name
-        cells = {"row": f"*{name} (quoted)*" if quoted else marked}
+        cells = {"row": f"*{name} (quoted)*" if quoted else f"{name} †" if entry.row else name}
         for metric in measured["metric"].unique():
             printed = figures[metric]["value"] if metric in figures else ""
             cells[f"{metric}, paper"] = f"*{printed}*" if quoted and printed else printed
@@ -125,29 +111,10 @@ def _ours(metric: str, figure: dict | None) -> dict[str, str]:
     names = [f"{metric}, ours", *([f"{RECALL}, ours"] if metric == "AP_det" else [])]
     if not figure or np.isnan(figure["ours"]):
         return dict.fromkeys(names, NOT_RUN if figure else "")
-    cell = with_sd(figure["ours"], figure["sd"])
+    cell = measurements.with_sd(figure["ours"], figure["sd"])
     if metric not in LEADING:
         return {names[0]: cell}
     interval = brackets(figure["low"], figure["high"])
     if metric == "AP_det":
         return {names[0]: cell, names[1]: f"{figure['judged']:.1f} {interval}"}
     return {names[0]: f"{cell} {interval}"}
-
-
-def row_note(measured: pd.DataFrame) -> str:
-    """What `ROW_MARK` means on a page: how the rows of ablations were trained. Empty if none was measured.
-
-    Args:
-        measured: what `measure` returns about one paper.
-    """
-    of_rows = _are_measured_rows(measured)
-    if not of_rows.any():
-        return ""
-    rows, networks = (trainings(measured[which]) for which in (of_rows, ~of_rows))
-    alone = " (no ±)" if (measured.loc[of_rows, "seeds"] == 1).all() else ""
-    apart = f"; not comparable with the other rows: {networks}" if networks not in ("", rows) else ""
-    return f"{ROW_MARK} A row of the ablations: {rows}{alone}{apart}."
-
-
-def _are_measured_rows(measured: pd.DataFrame) -> pd.Series:
-    return are_rows(measured["entry"]) & measured["training"].notna()

@@ -99,9 +99,7 @@ def summary_table(levels: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame
     columns = {EASY: ("occlusion", LEVELS["occlusion"][0])}
     columns |= {f"{factor} {steps[-1]:g}": (factor, steps[-1]) for factor, steps in LEVELS.items()}
     rows = levels[levels["joints"] == "Mean"].itertuples()
-    cells = {
-        (row.network, row.factor, row.level): f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows
-    }
+    cells = {(row.network, row.factor, row.level): f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows}
     table = {title: [cells.get((name, *key), NOT_RUN) for name in networks] for title, key in columns.items()}
     return pd.DataFrame(table, index=pd.Index(networks, name="network"))
 

@@ -1,7 +1,7 @@
 """All networks of the study on one dataset, side by side: tables, what differs, and the files that DVC compares."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def summary(self) -> Summary:
-        """Of the first network; what tables say of themselves holds for all."""
+        """Of the first network. All but its name, model and cost holds for every network."""
         return next(iter(self.evaluations.values())).summary
 
     @property
@@ -72,9 +72,9 @@ class Comparison:
         rows = []
         for joint in (self.whole, *GROUPS):
             for network, evaluation in self.evaluations.items():
-                found = bootstrap(judged(evaluation, joint).scores.mean(axis=0))
-                rows.append((network, found.value, found.low, found.high, joint))
-        return pd.DataFrame(rows, columns=["name", "value", "low", "high", "joint"])
+                _, scores = judged(evaluation, joint)
+                rows.append({"name": network} | asdict(bootstrap(scores.mean(axis=0))) | {"joint": joint})
+        return pd.DataFrame(rows)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -83,32 +83,41 @@ class Comparison:
         Columns: name; baseline; metric, the figure that is compared; value, low and high in percentage points, with
         the interval over persons; noise, the noise floor (NaN for one seed); verdict: "gain", "loss" or "none shown".
         """
-        rows, metric = [], self.summary.form.main_metric
-        for network, baseline in baselines().items():
-            if {network, baseline} <= self.evaluations.keys():
-                ours, theirs = (judged(self.evaluations[name], metric) for name in (network, baseline))
-                difference = seed_difference(ours.scores, theirs.scores)
-                found = difference.interval
-                verdict = direction(difference, self.main[network].mean() - self.main[baseline].mean())
-                values = (found.value, found.low, found.high, difference.noise_floor)
-                rows.append((network, baseline, ours.metric, *values, verdict))
-        return pd.DataFrame(rows, columns=["name", "baseline", "metric", "value", "low", "high", "noise", "verdict"])
+        rows = []
+        for pair in baselines().items():
+            if set(pair) <= self.evaluations.keys():
+                found = [judged(self.evaluations[name], self.summary.form.main_metric) for name in pair]
+                difference = seed_difference(*(scores for _, scores in found))
+                main_gain = self.main[pair[0]].mean() - self.main[pair[1]].mean()
+                rows.append(
+                    {"name": pair[0], "baseline": pair[1], "metric": found[0][0]}
+                    | asdict(difference.interval)
+                    | {"noise": difference.noise_floor, "verdict": direction(difference, main_gain)}
+                )
+        return pd.DataFrame(rows)
 
     def results_table(self) -> pd.DataFrame:
         """One row per network: figures as mean and standard deviation over seeds, cost, and `differences`."""
-        table = self._over_seeds(self.summary.form.columns)
-        for network, evaluation in self.evaluations.items():
-            cost = evaluation.summary
-            table.loc[network, "params (M)"] = f"{cost.params / 1e6:.3f}"
-            table.loc[network, "MACs (M)"] = f"{cost.macs / 1e6:.1f}"
-            table.loc[network, "legacy GFLOPs"] = f"{cost.legacy_gflops:.4f}"
-        table = table.fillna(NOT_RUN)
-        for row in self.differences.itertuples():
-            table.loc[row.name, "baseline"] = row.baseline
-            table.loc[row.name, f"{row.metric}, difference"] = f"{row.value:+.1f} {brackets(row.low, row.high, '+.1f')}"
-            table.loc[row.name, "noise floor"] = "one seed" if np.isnan(row.noise) else f"{row.noise:.1f}"
-            table.loc[row.name, f"gain or loss in {row.metric}"] = row.verdict
-        return table.fillna("")
+        summaries = {network: evaluation.summary for network, evaluation in self.evaluations.items()}
+        costs = {
+            network: {
+                "params (M)": f"{summary.params / 1e6:.3f}",
+                "MACs (M)": f"{summary.macs / 1e6:.1f}",
+                "legacy GFLOPs": f"{summary.legacy_gflops:.4f}",
+            }
+            for network, summary in summaries.items()
+        }
+        compared = {
+            row.name: {
+                "baseline": row.baseline,
+                f"{row.metric}, difference": f"{row.value:+.1f} {brackets(row.low, row.high, '+.1f')}",
+                "noise floor": "one seed" if np.isnan(row.noise) else f"{row.noise:.1f}",
+                f"gain or loss in {row.metric}": row.verdict,
+            }
+            for row in self.differences.itertuples()
+        }
+        table = self._over_seeds(self.summary.form.columns).join(pd.DataFrame(costs).T).fillna(NOT_RUN)
+        return table.join(pd.DataFrame(compared).T).fillna("")
 
     def joint_table(self) -> pd.DataFrame:
         """One row per network: each joint group as mean and standard deviation over seeds."""
@@ -116,19 +125,19 @@ class Comparison:
 
     def _over_seeds(self, metrics: tuple[str, ...]) -> pd.DataFrame:
         cells = self.figures.groupby(["network", "metric"])["value"].agg(mean_and_sd).unstack()
-        return cells.reindex(index=self.networks, columns=metrics).rename_axis("network").rename_axis(columns=None)
+        return cells.reindex(index=self.networks, columns=metrics).rename_axis(index="network", columns=None)
 
     def interval_table(self) -> pd.DataFrame:
         """`intervals` as cells: one row per network, first over all keypoints, then for each joint group."""
         cells = [f"{row.value:.1f} {brackets(row.low, row.high)}" for row in self.intervals.itertuples()]
         table = self.intervals.assign(cell=cells).pivot(index="name", columns="joint", values="cell")
-        return table.loc[[*self.evaluations], [self.whole, *GROUPS]].rename_axis("network").rename_axis(columns=None)
+        return table.loc[[*self.evaluations], [self.whole, *GROUPS]].rename_axis(index="network", columns=None)
 
     def cost_table(self) -> pd.DataFrame:
         """`intervals` over all keypoints beside macs and params."""
-        costs = [(name, found.summary.macs, found.summary.params) for name, found in self.evaluations.items()]
-        whole = self.intervals[self.intervals["joint"] == self.whole]
-        return whole.merge(pd.DataFrame(costs, columns=["name", "macs", "params"]), on="name")
+        costs = [(found.summary.macs, found.summary.params) for found in self.evaluations.values()]
+        whole = self.intervals[self.intervals["joint"] == self.whole].reset_index(drop=True)
+        return whole.join(pd.DataFrame(costs, columns=["macs", "params"]))
 
     def curves(self) -> pd.DataFrame:
         """Columns name, seed, threshold, correct (percent)."""
@@ -137,9 +146,8 @@ class Comparison:
 
     def order_table(self) -> pd.DataFrame:
         """One row per seed: the networks from best to worst by the main figure."""
-        best_first = self.main.apply(
-            lambda row: " > ".join(row.sort_values(ascending=False, kind="stable").index), axis=1
-        )
+        ranked = [row.sort_values(ascending=False, kind="stable").index for _, row in self.main.iterrows()]
+        best_first = pd.Series([" > ".join(networks) for networks in ranked], self.main.index)
         return best_first.to_frame(f"order by {self.summary.form.main_metric}")
 
     @cached_property

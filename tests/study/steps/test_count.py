@@ -36,7 +36,9 @@ def sizes() -> pd.DataFrame:
 
 def test_counts_are_those_of_the_untouched_network(monkeypatch):
     built = []
-    monkeypatch.setattr("hpelib.study.steps.count.create_model", lambda *a, **k: built.append(a) or create_model(*a, **k))
+    monkeypatch.setattr(
+        "hpelib.study.steps.count.create_model", lambda *a, **k: built.append(a) or create_model(*a, **k)
+    )
     spaced = NARROW.replace(" ", "")
     found = count(PARAMS, NOBODY, pd.DataFrame([part(), part(size="64x64"), part(spaced), part(module="layer1")]))
     assert len(built) == 1, "equal networks are built once, however their options are written"
@@ -58,8 +60,13 @@ def test_entries_are_counted_at_the_papers_size_for_the_keypoints_of_their_datas
     entries = pd.DataFrame([("simple_baseline_resnet34", "mpii", "96x64"), ("simple_baseline:thin", "mpii", "96x64")])
     found = count(PARAMS, entries.set_axis(ENTRY, axis=1), pd.DataFrame(columns=PART))
     assert found[ENTRY].to_numpy().tolist() == entries.to_numpy().tolist()
-    networks = create_model("simple_baseline_resnet34", 16), create_model("simple_baseline_resnet50", 16, **json.loads(NARROW))
-    expected = [(cost.params / 1e6, cost.macs / 1e9) for cost in (complexity(network, (64, 96)) for network in networks)]
+    networks = (
+        create_model("simple_baseline_resnet34", 16),
+        create_model("simple_baseline_resnet50", 16, **json.loads(NARROW)),
+    )
+    expected = [
+        (cost.params / 1e6, cost.macs / 1e9) for cost in (complexity(network, (64, 96)) for network in networks)
+    ]
     assert found[["params (M)", "MACs (G)"]].to_numpy().tolist() == [pytest.approx(values) for values in expected]
 
 

@@ -1,7 +1,5 @@
 """The step that tests networks on the stress tests, against predictions of each seed by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +7,7 @@ from safetensors.torch import save_file
 
 from hpelib.data.loader import make_loader
 from hpelib.inference import predict
-from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.stress import pictures
-from hpelib.mannequins.stress_writing import read_stress, write_stress
 from hpelib.metrics.accuracy import pckh
 from hpelib.models import create_model
 from hpelib.study.config import study_runs
@@ -19,15 +15,7 @@ from hpelib.study.hits import load_hits, save_hits
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.stress import evaluate_all
 
-RECIPE = read_recipe(Path(__file__).resolve().parents[3] / "data" / "mannequins.yaml")
 F = len(pictures())
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    root = tmp_path_factory.mktemp("stress") / "set"
-    write_stress(root, RECIPE, 1, seed=0, processes=1)
-    return read_stress(root)[0]
 
 
 @pytest.fixture
@@ -46,28 +34,29 @@ def trained(params, tmp_path, monkeypatch):
     return params
 
 
-def test_hits_are_those_of_each_seeds_own_predictions(trained, people, tmp_path):
-    save_hits(evaluate_all(trained, people), tmp_path / "hits")
+def test_hits_are_those_of_each_seeds_own_predictions(trained, stress_people, tmp_path):
+    save_hits(evaluate_all(trained, stress_people), tmp_path / "hits")
     hits = load_hits(tmp_path / "hits")
     assert list(hits) == ["hourglass", "other"]
     for network, of_network in hits.items():
-        assert of_network.shape == (2, 1, F, 16)
+        assert of_network.shape == (2, 2, F, 16)
         for run, of_run in zip(study_runs(trained, network, "mpii"), of_network, strict=True):
-            loader = make_loader(people, run, train=False)
-            predicted = predict(load_network(run, people), loader, loader.codec)
-            expected = pckh(predicted.keypoints, people.keypoints, people.visibility, people.head_sizes_px)["Mean"]
+            loader = make_loader(stress_people, run, train=False)
+            predicted = predict(load_network(run, stress_people), loader, loader.codec)
+            truth = stress_people.keypoints, stress_people.visibility, stress_people.head_sizes_px
+            expected = pckh(predicted.keypoints, *truth)["Mean"]
             assert 100 * np.nanmean(of_run) == pytest.approx(expected)
     assert not np.array_equal(hits["hourglass"], hits["other"], equal_nan=True)
 
 
-def test_a_network_without_all_its_weights_is_left_out(trained, people):
+def test_a_network_without_all_its_weights_is_left_out(trained, stress_people):
     (study_runs(trained, "hourglass", "mpii")[1].folder / "weights.safetensors").unlink()
-    assert list(evaluate_all(trained, people)) == ["other"]
+    assert list(evaluate_all(trained, stress_people)) == ["other"]
 
 
-def test_people_of_no_stress_test_are_refused(trained, people):
-    with pytest.raises(ValueError, match=rf"{F - 1} people are no stress test of {F} pictures each"):
-        evaluate_all(trained, people.take(slice(1, None)))
+def test_people_of_no_stress_test_are_refused(trained, stress_people):
+    with pytest.raises(ValueError, match=rf"{2 * F - 1} people are no stress test of {F} pictures each"):
+        evaluate_all(trained, stress_people.take(slice(1, None)))
 
 
 def test_without_hits_the_stage_is_named(tmp_path):

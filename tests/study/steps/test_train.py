@@ -156,9 +156,9 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
     assert evaluation.keypoint_scores.shape == (2, 3, 17)
     assert np.isnan(evaluation.keypoint_scores[:, :, 0]).all(), "nobody's nose is labelled"
     assert {"AP_gt", "AP_det", "OKS", "Knee"} <= set(evaluation.figures["metric"])
-    assert evaluation.summary["seeds"] == [0, 1]
-    assert evaluation.summary["test"]["precision"] == "fp32"
-    assert evaluation.summary["params"] == sum(weight.numel() for weight in networks[0].parameters())
+    assert evaluation.summary.seeds == (0, 1)
+    assert evaluation.summary.test.precision == "fp32"
+    assert evaluation.summary.params == sum(weight.numel() for weight in networks[0].parameters())
     for seed in (0, 1):
         mean = 100 * np.nanmean(evaluation.keypoint_scores[seed])
         found = evaluation.figures.query("metric == 'OKS' and seed == @seed")["value"].item()
