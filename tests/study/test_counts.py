@@ -63,10 +63,12 @@ def test_missing_columns_are_named(write_table):
 
 
 def test_counts_are_read_as_they_were_written_to_the_last_bit(tmp_path):
-    entry = ("ditn:full", "coco", "256x192", "ditn_w32", "{}", 17, "all", 0.1 + 0.2, 1 / 3, 7.123456789012345)
-    part = ("", "", "256x192", "ditn_w32", '{"sab": false}', 16, "cab", 28.6, 1e-9, np.nan)
-    columns = list(dict.fromkeys([*ENTRY, *PART, *COUNTS]))
-    counts = pd.DataFrame([dict(zip(columns, row, strict=True)) for row in (entry, part)])
+    counts = pd.DataFrame(np.random.default_rng(0).uniform(0, 100, (200, 3)), columns=COUNTS)
+    counts["entry"], counts["dataset"], counts["input"] = "ditn:full", "coco", "256x192"
+    counts["model"], counts["options"], counts["module"] = "ditn_w32", "{}", "all"
+    counts["keypoints"] = np.arange(200)
+    counts.loc[7, ["entry", "dataset", "legacy GFLOPs"]] = "", "", np.nan  # of a part of a network
+    counts = counts[[*dict.fromkeys([*ENTRY, *PART, *COUNTS])]]
     write_counts(counts.assign(other=1), tmp_path / "new" / "counts.csv")
     pd.testing.assert_frame_equal(read_counts(tmp_path / "new" / "counts.csv"), counts, check_exact=True)
 
