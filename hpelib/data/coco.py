@@ -76,7 +76,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     kept = np.flatnonzero(used)
     return People.build(
         skeleton,
-        image_paths=_image_paths(images, image_ids[kept], image_dir, annotation_json),
+        image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=ids[kept],
         image_ids=image_ids[kept],
         boxes=boxes[kept],
@@ -156,7 +156,7 @@ def read_detections(
         )
     return People.build(
         skeleton,
-        image_paths=_image_paths(images, image_ids[kept], image_dir, annotation_json),
+        image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=kept + 1,
         image_ids=image_ids[kept],
         boxes=boxes[kept],
@@ -267,10 +267,6 @@ def _image_sizes(images: pd.DataFrame, image_ids: np.ndarray, source: str | Path
     unknown = ~np.isin(image_ids, images.index)
     reject(unknown, str(source), "of images that the annotation file does not list, by image_id", image_ids)
     return images.loc[image_ids, ["width", "height"]].to_numpy()
-
-
-def _image_paths(images: pd.DataFrame, image_ids: np.ndarray, image_dir: str | Path, source: str | Path) -> np.ndarray:
-    return find_images(image_dir, images.loc[image_ids, "file_name"].tolist(), source)
 
 
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

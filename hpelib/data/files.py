@@ -20,6 +20,7 @@ from hpelib.data.crops import read_image
 from hpelib.data.people import People
 
 MAT_HEADER = b"MATLAB 5.0 MAT-file"
+TINY_PX = 2  # a person under this is none
 LISTED = 5  # offenders named in an error before "..."
 ORIENTATION, UPRIGHT = 0x0112, 1  # the EXIF tag, and its value for an image that is not turned
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # of a JPEG: its data begins, and ends
@@ -93,7 +94,7 @@ def write_mat(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 def require_file(path: str | Path) -> Path:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file; data/real_sets.yaml says where to get it")
+        raise FileNotFoundError(f"{path}: no such annotation file; check the folder and the name")
     return Path(path)
 
 
@@ -208,13 +209,14 @@ def check_images(people: People) -> dict[str, str]:
 def check_coordinates(people: People, source: str) -> None:
     """Refuse annotations whose numbers cannot mean what the format says; `source` names them in the message.
 
-    Most keypoints of a real set lie in their person's box and in the picture, and next to none lies exactly in the
-    picture's corner, where a tool writes keypoints that it has not. Keypoints as fractions from 0 to 1, x and y in the
-    other order, or coordinates of a picture of another size break these rules.
+    In a real set most keypoints lie in their person's box, nearly all in the picture, and next to none exactly in the
+    picture's corner, where some tools put keypoints that are not labelled. Keypoints as fractions from 0 to 1, x and y
+    in the other order, or coordinates of a picture of another size break these rules.
 
     Raises:
-        ValueError: more than half of the labelled keypoints lie outside their box or outside their picture, more than a
-            hundredth lies at exactly 0, 0, or a person's box lies outside their picture.
+        ValueError: of the labelled keypoints more than half lie outside their box, more than a twentieth outside their
+            picture, or more than a hundredth at exactly 0, 0; or most persons are under 2 px tall and wide; or a box
+            lies outside its picture.
     """
     labelled, keypoints = people.visibility > 0, people.keypoints.astype(np.float64)  # (N, K), (N, K, 2)
     sizes = {path: image_size(path) for path in dict.fromkeys(people.image_paths)}
@@ -223,12 +225,16 @@ def check_coordinates(people: People, source: str) -> None:
     reject(
         (start >= pictures).any(1) | (start + extent < 0).any(1), source, "boxes outside the picture, by id", people.ids
     )
+    if (people.boxes[:, 2:].max(1) < TINY_PX).sum() > len(people) / 2:
+        raise ValueError(
+            f"{source}: most persons are under {TINY_PX} px tall and wide; coordinates are px of the picture"
+        )
     in_box = ((keypoints >= start[:, None]) & (keypoints <= (start + extent)[:, None])).all(2)
     in_picture = ((keypoints >= 0) & (keypoints < pictures[:, None])).all(2)
     at_zero = np.isin(keypoints, (0, -1)).all(2) & (keypoints[..., 0] == keypoints[..., 1])  # MPII counts from 1
     for where, wrong, allowed in (
         ("outside the boxes of their persons", ~in_box, 1 / 2),
-        ("outside their pictures", ~in_picture, 1 / 2),
+        ("outside their pictures", ~in_picture, 1 / 20),
         ("at exactly 0, 0 though a keypoint that is not labelled has visibility 0", at_zero, 1 / 100),
     ):
         count, of_all = int((wrong & labelled).sum()), int(labelled.sum())

@@ -119,35 +119,27 @@ class People:
 
     @staticmethod
     def concatenate(parts: Sequence["People"]) -> "People":
-        """All persons of `parts`, one after the other.
+        """All persons of several sets, one set after the other.
 
-        Ids stay unique. Every LSP set counts from 1, for example; so where a part uses ids of an earlier part, or image
-        ids of other images there, its ids and image ids are raised above all earlier ones.
+        Ids and image ids of every set after the first are raised above those before it, because sets count from the
+        same numbers.
 
         Raises:
-            ValueError: the parts have different skeletons, or there are none.
+            ValueError: the sets have different skeletons, or there are none.
         """
         skeletons = sorted({part.skeleton.name for part in parts})
         if len(skeletons) != 1:
             raise ValueError(f"People.concatenate needs parts of one skeleton, got {skeletons or 'no parts'}")
-        distinct = [parts[0]]
-        for part in parts[1:]:
-            if any(part._collides_with(before) for before in distinct):
-                highest = max(max(before.ids.max(), before.image_ids.max()) for before in distinct if len(before))
-                part = replace(part, ids=part.ids + highest + 1, image_ids=part.image_ids + highest + 1)
-            distinct.append(part)
-        columns = {name: np.concatenate([getattr(part, name) for part in distinct]) for name in COLUMNS}
-        factors = pd.concat([part.factors for part in distinct], ignore_index=True)
+        highest = [max(part.ids.max(), part.image_ids.max()) + 1 if len(part) else 0 for part in parts]
+        offsets = np.cumsum([0, *highest[:-1]])
+        parts = [
+            replace(part, ids=part.ids + offset, image_ids=part.image_ids + offset)
+            for part, offset in zip(parts, offsets, strict=True)
+        ]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+        factors = pd.concat([part.factors for part in parts], ignore_index=True)
         left_out = sum((Counter(part.left_out) for part in parts), Counter())
         return People(parts[0].skeleton, **columns, factors=factors, left_out=dict(left_out))
-
-    def _collides_with(self, other: "People") -> bool:
-        images = dict(zip(other.image_ids.tolist(), other.image_paths, strict=True))
-        of_other = any(
-            images.get(number, path) != path
-            for number, path in zip(self.image_ids.tolist(), self.image_paths, strict=True)
-        )
-        return of_other or bool(np.isin(self.ids, other.ids).any())
 
     def describe(self) -> pd.DataFrame:
         """Counts: the first row is over all persons, each further row over those in whom one keypoint is labelled.

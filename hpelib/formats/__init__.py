@@ -15,7 +15,7 @@ import pandas as pd
 
 from hpelib.data.files import check_coordinates
 from hpelib.data.people import People
-from hpelib.metrics.accuracy import CURVE_THRESHOLDS
+from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_within
 from hpelib.skeletons import Skeleton
 
 SPLITS = ("train", "val", "test")
@@ -33,7 +33,7 @@ class Dataset(Protocol):
 
 
 class Format(ABC):
-    """One format of annotations. All figures are in percent."""
+    """One format of annotations. Figures are in percent; keypoints are (N, K, 2) image px and confidences (N, K)."""
 
     name: ClassVar[str]
     skeleton: ClassVar[Skeleton]
@@ -55,15 +55,13 @@ class Format(ABC):
         """
         if split not in dataset.splits:
             raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
-        files, known = dataset.splits[split], (*self.required, *self.optional, MAY_SHARE)
-        missing, unknown = (
-            [key for key in self.required if key not in files],
-            [key for key in files if key not in known],
-        )
+        files, optional = dataset.splits[split], (*self.optional, MAY_SHARE)
+        missing = [key for key in self.required if key not in files]
+        unknown = [key for key in files if key not in self.required + optional]
         if missing or unknown:
             raise ValueError(
                 f"dataset {dataset.name}, split {split}: missing {missing}, unknown {unknown}; an entry of the format "
-                f"{self.name} needs {', '.join(self.required)} and may have {', '.join(known[len(self.required) :])}"
+                f"{self.name} needs {', '.join(self.required)} and may have {', '.join(optional)}"
             )
         return files
 
@@ -107,11 +105,12 @@ class Format(ABC):
         return people
 
     @abstractmethod
-    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        """How right each predicted keypoint is, 0 to 1; NaN where it is not labelled or not scored.
+    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        """Error of each keypoint (N, K) in the unit of `threshold_label`; NaN where not labelled or not scored."""
 
-        Shapes: keypoints (N, K, 2) image px -> (N, K).
-        """
+    @abstractmethod
+    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        """How right each keypoint is, (N, K) from 0 to 1; NaN where not labelled or not scored."""
 
     def keypoint_figure(self, people: People, keypoints: np.ndarray) -> dict[str, float]:
         """The mean of `keypoint_scores` in percent, by its name."""
@@ -121,13 +120,18 @@ class Format(ABC):
         """The scores (..., N, 1 or K), 0 to 1, whose mean is `judged_metric`, from `keypoint_scores` (..., N, K)."""
         return keypoint_scores
 
+    def curve(self, people: People, keypoints: np.ndarray) -> pd.DataFrame:
+        """Share of keypoints, in percent, within each threshold of the truth: columns threshold and correct."""
+        correct = shares_within(self.errors(people, keypoints))
+        return pd.DataFrame({"threshold": CURVE_THRESHOLDS, "correct": correct})
+
     @abstractmethod
     def figures(
         self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
     ) -> dict[str, float]:
         """All figures for predictions from the annotated boxes of the test split; joint groups by their names.
 
-        Shapes: keypoints (N, K, 2) image px, confidences (N, K). `nms` is a key of `hpelib.metrics.coco.NMS`.
+        `nms` is a key of `hpelib.metrics.coco.NMS`; formats without AP have no use for it.
         """
 
     def detection_figures(
@@ -139,25 +143,31 @@ class Format(ABC):
         confidences: np.ndarray,
         nms: str = "hard",
     ) -> dict[str, float]:
-        """All figures for predictions from a detector's boxes; `people` are the persons that they should find.
-
-        Shapes as for `figures`, with N the number of `detections`.
+        """All figures for predictions from the boxes of `detections`, which should find `people`.
 
         Raises:
             ValueError: the metric has no figures for detected boxes.
         """
         raise ValueError(f"the format {self.name} has no figures for detected boxes")
 
-    def curve(self, people: People, keypoints: np.ndarray) -> pd.DataFrame:
-        """Share of keypoints, in percent, within each threshold of the truth: columns threshold and correct."""
-        errors = self.errors(people, keypoints)
-        errors = errors[~np.isnan(errors)]
-        correct = [100 * float((errors <= threshold).mean()) for threshold in CURVE_THRESHOLDS]
-        return pd.DataFrame({"threshold": CURVE_THRESHOLDS, "correct": correct})
+
+class PckFormat(Format):
+    """A format whose keypoints are right within `threshold` times a length of the person."""
+
+    threshold: ClassVar[float]
 
     @abstractmethod
+    def lengths_px(self, people: People) -> np.ndarray:
+        """The length (N,) that errors are measured by."""
+
     def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        """Error of each keypoint (N, K) in the unit of `threshold_label`; NaN where `keypoint_scores` is NaN."""
+        errors = normalised_errors(keypoints, people.keypoints, people.visibility, self.lengths_px(people))
+        errors[:, people.skeleton.unscored] = np.nan
+        return errors
+
+    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        errors = self.errors(people, keypoints)
+        return np.where(np.isnan(errors), np.nan, errors <= self.threshold)
 
 
 def _find() -> dict[str, Format]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from functools import partial
 
 import numpy as np
 
@@ -54,10 +53,9 @@ class Coco(Format):
     def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
         """As `Format.check_truth`; images with more persons than AP scores are counted in the log, at level WARNING."""
         super().check_truth(dataset, split, people)
-        files = self.files(dataset, split)
-        load_truth(dataset.root / files["annotations"], people.skeleton)
+        load_truth(dataset.root / self.files(dataset, split)["annotations"], people.skeleton)
         self.read_detections(dataset, split)
-        limit = files.get("max_persons", MAX_PERSONS)
+        limit = self._limit(dataset, split)
         crowded = (np.unique(people.image_ids, return_counts=True)[1] > limit).sum()
         if crowded:
             logging.getLogger(__name__).warning(
@@ -69,6 +67,9 @@ class Coco(Format):
                 limit,
                 limit,
             )
+
+    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        return 1 - self.keypoint_scores(people, keypoints)
 
     def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
         return keypoint_similarity(keypoints, people.keypoints, people.areas, people.skeleton.sigmas)
@@ -83,9 +84,8 @@ class Coco(Format):
         groups = {
             group: 100 * float(np.nanmean(similarity[:, members])) for group, members in people.skeleton.groups.items()
         }
-        ap = self._ap(dataset, people, people, keypoints, confidences, nms)
-        found = {f"{name}_gt": value for name, value in ap.items()}
-        return found | self.keypoint_figure(people, keypoints) | groups
+        results = person_results(people, keypoints, confidences, nms, self._limit(dataset, "test"))
+        return self._ap(dataset, people, results, "gt") | self.keypoint_figure(people, keypoints) | groups
 
     def detection_figures(
         self,
@@ -96,23 +96,13 @@ class Coco(Format):
         confidences: np.ndarray,
         nms: str = "hard",
     ) -> dict[str, float]:
-        ap = self._ap(dataset, people, detections, keypoints, confidences, nms)
-        return {f"{name}_det": value for name, value in ap.items()}
+        results = person_results(detections, keypoints, confidences, nms, self._limit(dataset, "test"))
+        return self._ap(dataset, people, results, "det")
 
-    def _ap(
-        self,
-        dataset: Dataset,
-        people: People,
-        boxes: People,
-        keypoints: np.ndarray,
-        confidences: np.ndarray,
-        nms: str,
-    ) -> dict[str, float]:
-        """AP and its like over `people` from predictions in `boxes`."""
-        files = self.files(dataset, "test")
-        limit = files.get("max_persons", MAX_PERSONS)
-        results = person_results(boxes, keypoints, confidences, nms, limit)
-        return coco_ap(dataset.root / files["annotations"], results, people.skeleton, people.ids.tolist(), limit)
+    def _ap(self, dataset: Dataset, people: People, results: list[dict], boxes: str) -> dict[str, float]:
+        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
+        found = coco_ap(truth, results, people.skeleton, people.ids.tolist(), limit)
+        return {f"{name}_{boxes}": value for name, value in found.items()}
 
     def ap_of_variants(
         self,
@@ -126,14 +116,12 @@ class Coco(Format):
 
         Shapes: each of `variants` (N, K, 2) image px, confidences (N, K).
         """
-        files = self.files(dataset, "test")
-        limit = files.get("max_persons", MAX_PERSONS)
+        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
         results = (person_results(people, keypoints, confidences, nms, limit) for keypoints in variants)
-        truth = dataset.root / files["annotations"]
         return average_precisions(truth, results, people.skeleton, people.ids.tolist(), limit)
 
-    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        return 1 - self.keypoint_scores(people, keypoints)
+    def _limit(self, dataset: Dataset, split: str) -> int:
+        return self.files(dataset, split).get("max_persons", MAX_PERSONS)
 
 
 def person_results(
@@ -144,8 +132,8 @@ def person_results(
     Shapes: keypoints (N, K, 2) image px, confidences (N, K).
     """
     width_px, height_px = crop_regions(people.centers, people.sizes_px, (3, 4)).T
-    make = partial(coco_results, sigmas=people.skeleton.sigmas, nms=nms, max_persons=max_persons)
-    return make(people.image_ids, keypoints, confidences, people.scores, width_px * height_px)
+    persons = people.image_ids, keypoints, confidences, people.scores, width_px * height_px
+    return coco_results(*persons, nms=nms, sigmas=people.skeleton.sigmas, max_persons=max_persons)
 
 
 FORMAT = Coco()

@@ -8,38 +8,33 @@ import numpy as np
 from hpelib.data.lsp import mpii_as_lsp, read_lsp, read_lspet
 from hpelib.data.mpii import read_mpii
 from hpelib.data.people import People
-from hpelib.formats import Dataset, Format
-from hpelib.metrics.accuracy import hits, normalised_errors, pck, torso_size
+from hpelib.formats import Dataset, PckFormat
+from hpelib.metrics.accuracy import pck, torso_size
 from hpelib.skeletons import LSP14
 
 
-class Leeds(Format):
+class Leeds(PckFormat):
     """What both Leeds sets have in common: their joints and their metric."""
 
     skeleton = LSP14
     columns = ("PCK@0.2",)
     main_metric = keypoint_metric = judged_metric = "PCK@0.2"
     judges = ("PCK@0.2",)
+    threshold = 0.2
     threshold_label = "threshold / torso size"
 
     def scored(self, people: People) -> People:
         """The persons whose torso, from left shoulder to right hip, is labelled and has a length."""
         return people.keep(torso_size(people.keypoints) > 0, "persons without a labelled torso")
 
-    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        return hits(*self._case(people, keypoints), threshold=0.2)
+    def lengths_px(self, people: People) -> np.ndarray:
+        return torso_size(people.keypoints)
 
     def figures(
         self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
     ) -> dict[str, float]:
-        by_group = pck(*self._case(people, keypoints))
+        by_group = pck(keypoints, people.keypoints, people.visibility, torso_size(people.keypoints))
         return {"PCK@0.2": by_group.pop("Mean")} | by_group
-
-    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        return normalised_errors(*self._case(people, keypoints))
-
-    def _case(self, people: People, keypoints: np.ndarray) -> tuple[np.ndarray, ...]:
-        return keypoints, people.keypoints, people.visibility, torso_size(people.keypoints)
 
 
 class Lsp(Leeds):

@@ -4,19 +4,12 @@ import numpy as np
 
 from hpelib.data.mpii import read_mpii
 from hpelib.data.people import People
-from hpelib.formats import Dataset, Format
-from hpelib.metrics.accuracy import (
-    LEGACY_PCKH_THRESHOLD,
-    area_under_curve,
-    hits,
-    normalised_errors,
-    pckh,
-    pckh_curve,
-)
+from hpelib.formats import Dataset, PckFormat
+from hpelib.metrics.accuracy import LEGACY_PCKH_THRESHOLD, area_under_curve, pckh
 from hpelib.skeletons import MPII16
 
 
-class Mpii(Format):
+class Mpii(PckFormat):
     """Entries: `annotations` (json of the HRNet code), `images` (folder), `ground_truth` (mat, for scoring)."""
 
     name = "mpii"
@@ -27,6 +20,7 @@ class Mpii(Format):
     columns = ("PCKh@0.5", "PCKh@0.1", "PCKh@0.11 (legacy)", "AUC")
     main_metric = keypoint_metric = judged_metric = "PCKh@0.5"
     judges = ("PCKh@0.5",)
+    threshold = 0.5
     threshold_label = "threshold / head size"
 
     def read(self, dataset: Dataset, split: str) -> People:
@@ -42,30 +36,20 @@ class Mpii(Format):
                 "gt_valid.mat"
             )
 
-    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        hit = hits(*self._case(people, keypoints), threshold=0.5)
-        hit[:, people.skeleton.unscored] = np.nan
-        return hit
+    def lengths_px(self, people: People) -> np.ndarray:
+        return people.head_sizes_px
 
     def figures(
         self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
     ) -> dict[str, float]:
-        case = self._case(people, keypoints)
+        case = keypoints, people.keypoints, people.visibility, people.head_sizes_px
         by_group = pckh(*case)
         return {
             "PCKh@0.5": by_group.pop("Mean"),
             "PCKh@0.1": pckh(*case, threshold=0.1)["Mean"],
             "PCKh@0.11 (legacy)": pckh(*case, threshold=LEGACY_PCKH_THRESHOLD)["Mean"],
-            "AUC": area_under_curve(pckh_curve(*case)),
+            "AUC": area_under_curve(self.curve(people, keypoints)["correct"].to_numpy()),
         } | by_group
-
-    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        errors = normalised_errors(*self._case(people, keypoints))
-        errors[:, people.skeleton.unscored] = np.nan
-        return errors
-
-    def _case(self, people: People, keypoints: np.ndarray) -> tuple[np.ndarray, ...]:
-        return keypoints, people.keypoints, people.visibility, people.head_sizes_px
 
 
 FORMAT = Mpii()

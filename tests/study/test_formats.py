@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import logging
 
 import numpy as np
 import pytest
@@ -103,6 +105,7 @@ def test_leeds_persons_need_a_torso_that_has_a_length(write_set):
     keypoints[1, LSP14.index("right_hip")] = keypoints[1, LSP14.index("left_shoulder")]
     kept = FORMATS["lsp"].scored(dataclasses.replace(people, keypoints=keypoints))
     assert kept.ids.tolist() == people.ids[[0, 2]].tolist()
+    assert kept.left_out == {"persons without a labelled torso": 1}
 
 
 @pytest.mark.parametrize(("oks", "stay"), [(0.91, 1), (0.89, 2)])
@@ -146,3 +149,71 @@ def test_a_curve_rises_from_exact_hits_to_the_figure(write_set, name):
         assert at == pytest.approx(FORMATS[name].keypoint_figure(people, moved)[FORMATS[name].keypoint_metric])
     exact = FORMATS[name].curve(people, truth(people))
     assert (exact["correct"] == 100).all()
+
+
+def test_every_table_of_a_format_has_the_columns_that_its_record_names(write_set):
+    for name, form in FORMATS.items():
+        dataset = write_set(name)
+        people = form.scored(read_split(dataset, "test"))
+        found = all_figures(dataset, people, truth(people))
+        detections = form.read_detections(dataset, "test")
+        if detections is not None:
+            confidences = np.ones((len(detections), 17))
+            found |= form.detection_figures(dataset, people, detections, truth(people), confidences)
+        assert set(form.columns) | set(form.judges) | set(people.skeleton.groups) <= found.keys()
+        assert form.columns[0] == form.main_metric
+        assert (detections is None) == (name != "coco")
+
+
+def edit(path, **changes) -> None:
+    document = json.loads(path.read_text())
+    document["annotations"][0] |= changes
+    path.write_text(json.dumps(document))
+
+
+def test_all_figures_are_over_the_same_persons(write_set):
+    """The first box lies in the picture's last column, so that the reader leaves its person out."""
+    dataset = write_set("coco")
+    edit(dataset.root / "test.json", bbox=[63.5, 10, 0.4, 20])
+    people, detections = read_split(dataset, "test"), FORMATS["coco"].read_detections(dataset, "test")
+    assert people.summary() == "2 persons; left out: 1 labelled persons without a box"
+    found = all_figures(dataset, people, truth(people))
+    assert found["OKS"] == found["AP_gt"] == found["AR_gt"] == pytest.approx(100)
+    everywhere = np.concatenate([np.full((1, 17, 2), 30.0), truth(people)])  # the first is found, and found wrong
+    found = FORMATS["coco"].detection_figures(dataset, people, detections, everywhere, np.ones((3, 17)))
+    assert found["AR_det"] == pytest.approx(100)
+
+
+def test_images_with_more_persons_than_ap_scores_are_counted_and_the_limit_can_be_lifted(write_set, caplog):
+    dataset = write_set("coco")
+    path = dataset.root / "test.json"
+    document = json.loads(path.read_text())
+    first = document["annotations"][0]
+    keypoints = np.reshape(first["keypoints"], (17, 3))
+    spread = np.random.default_rng(0).uniform(0, 30, (25, 17, 2))
+    document["annotations"] = [
+        first
+        | {"id": i + 1, "area": 50, "keypoints": np.concatenate([spread[i], keypoints[:, 2:]], 1).ravel().tolist()}
+        for i in range(25)
+    ]
+    path.write_text(json.dumps(document))
+    people = read_split(dataset, "test")
+    with caplog.at_level(logging.WARNING):
+        FORMATS["coco"].check_truth(dataset, "test", people)
+    assert "coco test: 1 images have more than 20 persons" in caplog.text
+    assert all_figures(dataset, people, truth(people))["AR_gt"] == pytest.approx(80)
+
+    caplog.clear()
+    lifted = dataset.splits | {"test": dataset.splits["test"] | {"max_persons": 25}}
+    dataset = dataclasses.replace(dataset, splits=lifted)
+    FORMATS["coco"].check_truth(dataset, "test", people)
+    assert not caplog.messages
+    assert all_figures(dataset, people, truth(people))["AR_gt"] == pytest.approx(100)
+
+
+def test_a_set_on_which_the_metric_is_defined_for_nobody_is_refused(write_set):
+    dataset = write_set("lsp")
+    people = read_split(dataset, "test")
+    keypoints = np.repeat(people.keypoints[:, :1], 14, axis=1)  # torsos without a length
+    with pytest.raises(ValueError, match=r"lsp test: PCK@0\.2 is defined for none of 3 persons"):
+        FORMATS["lsp"].check_truth(dataset, "test", dataclasses.replace(people, keypoints=keypoints))

@@ -41,13 +41,15 @@ def score(run: Run, dataset: Dataset) -> pd.DataFrame:
     form.check(dataset, "test", people)
     form.check_truth(dataset, "test", people)
     people = form.scored(people)
-    logging.getLogger(__name__).info("%s", people.summary())
+    logger = logging.getLogger(__name__)
+    logger.info("scored: %s", people.summary())
 
     network = load_network(run, people)
     predictions = predict_people(run, network, people)
     found = form.figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
     detections = form.read_detections(dataset, "test")
     if detections is not None:
+        logger.info("detected: %s", detections.summary())
         detected = predict_people(run, network, detections)
         case = people, detections, detected.keypoints, detected.scores
         found |= form.detection_figures(dataset, *case, run.test.nms)

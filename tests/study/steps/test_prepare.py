@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.io import loadmat
@@ -195,3 +196,70 @@ def test_an_unknown_split_or_format_is_named(write_set):
         read_split(dataset, "tests")
     with pytest.raises(ValueError, match="dataset lsp: format='cocoa' is none of 'coco', 'lsp', 'lspet', 'mpii'"):
         read_split(dataclasses.replace(dataset, format="cocoa"), "train")
+
+
+def test_copies_of_a_picture_in_two_splits_are_refused_whatever_their_file(write_set):
+    dataset = write_set("mpii")
+    copy, original = dataset.root / "test/0.png", dataset.root / "train/2.png"
+    cv2.imwrite(str(copy), cv2.imread(str(original)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert copy.read_bytes() != original.read_bytes()
+    with pytest.raises(ValueError, match=r"mpii: 1 pictures of test .*test/0\.png is \S*train/2\.png of train"):
+        prepare(dataset)
+    accepted = dataset.splits | {"test": dataset.splits["test"] | {"may_share_pictures": True}}
+    assert prepare(dataclasses.replace(dataset, splits=accepted))["test"]["persons"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": 0}, "ids below 1"),
+        ({"num_keypoints": 0}, "'num_keypoints' is not that of its 'keypoints'"),
+        ({"iscrowd": 1, "keypoints": None}, "'keypoints' must be finite numbers"),
+    ],
+    ids=["id", "num_keypoints", "crowd without keypoints"],
+)
+def test_whatever_the_scorer_refuses_is_refused_before_training(write_set, changes, message):
+    dataset = write_set("coco")
+    edit(dataset.root / "test.json", "annotations", **changes)
+    with pytest.raises(ValueError, match=rf"test\.json: annotations.*{message}"):
+        prepare(dataset)
+
+
+def test_pckh_without_heads_is_refused_before_training(write_set):
+    dataset = write_set("mpii")
+    files = {kind: value for kind, value in dataset.splits["val"].items() if kind != "ground_truth"}
+    with pytest.raises(ValueError, match="give `ground_truth` of val"):
+        prepare(dataclasses.replace(dataset, splits=dataset.splits | {"val": files}))
+    prepare(
+        dataclasses.replace(
+            dataset, splits=dataset.splits | {"train": files | {"annotations": "train.json", "images": "train"}}
+        )
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_impossible_coordinates_are_refused_before_training(write_set, split):
+    dataset = write_set("coco")
+    path = dataset.root / f"{split}.json"
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        annotation["keypoints"] = [2 if k % 3 == 2 else value / 64 for k, value in enumerate(annotation["keypoints"])]
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"coco {split}: .*outside the boxes of their persons"):
+        prepare(dataset)
+
+
+def test_the_manifest_says_who_was_left_out_and_why(write_set):
+    dataset = write_set("coco")
+    edit(dataset.root / "train.json", "annotations", iscrowd=1)
+    assert prepare(dataset)["train"]["left_out"] == {"crowds": 1}
+
+
+def test_an_entry_of_a_split_must_have_what_its_format_needs_and_nothing_else(write_set):
+    dataset = write_set("coco")
+    for files, message in (
+        ({"annotations": "test.json"}, r"missing \['images'\], unknown \[\]"),
+        (dataset.splits["test"] | {"detection": "detections.json"}, r"missing \[\], unknown \['detection'\]"),
+    ):
+        with pytest.raises(ValueError, match=f"coco, split test: {message}; .*needs annotations, images and may have"):
+            prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": files}))

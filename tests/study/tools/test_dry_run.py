@@ -1,7 +1,7 @@
 import pytest
 
-from hpelib.study.config import make_run
 from hpelib.formats import FORMATS
+from hpelib.study.config import make_run
 from hpelib.study.steps.prepare import read_split
 from hpelib.study.tools.dry_run import dry_run, project, write_stand_in
 
