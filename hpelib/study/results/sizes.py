@@ -4,37 +4,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpelib.study.counts import COUNTS, PART
+from hpelib.study.counts import COUNTS, ENTRY
 
 
-def measure(printed: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """The table of printed sizes with our counts, and with the differences in percent of the printed figures.
+def measure(counts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `data/paper_sizes.csv` with our counts, and with the differences in percent of the printed figures.
 
-    Columns that are added: those of `COUNTS`, `params_difference` and `gflops_difference`. The difference in GFLOPs is
-    taken in the unit that the paper prints. A difference is NaN where the printed figure or its unit is not known.
-
-    Args:
-        printed: what `hpelib.study.counts.read_printed` returns.
-        counts: what `hpelib.study.counts.read_counts` returns.
-
-    Raises:
-        ValueError: a printed row was not counted.
+    Added to what `hpelib.study.counts.read_counts` returns are `params_difference` and `gflops_difference`, the latter
+    in the unit that the paper prints. A difference is NaN where the printed figure or its unit is not known.
     """
-    sizes = printed.merge(counts.drop_duplicates(PART)[[*PART, *COUNTS]], how="left", on=PART)
-    if (missing := sizes["params (M)"].isna()).any():
-        paper, row = sizes.loc[missing, ["paper", "row"]].iloc[0]
-        raise ValueError(f"{paper}, {row}: this row was not counted; run: dvc repro count")
-    sizes["params_difference"] = 100 * (sizes["params (M)"] / sizes["printed_params_M"] - 1)
-    sizes["gflops_difference"] = 100 * (_in_printed_unit(sizes) / sizes["printed_gflops"] - 1)
-    return sizes
-
-
-def _in_printed_unit(sizes: pd.DataFrame) -> pd.Series:
-    """Our count of each row in the unit that its paper prints, NaN where that unit is not known."""
+    sizes = counts[counts["entry"] == ""].reset_index(drop=True)
     unit, macs = sizes["printed_unit"], sizes["MACs (G)"]
     ours = macs.where(unit == "MACs / 1e9")
     ours = ours.where(unit != "MACs / 2^30", macs * 1e9 / 2**30)
-    return ours.where(unit != "legacy / 2^30", sizes["legacy GFLOPs"])
+    ours = ours.where(unit != "legacy / 2^30", sizes["legacy GFLOPs"])
+    sizes["params_difference"] = 100 * (sizes["params (M)"] / sizes["printed_params_M"] - 1)
+    sizes["gflops_difference"] = 100 * (ours / sizes["printed_gflops"] - 1)
+    return sizes
 
 
 def table(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -67,5 +53,4 @@ def save(sizes: pd.DataFrame, folder: Path) -> None:
     """Write sizes.csv, what `measure` returned, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     names = dict(zip(COUNTS, ("params_M", "macs_G", "legacy_gflops"), strict=True))
-    columns = sizes.drop(columns="input").rename(columns=names)
-    columns.to_csv(folder / "sizes.csv", index=False, float_format="%.6g")
+    sizes.drop(columns=ENTRY).rename(columns=names).to_csv(folder / "sizes.csv", index=False, float_format="%.6g")

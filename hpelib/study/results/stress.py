@@ -22,18 +22,6 @@ from hpelib.study.config import study_runs
 from hpelib.study.hits import DATASET, Hits
 
 METRIC = "PCKh@0.5"
-UNITS = {  # of the levels, for axes
-    "occlusion": "share hidden",
-    "truncation": "share cut off",
-    "overlap": "IoU with neighbour",
-    "height": "stature (px)",
-    "scale": "region (relative)",
-    "rotation": "degrees",
-    "yaw": "degrees",
-    "blur": "sigma (px)",
-    "noise": "sigma (grey levels)",
-    "light": "relative to well lit",
-}
 SMALL = [*MPII16.groups["Wrist"], *MPII16.groups["Ankle"]]
 LARGE = [*MPII16.groups["Shoulder"], *MPII16.groups["Hip"]]
 
@@ -148,12 +136,12 @@ def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
 def difference_in_differences(ours: Pair, theirs: Pair) -> dict[str, float]:
     """The gain over a baseline on hard hits, minus the gain on easy hits, paired keypoint by keypoint.
 
-    Both arguments are hits (S, P, k) on what is hard and on what is easy. A keypoint counts if all four are known.
+    A keypoint counts if all four hits of it are known.
 
     Returns:
-        `persons`, how many have a keypoint that counts. In percentage points, over all seeds: `gain_easy`,
-        `gain_hard`, their `difference`, and its 95 % interval from `low` to `high`. The interval draws persons again,
-        each with all pictures of that person. `agree` is the share of seeds in which the difference has that sign.
+        `persons`, how many have a keypoint that counts; in percentage points over all seeds, `gain_easy`, `gain_hard`,
+        their `difference` and its 95 % interval from `low` to `high`, which draws persons again, each with all pictures
+        of that person; and `agree`, the share of seeds in which the difference has that sign.
 
     Raises:
         ValueError: no keypoint counts.
@@ -199,12 +187,13 @@ def describe(params: dict, people: People) -> str:
     """What was tested on what, in one paragraph that stands above all tables and pictures."""
     runs = study_runs(params, params["networks"][0], DATASET)
     first, seeds = runs[0], ", ".join(str(run.seed) for run in runs)
+    width, height = first.inputs.input_size
     return (
         f"Data: rendered people, not photographs; {people.factors['person'].nunique()} persons, each in "
         f"{len(pictures())} pictures. Networks: trained on {DATASET} ({first.dataset.source}), {len(runs)} seeds "
-        f"({seeds}). Profile: {first.profile}; input {'x'.join(map(str, first.inputs.input_size))} px (width x "
-        f"height), flip test. {METRIC} in percent, mean over keypoints and seeds. Intervals: 95 %, bootstrap over "
-        "persons; what a new seed would change is not in them."
+        f"({seeds}). Profile: {first.profile}; input {width}x{height} px (width x height), flip test. {METRIC} in "
+        "percent, mean over keypoints and seeds. Intervals: 95 %, bootstrap over persons; what a new seed would change "
+        "is not in them."
     )
 
 

@@ -4,41 +4,111 @@ import json
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
-from hpelib.study.counts import COUNTS, ENTRY, PART, read_printed
+from hpelib.study.counts import ENTRY
 from hpelib.study.results.sizes import measure
-from hpelib.study.steps.count import count, wanted_entries
+from hpelib.study.steps.count import count, read_entries, read_printed
 
 DATA = Path(__file__).resolve().parents[3] / "data"
-NOBODY = pd.DataFrame(columns=ENTRY)
 NARROW = '{"width": 8, "depths": [1, 1, 1, 1], "deconv_widths": [16, 16, 16]}'
 PARAMS = {"ablations": {"simple_baseline": {"dataset": "mpii", "rows": {"thin": {"options": json.loads(NARROW)}}}}}
+ROW = {
+    "paper": "Anon.",
+    "table": "Table 1",
+    "row": "ours",
+    "kind": "printed",
+    "model": "simple_baseline_resnet34",
+    "options": NARROW,
+    "module": "all",
+    "keypoints": "17",
+    "input_width": "64",
+    "input_height": "96",
+    "printed_params_M": "0.1",
+    "printed_gflops": "0.5",
+    "printed_unit": "MACs / 1e9",
+    "note": "",
+}
 
 
-def part(options: str = NARROW, module: str = "all", size: str = "96x64") -> dict:
-    return dict(zip(PART, ("simple_baseline_resnet34", options, 17, module, size), strict=True))
+@pytest.fixture
+def write_table(tmp_path):
+    def write(*changes):
+        pd.DataFrame([ROW | change for change in changes]).to_csv(tmp_path / "sizes.csv", index=False)
+        return tmp_path / "sizes.csv"
+
+    return write
 
 
-def narrow_cost(size: tuple[int, int] = (64, 96)):
-    return complexity(create_model("simple_baseline_resnet34", 17, **json.loads(NARROW)), size)
+def test_a_row_is_read_with_its_input_and_what_is_not_printed_stays_unknown(write_table):
+    table = read_printed(write_table({}, {"row": "None", "printed_gflops": "", "printed_unit": ""}))
+    assert table["input"].tolist() == ["96x64"] * 2
+    assert table["row"].tolist() == ["ours", "None"]
+    assert table["note"].tolist() == table["printed_unit"].tolist()[1:] * 2 == ["", ""]
+    np.testing.assert_array_equal(table["printed_gflops"], [0.5, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gflops": "8.9"}, "unknown or missing columns gflops"),
+        ({"options": "{width: 8}"}, r"line 3 \(Anon\., ours\): options '{width: 8}' are no JSON object"),
+        ({"options": "[8]"}, r"line 3 .*'\[8\]' are no JSON object"),
+        ({"kind": "guess"}, "line 3 .*kind='guess' is none of 'printed', 'reading'"),
+        ({"printed_unit": "FLOPs"}, "line 3 .*printed_unit='FLOPs' is none of 'MACs / 1e9'"),
+        ({"printed_gflops": ""}, "line 3 .*printed_unit='MACs / 1e9' is none of ''"),
+    ],
+)
+def test_bad_tables_are_refused_by_name(write_table, change, message):
+    with pytest.raises(ValueError, match=message):
+        read_printed(write_table({}, change))
+
+
+def test_missing_columns_are_named(write_table):
+    path = write_table({})
+    pd.read_csv(path).drop(columns="options").to_csv(path, index=False)
+    with pytest.raises(ValueError, match="missing columns options"):
+        read_printed(path)
+
+
+@pytest.fixture
+def read_rows(write_table):
+    return lambda *changes: read_printed(write_table(*changes))
+
+
+@pytest.fixture
+def entries(tmp_path):
+    """`entries(rows)` reads entries from a table of papers' results, and from no claims."""
+
+    def read(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
+        columns = [*ENTRY, "metric", "kind"]
+        pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "results.csv", index=False)
+        pd.DataFrame(columns=["better", "worse", *ENTRY[1:], "metric"]).to_csv(tmp_path / "claims.csv", index=False)
+        return read_entries(PARAMS, tmp_path / "claims.csv", tmp_path / "results.csv")
+
+    return read
 
 
 @pytest.fixture(scope="module")
 def sizes() -> pd.DataFrame:
     """Every printed row, and the one of SADI-Net that predicts."""
     printed = read_printed(DATA / "paper_sizes.csv").query("kind == 'printed' or row == 'RFM'")
-    return measure(printed, count(PARAMS, NOBODY, printed))
+    return measure(count(printed).assign(entry=""))
 
 
-def test_counts_are_those_of_the_untouched_network():
-    rows = pd.DataFrame([part(), part(size="64x64"), part(NARROW.replace(" ", "")), part(module="layer1")])
+def narrow_cost(size: tuple[int, int] = (64, 96)):
+    return complexity(create_model("simple_baseline_resnet34", 17, **json.loads(NARROW)), size)
+
+
+def test_counts_are_those_of_the_untouched_network(read_rows):
+    spaced = {"options": NARROW.replace(" ", "")}
     with patch("hpelib.study.steps.count.complexity", wraps=complexity) as counter:
-        found = count(PARAMS, NOBODY, rows)
+        found = count(read_rows({}, {"input_height": "64"}, spaced, {"module": "layer1"}))
     sizes = [call.args[1] for call in counter.call_args_list]
     assert sizes == [(64, 96), (64, 64)], "each network once at each input (width, height), however it is written"
     cost, square = narrow_cost(), narrow_cost((64, 64))
@@ -49,52 +119,48 @@ def test_counts_are_those_of_the_untouched_network():
     assert pd.isna(found["legacy GFLOPs"][3])
 
 
-def test_a_module_is_counted_without_the_others_named_after_it():
-    rows = [part(module=module) for module in ("all", "layer1", "all - layer1")]
-    whole, first, rest = count(PARAMS, NOBODY, pd.DataFrame(rows))[["params (M)", "MACs (G)"]].to_numpy()
+def test_a_module_is_counted_without_the_others_named_after_it(read_rows):
+    rows = read_rows(*({"module": module} for module in ("all", "layer1", "all - layer1")))
+    whole, first, rest = count(rows)[["params (M)", "MACs (G)"]].to_numpy()
     assert rest == pytest.approx(whole - first)
+    with pytest.raises(ValueError, match="module 'layer1 - neck': the network has no part neck"):
+        count(read_rows({"module": "layer1 - neck"}))
 
 
-def test_entries_are_counted_at_the_papers_size_for_the_keypoints_of_their_dataset():
-    entries = pd.DataFrame([("simple_baseline_resnet34", "mpii", "96x64"), ("simple_baseline:thin", "mpii", "96x64")])
-    found = count(PARAMS, entries.set_axis(ENTRY, axis=1), pd.DataFrame(columns=PART))
-    assert found[ENTRY].to_numpy().tolist() == entries.to_numpy().tolist()
-    networks = (
-        create_model("simple_baseline_resnet34", 16),
-        create_model("simple_baseline_resnet50", 16, **json.loads(NARROW)),
-    )
-    expected = [
-        (cost.params / 1e6, cost.macs / 1e9) for cost in (complexity(network, (64, 96)) for network in networks)
-    ]
-    assert found[["params (M)", "MACs (G)"]].to_numpy().tolist() == [pytest.approx(values) for values in expected]
+def test_entries_are_counted_at_the_papers_size_for_the_keypoints_of_their_dataset(entries):
+    names = ("simple_baseline_resnet34", "simple_baseline:thin")
+    found = count(entries(*((name, "mpii", "96x64", "GFLOPs", "network") for name in names)))
+    assert found[ENTRY].to_numpy().tolist() == [[name, "mpii", "96x64"] for name in names]
+    networks = create_model(names[0], 16), create_model("simple_baseline_resnet50", 16, **json.loads(NARROW))
+    costs = [complexity(network, (64, 96)) for network in networks]
+    expected = [pytest.approx((cost.params / 1e6, cost.macs / 1e9)) for cost in costs]
+    assert found[["params (M)", "MACs (G)"]].to_numpy().tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (("hrnet", "cocoa", "96x64"), "hrnet: .*no format is called 'cocoa'"),
-        (("hrnet", "coco", ""), "input '' is no size; it must be like 256x192"),
-        (("hrnet_w99", "coco", "96x64"), "hrnet_w99"),
+        (("hrnet", "cocoa", "96x64"), "hrnet: 'cocoa' is no dataset"),
+        (("hrnet", "coco", ""), "hrnet: .*input '' is not like 256x192"),
+        (("hrnet:", "coco", "96x64"), "entry 'hrnet:' is neither network nor network:row"),
     ],
 )
-def test_what_cannot_be_counted_is_named(entry, message):
+def test_entries_that_cannot_be_counted_are_named(entries, entry, message):
     with pytest.raises(ValueError, match=message):
-        count(PARAMS, pd.DataFrame([entry], columns=ENTRY), pd.DataFrame(columns=PART))
+        entries((*entry, "params (M)", "network"))
 
 
-def test_a_part_that_the_network_does_not_have_is_named():
-    with pytest.raises(ValueError, match="module 'layer1 - neck': the network has no part neck"):
-        count(PARAMS, NOBODY, pd.DataFrame([part(module="layer1 - neck")]))
-
-
-def test_all_sizes_that_claims_and_tables_state_are_wanted_once():
-    wanted = wanted_entries(DATA / "claims.csv", DATA / "paper_results.csv")
-    assert not wanted.duplicated().any()
-    have = set(wanted.itertuples(index=False, name=None))
-    claims = pd.read_csv(DATA / "claims.csv", dtype=str).query("metric in @COUNTS")
-    assert {(row.worse, row.dataset, row.input) for row in claims.itertuples()} <= have
-    tables = pd.read_csv(DATA / "paper_results.csv", dtype=str).query("kind == 'network' and metric == 'GFLOPs'")
-    assert {(row.entry, row.dataset, row.input) for row in tables.itertuples()} <= have
+def test_all_sizes_that_claims_and_tables_state_are_read_once():
+    with patch("hpelib.study.steps.count.full_size", return_value=("any", {})):
+        found = read_entries(PARAMS, DATA / "claims.csv", DATA / "paper_results.csv")
+    have = set(found[ENTRY].itertuples(index=False, name=None))
+    assert len(have) == len(found)
+    claims = pd.read_csv(DATA / "claims.csv", dtype=str)
+    claims = claims[claims["metric"].isin(["params (M)", "MACs (G)", "legacy GFLOPs"])]
+    tables = pd.read_csv(DATA / "paper_results.csv", dtype=str)
+    tables = tables[tables["metric"].isin(["params (M)", "GFLOPs"]) & (tables["kind"] == "network")]
+    sides = [claims[["better", "dataset", "input"]], claims[["worse", "dataset", "input"]], tables[ENTRY]]
+    assert have == {row for side in sides for row in side.itertuples(index=False, name=None)}
 
 
 def find(sizes: pd.DataFrame, row: str, size: str) -> pd.Series:
