@@ -13,9 +13,9 @@ FIGURES = (*COUNTS, "printed_params_M", "printed_gflops")  # are numbers: an emp
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file with every number to its last bit. A row may be named "None"."""
+    """Read a CSV file. Empty cells are NaN in the columns `FIGURES` and text elsewhere; a row may be named "None"."""
     empty = {name: [""] for name in FIGURES}
-    return pd.read_csv(path, keep_default_na=False, na_values=empty, float_precision="round_trip")
+    return pd.read_csv(path, keep_default_na=False, na_values=empty)
 
 
 def read_counts(path: Path) -> pd.DataFrame:
