@@ -18,6 +18,8 @@ from hpelib.data.coco import write_coco
 from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
+from hpelib.data.people import People
+from hpelib.mannequins.stress import pictures
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Dataset, Protocol, Run, make_dataset, make_run, study_runs
@@ -288,3 +290,26 @@ def _write_images(folder: Path, names: set[str], random: np.random.Generator) ->
     folder.mkdir(parents=True)
     for name in sorted(names):
         cv2.imwrite(str(folder / name), random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+
+
+@pytest.fixture
+def stress_people(tmp_path) -> People:
+    """Two persons of a stress test, with stand-ins for its pictures: picture i of person p has the grey 100 p + i."""
+    rows = [(person, *picture) for person in range(2) for picture in pictures()]
+    factors = pd.DataFrame(rows, columns=["person", "factor", "level"])
+    n = len(rows)
+    paths = [str(tmp_path / f"{row:03d}.png") for row in range(n)]
+    for row, path in enumerate(paths):
+        grey = 100 * factors["person"][row] + row % len(pictures())
+        cv2.imwrite(path, np.full((40, 40, 3), grey, np.uint8))
+    return People.build(
+        MPII16,
+        image_paths=np.array(paths, object),
+        image_ids=np.arange(n),
+        ids=np.arange(n),
+        keypoints=np.random.default_rng(0).uniform(5, 35, (n, 16, 2)),
+        visibility=np.full((n, 16), 2),
+        boxes=np.tile((5, 5, 30, 30), (n, 1)),
+        head_sizes_px=np.full(n, 20.0),
+        factors=factors,
+    )
