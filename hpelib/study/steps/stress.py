@@ -14,8 +14,7 @@ import torch
 
 from hpelib.data.people import People
 from hpelib.formats import FORMATS
-from hpelib.mannequins.stress import pictures
-from hpelib.mannequins.stress_writing import read_stress
+from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
 from hpelib.study.hits import DATASET, Hits, by_person, save_hits
 from hpelib.study.steps.evaluate import load_network
