@@ -1,4 +1,4 @@
-"""Keypoints of many people from a network: batched, with the flip test, in image px."""
+"""Keypoints of many people from a network, in image px: in batches, with the flip test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,13 @@ class Predictions:
 
 
 def flip_back(heatmaps: Tensor, flip_pairs: Sequence[tuple[int, int]], shift: bool) -> Tensor:
-    """Heatmaps (N, K, h, w) of mirrored images as if of the images themselves; the input is left as it is.
+    """Turn the heatmaps of mirrored images into heatmaps of the images themselves; the input is left as it is.
 
-    Columns are mirrored and the keypoints of `flip_pairs` exchanged. With `shift` all maps move one px to the right
-    and column 0 stays, as in the official HRNet code; `Codec.flip_shift` says whether a codec asks for it.
+    Columns are mirrored, and the keypoints of each pair in `flip_pairs` change places. With `shift` all maps then move
+    one px to the right and column 0 is kept, as in the official HRNet code. `Codec.flip_shift` says whether a codec
+    needs the shift.
+
+    Shapes: heatmaps (N, K, h, w) -> (N, K, h, w).
     """
     order = list(range(heatmaps.shape[1]))
     for left, right in flip_pairs:
@@ -38,12 +41,15 @@ def flip_back(heatmaps: Tensor, flip_pairs: Sequence[tuple[int, int]], shift: bo
 
 @torch.no_grad()
 def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: bool = True) -> Predictions:
-    """Keypoints of everybody in `loader`, from `model` in eval mode; its former mode is restored.
+    """Keypoints of everybody in `loader`. `model` runs in eval mode and gets its former mode back.
 
-    `flip_test` averages the heatmaps of each crop and of its mirror image. Mixed precision is the caller's choice:
-    call it under `torch.autocast`; decoding is float32 in any case. Where the loader shares the people among processes,
-    each gets the predictions of all. Raises ValueError if `codec` decodes to another crop than the loader cuts, or if
-    the network gives heatmaps of another number of keypoints, or NaN or infinity in them.
+    `flip_test` averages the heatmaps of each crop and of its mirror image. For mixed precision call this under
+    `torch.autocast`; decoding is always float32. If the loader divides the people among processes, each process gets
+    the predictions of all people.
+
+    Raises:
+        ValueError: `codec` decodes to another crop than the loader cuts; or the network gives heatmaps of another
+            number of keypoints, or NaN or infinity in them; or the loader has nobody.
     """
     if (codec.name == "udp", codec.input_size) != (loader.codec.name == "udp", loader.codec.input_size):
         raise ValueError(f"codec {codec} does not belong to crops cut for {loader.codec}: use loader.codec")

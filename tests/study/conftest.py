@@ -24,7 +24,7 @@ from hpelib.study.evaluation import Evaluation, save
 from hpelib.study.steps import prepare as datasets
 from hpelib.study.steps.prepare import manifest_path, prepare, read_split
 from hpelib.study.steps.train import build_network
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 48
@@ -66,6 +66,11 @@ def params(tmp_path) -> dict:
         "datasets": list(splits),
         "networks": ["hourglass"],
         "extra": {"datasets": [], "networks": []},
+        "all_datasets": list(splits),
+        "sets": {
+            name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
+            for name, files in splits.items()
+        },
         "error_datasets": ["coco"],
         "ablations": {},
         "seeds": [0, 1],
@@ -82,10 +87,7 @@ def params(tmp_path) -> dict:
                 },
                 "augmentation": {"rotation_deg": 30},
                 "recipe": {"epochs": 1, "learning_rate": 0.001},
-                "datasets": {
-                    name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
-                    for name, files in splits.items()
-                },
+                "datasets": {name: {"set": name} for name in splits},
                 "networks": {
                     "hourglass": {
                         "model": "hourglass",
@@ -153,15 +155,14 @@ def _leave(run: Run, values: list[float]) -> None:
 def trained(params, write_set, tmp_path, monkeypatch) -> dict:
     """Parameters of a prepared COCO set on which the network has random weights for its second seed."""
     monkeypatch.chdir(tmp_path)
-    params["datasets"] = ["coco"]
+    params["datasets"] = params["all_datasets"] = ["coco"]
     dataset = write_set("coco")
     manifest_path(dataset).parent.mkdir(parents=True)
     manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
     run = make_run(params, "hourglass", "coco", 1)
-    run.folder.mkdir(parents=True)
     network = build_network(run, read_split(dataset, "test"))
     torch.nn.init.normal_(network.heads[0].weight)
-    save_weights(network, run.folder / "weights.safetensors", "fp32")
+    write_weights(run, network)
     return params
 
 

@@ -1,6 +1,13 @@
-"""From trained runs to figures on disk: what the evaluate notebook calls."""
+"""Test trained runs and leave the figures on disk.
+
+    python -m hpelib.study.steps.evaluate hrnet coco
+
+tests all seeds of `hrnet` on `coco`; with `shuffled` behind, those of the control.
+"""
 
 import dataclasses
+import sys
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -8,55 +15,61 @@ import torch
 from torch import nn
 
 from hpelib.data.people import People
+from hpelib.inference import Predictions
 from hpelib.metrics.cost import complexity
-from hpelib.models import create_model
-from hpelib.models.weights import load_weights
-from hpelib.study.config import Run
-from hpelib.study.evaluation import Evaluation
+from hpelib.study.config import Dataset, Run, load_params, study_runs
+from hpelib.study.evaluation import Evaluation, save
 from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, read_split_detections, require_prepared
-from hpelib.training.checkpoints import trained_precision
+from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_precision
 from hpelib.training.engine import precision_here
 
 
-def load_network(run: Run, people: People) -> nn.Module:
-    """The run's trained network in eval mode.
-
-    Raises:
-        FileNotFoundError: the run was not trained.
-    """
-    path = run.folder / "weights.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found; run: make study")
-    network = create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
-    load_weights(network, path)
-    return network.eval().to(run.recipe.device, memory_format=torch.channels_last)  # as in training
-
-
 def test_people(run: Run) -> People:
-    """The persons that tables are about."""
+    """The persons of the test split that all tables are about."""
     require_prepared(run.dataset)
     return scorable(run.dataset, read_split(run.dataset, "test"))
 
 
+def make_test(
+    run: Run, dataset: Dataset, people: People
+) -> Callable[[nn.Module], tuple[dict[str, float], Predictions]]:
+    """A function of a network that returns its figures in percent, and its predictions for the boxes of `people`.
+
+    `people` are scored persons of the test split of `dataset`. Where that split names a detector's boxes, figures from
+    these are among the figures. The test protocol is that of `run`; pictures are decoded once for all networks.
+    """
+    detections = read_split_detections(dataset, "test")
+    predict = make_predictor(run, people)
+    predict_detections = None if detections is None else make_predictor(run, detections)
+
+    def test(network: nn.Module) -> tuple[dict[str, float], Predictions]:
+        predictions = predict(network)
+        found = figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
+        if predict_detections is not None:
+            detected = predict_detections(network)
+            found |= detection_figures(dataset, detections, detected.keypoints, detected.scores, run.test.nms)
+        return found, predictions
+
+    return test
+
+
 def evaluate(runs: list[Run]) -> Evaluation:
-    """All figures of runs that differ in their seed only, by their test protocol."""
+    """All figures of runs that differ in their seed only, by their test protocol.
+
+    Raises:
+        FileNotFoundError: a run was not trained, or the dataset was not prepared.
+        ValueError: a run was trained under other settings than it has now.
+    """
     first = runs[0]
     torch.set_num_threads(first.threads)
     people = test_people(first)
-    detections = read_split_detections(first.dataset, "test")
-    # crops do not depend on the seed, and a predictor keeps the images that it has decoded
-    predict = make_predictor(first, people)
-    predict_detections = None if detections is None else make_predictor(first, detections)
+    test = make_test(first, first.dataset, people)  # crops do not depend on the seed
     rows, curves, scores, predicted = [], [], [], []
     for run in runs:
         network = load_network(run, people)
-        predictions = predict(network)
-        found = figures(run.dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
-        if predict_detections is not None:
-            detected = predict_detections(network)
-            found |= detection_figures(run.dataset, detections, detected.keypoints, detected.scores, run.test.nms)
+        found, predictions = test(network)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(curve(run.dataset, people, predictions.keypoints).assign(seed=run.seed))
         scores.append(keypoint_scores(run.dataset, people, predictions.keypoints))
@@ -85,7 +98,7 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
         "profile": run.profile,
         "labels": run.labels,
         "codec": run.inputs.codec,
-        "precision": ", ".join(sorted({trained_precision(other.folder / "weights.safetensors") for other in runs})),
+        "precision": ", ".join(sorted({trained_precision(other) for other in runs})),
         "test": dataclasses.asdict(run.test) | {"precision": precision_here(run.test.precision, run.recipe.device)},
         "input_size": list(run.inputs.input_size),
         "seeds": [other.seed for other in runs],
@@ -95,3 +108,13 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
         "macs": size.macs,
         "legacy_gflops": size.legacy_gflops,
     }
+
+
+def main(network: str, dataset: str, labels: str = "true") -> None:
+    runs = study_runs(load_params(), network, dataset, labels)
+    save(evaluate(runs), runs[0].evaluation)
+    drop_checkpoints(runs)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

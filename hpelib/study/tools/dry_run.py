@@ -1,4 +1,4 @@
-"""Every stage of a profile's recipes for two steps, on a stand-in of the real sets' layout, at full network and input.
+"""Try a profile's recipes: two steps of training and a test, at full size, on noise in the layout of the real sets.
 
     python -m hpelib.study.tools.dry_run paper coco mpii
 
@@ -6,7 +6,9 @@ says before a download of 20 GB and days of training whether they would run, how
 """
 
 import argparse
+import contextlib
 import dataclasses
+import itertools
 import os
 import resource
 import tempfile
@@ -30,20 +32,16 @@ from hpelib.study.steps.prepare import manifest_path, prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
 STEPS = 2
-PERSONS = {
-    "coco": (149_813, 6_352 + 104_125),
-    "mpii": (22_246, 2_958),
-    "lsp": (1_000, 1_000),
-}  # trained on, and boxes tested
+PERSONS = {"coco": (149_813, 6_352 + 104_125), "mpii": (22_246, 2_958), "lsp": (1_000, 1_000)}  # to train, to test
 LSPET_PERSONS = 10_000
 IMAGE_SIZE = (640, 480)
 
 
 def dry_run(run: Run) -> dict:
-    """Prepare, train and evaluate `run` on a stand-in of its dataset; a record of times and memory.
+    """Prepare, train and evaluate `run` on a stand-in of its dataset, in the current directory; times and memory of it.
 
-    Keys: dataset, network, batch_size, s_per_step, s_per_test_box, memory_gb: the peak on the GPU, or of this process
-    since its start. Works in the current directory and leaves its files there.
+    Keys: dataset, network, batch_size, s_per_step, s_per_test_box and memory_gb, which is the peak on the GPU, or else
+    of this process since its start.
     """
     dataset = write_stand_in(run.dataset, (STEPS + 1) * run.inputs.batch_size)
     run = dataclasses.replace(run, dataset=dataset, recipe=dataclasses.replace(run.recipe, epochs=1, processes=1))
@@ -81,47 +79,46 @@ def project(found: dict, run: Run) -> dict:
 
 
 def write_stand_in(dataset: Dataset, persons: int) -> Dataset:
-    """Files of smooth noise where `dataset` has its own, below the current directory, `persons` to a split."""
+    """Write smooth noise where `dataset` has its files, below the current directory, `persons` for each split."""
     root, random = Path("stand_in") / dataset.name, np.random.default_rng(0)
-    splits = dataset.splits
-    if dataset.format == "lsp":
+    if dataset.format == "lsp":  # its splits may be numbers of persons in one folder
         numbers = {"train": (1, persons), "val": (persons + 1, 2 * persons), "test": (persons + 1, 2 * persons)}
         splits = {
             split: {"folder": files["folder"]} | ({"numbers": numbers[split]} if "numbers" in files else {})
-            for split, files in splits.items()
+            for split, files in dataset.splits.items()
         }
         for folder in {files["folder"] for files in splits.values()}:
-            _write_lsp(root / folder, 2 * persons, random)
+            _write_images(
+                root / folder / "images", [f"im{number:04d}.jpg" for number in range(1, 2 * persons + 1)], random
+            )
+            keypoints, *_ = _draw_people(2 * persons, LSP14.num_keypoints, random)
+            write_lsp(root / folder, keypoints, np.full(keypoints.shape[:2], 2))
         return dataclasses.replace(dataset, root=root, splits=splits)
-    first = 1
-    for files in {files["annotations"]: splits[split] for split, files in splits.items()}.values():
-        ids = range(first, first + persons)
-        first += persons
+    write = {"coco": _write_coco, "mpii": _write_mpii}[dataset.format]
+    once = {files["annotations"]: dataset.splits[split] for split, files in dataset.splits.items()}
+    for i, files in enumerate(once.values()):
+        ids = range(i * persons + 1, (i + 1) * persons + 1)
         _write_images(root / files["images"], [f"{number:012d}.jpg" for number in ids], random)
-        (_write_coco if dataset.format == "coco" else _write_mpii)(root, files, ids, random)
+        write(root, files, ids, random)
     return dataclasses.replace(dataset, root=root)
 
 
 def _write_coco(root: Path, files: dict, ids: range, random: np.random.Generator) -> None:
-    keypoints = _draw_keypoints(len(ids), COCO17.num_keypoints, random)
-    boxes = _boxes(keypoints)
-    images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": IMAGE_SIZE[0], "height": IMAGE_SIZE[1]} for i in ids]
+    keypoints, boxes = _draw_people(len(ids), COCO17.num_keypoints, random)
     labelled = np.concatenate([keypoints, np.full((*keypoints.shape[:2], 1), 2)], 2).reshape(len(ids), -1)
+    images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": IMAGE_SIZE[0], "height": IMAGE_SIZE[1]} for i in ids]
     annotations = [
         {"id": i, "image_id": i, "bbox": box, "area": box[2] * box[3], "keypoints": flat}
         for i, box, flat in zip(ids, boxes, labelled, strict=True)
     ]
     write_coco(root / files["annotations"], images, annotations)
     if "detections" in files:
-        found = [
-            {"image_id": i, "category_id": 1, "bbox": box, "score": 0.9} for i, box in zip(ids, boxes, strict=True)
-        ]
+        found = [{"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": 0.9} for a in annotations]
         write_json(root / files["detections"], found)
 
 
 def _write_mpii(root: Path, files: dict, ids: range, random: np.random.Generator) -> None:
-    keypoints = _draw_keypoints(len(ids), MPII16.num_keypoints, random)
-    boxes = _boxes(keypoints)
+    keypoints, boxes = _draw_people(len(ids), MPII16.num_keypoints, random)
     centers = boxes[:, :2] + boxes[:, 2:] / 2
     write_mpii(
         root / files["annotations"],
@@ -135,19 +132,11 @@ def _write_mpii(root: Path, files: dict, ids: range, random: np.random.Generator
     )
 
 
-def _write_lsp(folder: Path, persons: int, random: np.random.Generator) -> None:
-    _write_images(folder / "images", [f"im{number:04d}.jpg" for number in range(1, persons + 1)], random)
-    keypoints = _draw_keypoints(persons, LSP14.num_keypoints, random)
-    write_lsp(folder, keypoints, np.full(keypoints.shape[:2], 2))
-
-
-def _draw_keypoints(n: int, num_keypoints: int, random: np.random.Generator) -> np.ndarray:
-    middles = random.uniform((150, 180), (490, 300), (n, 1, 2))
-    return middles + random.uniform(-1, 1, (n, num_keypoints, 2)) * (60, 160)
-
-
-def _boxes(keypoints: np.ndarray) -> np.ndarray:
-    return np.concatenate([keypoints.min(1), np.ptp(keypoints, axis=1)], 1)  # (N, 4)
+def _draw_people(n: int, num_keypoints: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (n, K, 2) at random in the picture, and the boxes (n, 4) around them, in px."""
+    keypoints = random.uniform((150, 180), (490, 300), (n, 1, 2))
+    keypoints = keypoints + random.uniform(-1, 1, (n, num_keypoints, 2)) * (60, 160)
+    return keypoints, np.concatenate([keypoints.min(1), np.ptp(keypoints, axis=1)], 1)
 
 
 def _write_images(folder: Path, names: list[str], random: np.random.Generator) -> None:
@@ -177,26 +166,19 @@ def main() -> None:
     given = parser.parse_args()
     params = load_params() | {"profile": given.profile}
     rows = []
-    for name in given.datasets:
-        for network in given.networks or profile_params(params)["networks"]:
-            planned = make_run(params, network, name, 0)
-            batch_size = given.batch_size or planned.inputs.batch_size
-            workers = planned.inputs.workers
-            device = planned.recipe.device if torch.cuda.is_available() else "cpu"
-            run = dataclasses.replace(
-                planned,
-                pretrained=False,
-                inputs=dataclasses.replace(planned.inputs, batch_size=batch_size, workers=min(workers, os.cpu_count())),
-                recipe=dataclasses.replace(planned.recipe, device=device),
-            )
-            home = Path.cwd()
-            with tempfile.TemporaryDirectory() as folder:
-                os.chdir(folder)
-                try:
-                    rows.append(project(dry_run(run), planned))
-                finally:
-                    os.chdir(home)
-            print(pd.DataFrame(rows).to_string(index=False, float_format="%.3g"), flush=True)
+    for name, network in itertools.product(given.datasets, given.networks or profile_params(params)["networks"]):
+        planned = make_run(params, network, name, 0)
+        inputs = dataclasses.replace(
+            planned.inputs,
+            batch_size=given.batch_size or planned.inputs.batch_size,
+            workers=min(planned.inputs.workers, os.cpu_count()),
+        )
+        device = planned.recipe.device if torch.cuda.is_available() else "cpu"
+        recipe = dataclasses.replace(planned.recipe, device=device)
+        run = dataclasses.replace(planned, pretrained=False, inputs=inputs, recipe=recipe)
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            rows.append(project(dry_run(run), planned))
+        print(pd.DataFrame(rows).to_string(index=False, float_format="%.3g"), flush=True)
 
 
 if __name__ == "__main__":

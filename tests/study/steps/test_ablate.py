@@ -22,7 +22,7 @@ from hpelib.study.steps.prepare import manifest_path, prepare
 from hpelib.study.steps.train import checkpoint_path
 from hpelib.training.objectives import make_objective
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 QUICK = PARAMS | {"profile": "quick"}
 ROWS = [(paper, row) for paper, ablation in PARAMS["ablations"].items() for row in ablation["rows"]]

@@ -17,7 +17,7 @@ from hpelib.study.config import make_run
 from hpelib.study.steps.prepare import manifest_path, prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def launch(node: int, port: int, *arguments: str) -> subprocess.Popen:

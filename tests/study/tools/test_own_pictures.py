@@ -14,6 +14,7 @@ from hpelib.figures.style import save
 from hpelib.skeletons import COCO17
 from hpelib.study.config import make_run
 from hpelib.study.steps.train import build_network
+from hpelib.study.steps.weights import write_weights
 from hpelib.study.tools.own_pictures import (
     detect_people,
     draw,
@@ -24,7 +25,6 @@ from hpelib.study.tools.own_pictures import (
     to_people,
     whole_pictures,
 )
-from hpelib.training.checkpoints import save_weights
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -121,7 +121,7 @@ def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(params, "hourglass", "coco", 0)
     people = to_people(whole_pictures(pictures), COCO17)
-    save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
+    write_weights(run, build_network(run, people))
     posed, scores = pose(run, people)
     np.testing.assert_array_equal(posed.visibility, np.where(scores > 0.2, 2, 1))
     assert np.isfinite(posed.keypoints).all()

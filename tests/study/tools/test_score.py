@@ -14,8 +14,8 @@ from hpelib.study.config import Dataset, make_run
 from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import manifest_path, prepare
 from hpelib.study.steps.train import build_network, training_people
+from hpelib.study.steps.weights import write_weights
 from hpelib.study.tools.score import score
-from hpelib.training.checkpoints import save_weights
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def finished(write_set, params, tmp_path, monkeypatch):
         manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
         manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
         run = make_run(params, "hourglass", name, 0)
-        save_weights(build_network(run, training_people(run)), run.folder / "weights.safetensors", "fp32")
+        write_weights(run, build_network(run, training_people(run)))
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
 
     return make

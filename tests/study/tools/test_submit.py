@@ -12,11 +12,10 @@ from hpelib.metrics import coco
 from hpelib.metrics.coco import coco_ap
 from hpelib.study.config import Dataset, Protocol, make_run
 from hpelib.study.scores import detection_figures
-from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.prepare import read_split, read_split_detections
 from hpelib.study.steps.train import build_network
+from hpelib.study.steps.weights import load_network, write_weights
 from hpelib.study.tools.submit import submit, write_coco_zip
-from hpelib.training.checkpoints import save_weights
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def finished(write_set, params, tmp_path, monkeypatch):
         dataset = write_set(name)
         run = make_run(params, "hourglass", name, 0)
         network = build_network(run, read_split(dataset, "test"))
-        save_weights(network, run.folder / "weights.safetensors", "fp32")
+        write_weights(run, network)
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
 
     return make
