@@ -52,7 +52,7 @@ def results_folder(out: str | Path, pictures: str | Path, boxes: str) -> Path:
 
 
 def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
-    """The picture at `source`, or all pictures in that folder by name; copies of all, upright, if an EXIF tag turns one.
+    """The picture at `source`, or all in that folder by name; if an EXIF tag turns one, upright copies of all.
 
     The study reads pixels as they are stored, as COCO annotates them. A network would then see people who lie on their
     sides. The copies go to `upright_folder`, all of them, so that the files that `to_coco` names lie in one folder.
