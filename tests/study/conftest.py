@@ -21,7 +21,6 @@ from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Dataset, Run, make_dataset, make_run, study_runs
 from hpelib.study.evaluation import Evaluation, save
-from hpelib.study.steps import prepare as datasets
 from hpelib.study.steps.prepare import manifest_path, prepare, read_split
 from hpelib.study.steps.train import build_network
 from hpelib.study.steps.weights import write_weights
@@ -59,7 +58,10 @@ def params(tmp_path) -> dict:
             split: {"annotations": f"{split}.json", "ground_truth": f"{split}.mat", "images": split} for split in IMAGES
         },
         "lsp": {split: {"folder": split} for split in IMAGES},
-        "lspet": {"train": {"fraction": 0.5}, "val": {"fraction": 0.25}, "test": {"fraction": 0.25}},
+        "lspet": {
+            split: {"fraction": fraction, "near_duplicates": str(tmp_path / "lspet" / "near_duplicates.csv")}
+            for split, fraction in {"train": 0.5, "val": 0.25, "test": 0.25}.items()
+        },
     }
     return {
         "profile": "tiny",
@@ -167,15 +169,13 @@ def trained(params, write_set, tmp_path, monkeypatch) -> dict:
 
 
 @pytest.fixture
-def write_set(params, monkeypatch) -> Callable[[str], Dataset]:
+def write_set(params) -> Callable[[str], Dataset]:
     """`write_set(format)` writes the tiny set of that format and returns its description."""
     writers = {"coco": _write_coco, "mpii": _write_mpii, "lsp": _write_lsp, "lspet": _write_lspet}
 
     def write(name: str) -> Dataset:
         dataset = make_dataset(params, name)
         writers[name](dataset.root, np.random.default_rng(0))
-        if name == "lspet":
-            monkeypatch.setattr(datasets, "NEAR_DUPLICATES", dataset.root / "near_duplicates.csv")
         return dataset
 
     return write

@@ -11,12 +11,10 @@ from hpelib.data.loader import Crops
 from hpelib.data.people import People
 from hpelib.figures.errors import ErrorExample
 from hpelib.formats import FORMATS
-from hpelib.metrics.coco import coco_ap
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, load
 from hpelib.study.results.tables import describe_cells, mean_and_sd
-from hpelib.study.scores import person_results
 from hpelib.study.steps.evaluate import test_people
 
 ALL = "All"  # the row that is about every joint
@@ -85,7 +83,6 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
     One kind at a time, all others left as they are; scores stay, OKS-NMS is run again.
     """
     people, dataset = diagnosed.people, diagnosed.run.dataset
-    truth = dataset.root / dataset.splits["test"]["annotations"]
     rows = []
     for network, evaluation in diagnosed.evaluations.items():
         figures = evaluation.figures.query("metric == @METRIC").set_index("seed")["value"]
@@ -93,7 +90,7 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
             for kind in ERRORS:
                 diagnosis = diagnosed.diagnoses[network][i]
                 repaired = repair(kind, evaluation.keypoints[i], people.keypoints, people.areas, diagnosis)
-                value = coco_ap(truth, person_results(people, repaired, evaluation.confidences[i]))["AP"]
+                value = FORMATS["coco"].figures(dataset, people, repaired, evaluation.confidences[i])[METRIC]
                 rows.append({"name": network, "seed": seed, "kind": kind, METRIC: value, "gain": value - figures[seed]})
     return pd.DataFrame(rows)
 

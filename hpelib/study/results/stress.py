@@ -13,12 +13,12 @@ import torch
 
 from hpelib.data.loader import Crops, InputSettings
 from hpelib.data.people import People
+from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.metrics.statistics import NOT_RUN, bootstrap
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
 from hpelib.study.config import Run, study_runs
-from hpelib.study.scores import keypoint_scores
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import make_predictor
 
@@ -75,7 +75,8 @@ def evaluate_stress(runs: list[Run], people: People) -> np.ndarray:
     torch.set_num_threads(runs[0].threads)
     predict = make_predictor(runs[0], people)  # the seed has no say in it
     found = [predict(load_network(run, people)) for run in runs]
-    return np.stack([by_person(keypoint_scores(runs[0].dataset, people, of_run.keypoints)) for of_run in found])
+    form = FORMATS[runs[0].dataset.format]
+    return np.stack([by_person(form.keypoint_scores(people, of_run.keypoints)) for of_run in found])
 
 
 def by_person(rows: np.ndarray) -> np.ndarray:

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from hpelib.data.people import People
+from hpelib.formats import FORMATS
 from hpelib.inference import Predictions
 from hpelib.metrics.cost import complexity
 from hpelib.study.config import Dataset, Run, load_params, study_runs
 from hpelib.study.evaluation import Evaluation, save
-from hpelib.study.scores import curve, detection_figures, figures, keypoint_scores, scorable
 from hpelib.study.steps.predictions import make_predictor
-from hpelib.study.steps.prepare import read_split, read_split_detections, require_prepared
+from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_precision
 from hpelib.training.engine import precision_here
 
@@ -29,27 +29,28 @@ from hpelib.training.engine import precision_here
 def test_people(run: Run) -> People:
     """The persons of the test split that all tables are about."""
     require_prepared(run.dataset)
-    return scorable(run.dataset, read_split(run.dataset, "test"))
+    return FORMATS[run.dataset.format].scored(read_split(run.dataset, "test"))
 
 
 def make_test(
-    run: Run, dataset: Dataset, people: People
+    run: Run, dataset: Dataset, people: People, detections: People | None
 ) -> Callable[[nn.Module], tuple[dict[str, float], Predictions]]:
     """A function of a network that returns its figures in percent, and its predictions for the boxes of `people`.
 
-    `people` are scored persons of the test split of `dataset`. Where that split names a detector's boxes, figures from
-    these are among the figures. The test protocol is that of `run`; pictures are decoded once for all networks.
+    `people` are the scored persons of the test split of `dataset`. With the boxes of a detector, `detections`, figures
+    from these are among the figures. The test protocol is that of `run`. Pictures are decoded once for all networks.
     """
-    detections = read_split_detections(dataset, "test")
+    form = FORMATS[dataset.format]
     predict = make_predictor(run, people)
     predict_detections = None if detections is None else make_predictor(run, detections)
 
     def test(network: nn.Module) -> tuple[dict[str, float], Predictions]:
         predictions = predict(network)
-        found = figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
+        found = form.figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
         if predict_detections is not None:
             detected = predict_detections(network)
-            found |= detection_figures(dataset, detections, detected.keypoints, detected.scores, run.test.nms)
+            case = people, detections, detected.keypoints, detected.scores
+            found |= form.detection_figures(dataset, *case, run.test.nms)
         return found, predictions
 
     return test
@@ -62,17 +63,18 @@ def evaluate(runs: list[Run]) -> Evaluation:
         FileNotFoundError: a run was not trained, or the dataset was not prepared.
         ValueError: a run was trained under other settings than it has now.
     """
-    first = runs[0]
+    first, form = runs[0], FORMATS[runs[0].dataset.format]
     torch.set_num_threads(first.threads)
     people = test_people(first)
-    test = make_test(first, first.dataset, people)  # crops do not depend on the seed
+    detections = form.read_detections(first.dataset, "test")
+    test = make_test(first, first.dataset, people, detections)  # crops do not depend on the seed
     rows, curves, scores, predicted = [], [], [], []
     for run in runs:
         network = load_network(run, people)
         found, predictions = test(network)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
-        curves.append(curve(run.dataset, people, predictions.keypoints).assign(seed=run.seed))
-        scores.append(keypoint_scores(run.dataset, people, predictions.keypoints))
+        curves.append(form.curve(people, predictions.keypoints).assign(seed=run.seed))
+        scores.append(form.keypoint_scores(people, predictions.keypoints))
         predicted.append(predictions)
     return Evaluation(
         figures=pd.DataFrame(rows),

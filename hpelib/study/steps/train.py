@@ -26,12 +26,12 @@ from hpelib.data.files import write_whole
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
+from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.skeletons import Skeleton
 from hpelib.study.config import LABELS, Run, load_params, make_run
-from hpelib.study.scores import keypoint_figure, keypoint_scores, scorable
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
 from hpelib.training.engine import autocast, precision_here
@@ -141,13 +141,14 @@ def make_validation(
 
     The network computes in the precision that it trains in.
     """
-    people = scorable(run.dataset, read_split(run.dataset, "val"))
+    form = FORMATS[run.dataset.format]
+    people = form.scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=device, rank=rank, world_size=world_size)
 
     def validate(network: nn.Module) -> dict[str, float]:
         with autocast(run.recipe.precision, run.recipe.device):
             predictions = predict(network, loader, loader.codec, flip_test=False)
-        return keypoint_figure(run.dataset, people, predictions.keypoints)
+        return form.keypoint_figure(people, predictions.keypoints)
 
     return validate
 
@@ -165,11 +166,12 @@ class Examples(NamedTuple):
 
 def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Examples:
     """The `count` persons of the val split with the best mean score over keypoints, then the `count` worst."""
-    people = scorable(run.dataset, read_split(run.dataset, "val"))
+    form = FORMATS[run.dataset.format]
+    people = form.scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=run.recipe.device)
     with autocast(run.recipe.precision, run.recipe.device):
         predictions = predict(network, loader, loader.codec)
-    scores = np.nan_to_num(keypoint_scores(run.dataset, people, predictions.keypoints)).mean(axis=1)
+    scores = np.nan_to_num(form.keypoint_scores(people, predictions.keypoints)).mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
     batch = loader.crops[0, chosen]

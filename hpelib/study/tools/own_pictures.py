@@ -11,8 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
+from hpelib.data.coco import write_coco
 from hpelib.data.crops import read_image
-from hpelib.data.files import check_images, enumerate_first, image_size, read_json, write_json
+from hpelib.data.files import check_images, enumerate_first, image_size, read_json
 from hpelib.data.people import People
 from hpelib.figures import style
 from hpelib.figures.skeletons import draw_person, show_image
@@ -26,8 +27,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # the EXIF tag
 SURE = 0.2  # heatmap maximum above which a keypoint counts in a person's score, as in the official rescoring
 DETECTOR_PERSON = 1  # torchvision's label
-KEYPOINTS = "keypoints.json"
-MADE_HERE = {"description": "keypoints predicted by hpelib"}  # in that file, so that a folder of results is known
+KEYPOINTS = "keypoints.json"  # with the scores of its keypoints, which tells a folder of results from any other
 
 Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in px and the score
 
@@ -45,7 +45,7 @@ def results_folder(out: str | Path, pictures: str | Path, boxes: str) -> Path:
     inside = pictures.iterdir() if pictures.is_dir() else []  # some may be links
     require_apart(out, [pictures, *inside, *([Path(boxes)] if Path(boxes).is_file() else [])])
     results = out / KEYPOINTS
-    made_here = results.is_file() and MADE_HERE["description"] in results.read_text(encoding="utf-8")
+    made_here = results.is_file() and '"keypoint_scores"' in results.read_text(encoding="utf-8")
     if out.exists() and not made_here and (others := sorted(path.name for path in out.iterdir() if path.is_file())):
         raise ValueError(f"{out} holds files already ({enumerate_first(others)}); give a new folder for the results")
     return out
@@ -211,47 +211,29 @@ def pose(run: Run, people: People, force: bool = False) -> tuple[People, np.ndar
 
 
 def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
-    """Write keypoints.json and each picture with its skeletons into `out`, a `results_folder`; return the pictures."""
-    write_json(out / KEYPOINTS, to_coco(posed, scores))
-    return [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in dict.fromkeys(posed.image_paths)]
+    """Write keypoints.json and each picture with its skeletons into `out`, a `results_folder`; return the pictures.
 
-
-def to_coco(people: People, scores: np.ndarray) -> dict:
-    """The persons that `pose` returned as a COCO keypoint document, for tools that show or correct annotations."""
-    skeleton = people.skeleton
-    files = dict(zip(people.image_ids.tolist(), people.image_paths, strict=True))
-    sizes = {number: image_size(path) for number, path in files.items()}
+    The json is a COCO keypoint file of what `pose` returned, for tools that show or correct annotations.
+    """
+    files = dict(zip(posed.image_ids.tolist(), posed.image_paths, strict=True))
+    images = [
+        {"id": number, "file_name": Path(path).name} | dict(zip(("width", "height"), image_size(path), strict=True))
+        for number, path in files.items()
+    ]
     annotations = [
         {
-            "id": int(people.ids[i]),
-            "image_id": int(people.image_ids[i]),
-            "category_id": 1,
-            "iscrowd": 0,
-            "bbox": people.boxes[i],
-            "area": float(people.boxes[i, 2] * people.boxes[i, 3]),
-            "num_keypoints": skeleton.num_keypoints,
-            "keypoints": np.concatenate([people.keypoints[i], people.visibility[i, :, None]], axis=1).ravel(),
+            "id": posed.ids[i],
+            "image_id": posed.image_ids[i],
+            "bbox": posed.boxes[i],
+            "area": np.prod(posed.boxes[i, 2:]),
+            "keypoints": np.concatenate([posed.keypoints[i], posed.visibility[i, :, None]], axis=1).ravel(),
             "keypoint_scores": scores[i],
-            "score": people.scores[i],  # of the box
+            "score": posed.scores[i],  # of the box
         }
-        for i in range(len(people))
+        for i in range(len(posed))
     ]
-    return {
-        "info": MADE_HERE,
-        "images": [
-            {"id": number, "file_name": Path(path).name, "width": sizes[number][0], "height": sizes[number][1]}
-            for number, path in files.items()
-        ],
-        "annotations": annotations,
-        "categories": [
-            {
-                "id": 1,
-                "name": "person",
-                "keypoints": skeleton.keypoints,
-                "skeleton": [(a + 1, b + 1) for a, b in skeleton.bones],
-            }
-        ],
-    }
+    write_coco(out / KEYPOINTS, images, annotations, posed.skeleton)
+    return [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
 
 
 def draw(people: People, path: str) -> Figure:

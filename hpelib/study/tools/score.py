@@ -11,14 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hpelib.data.coco import check_image_sizes
 from hpelib.data.files import check_images
-from hpelib.data.people import People
 from hpelib.formats import FORMATS
-from hpelib.metrics.coco import coco_ap
 from hpelib.metrics.statistics import bootstrap
 from hpelib.study.config import Dataset, Run
-from hpelib.study.scores import keypoint_scores, scorable
 from hpelib.study.steps.evaluate import make_test
 from hpelib.study.steps.prepare import read_split
 from hpelib.study.steps.weights import load_network
@@ -40,38 +36,29 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
         ValueError: the run is of another skeleton or other settings, or an annotation cannot be scored. All this is
             found before anything is predicted.
     """
-    if FORMATS[dataset.format].keypoint_metric != FORMATS[run.dataset.format].keypoint_metric:
+    form = FORMATS[dataset.format]
+    if form.keypoint_metric != FORMATS[run.dataset.format].keypoint_metric:
         raise ValueError(f"{run.network} on {run.dataset.name} has other keypoints than the format {dataset.format}")
     torch.set_num_threads(run.threads)
-    people = scorable_people(dataset)
-    test = make_test(run, dataset, people)
+    people = read_split(dataset, "test")
+    check_images(people)
+    form.check(dataset, "test", people)
+    form.check_truth(dataset, "test", people)
+    people = form.scored(people)
+    log = logging.getLogger(__name__)
+    log.info("scored: %s", people.summary())
+    if (detections := form.read_detections(dataset, "test")) is not None:
+        log.info("detected: %s", detections.summary())
+    test = make_test(run, dataset, people, detections)
     found, predictions = test(load_network(run, people, force))
-    correct = keypoint_scores(dataset, people, predictions.keypoints)
-    means = {FORMATS[dataset.format].keypoint_metric: correct}
+    correct = form.keypoint_scores(people, predictions.keypoints)
+    means = {form.keypoint_metric: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}
     intervals = {metric: bootstrap(values) for metric, values in means.items() if not np.isnan(values).all()}
     table = pd.DataFrame(found.items(), columns=["metric", "value"])
     for bound in ("low", "high"):
         table[bound] = table.metric.map({metric: getattr(interval, bound) for metric, interval in intervals.items()})
     return table
-
-
-def scorable_people(dataset: Dataset) -> People:
-    """The persons to score, after every check that reading, decoding and scoring them would fail at."""
-    everybody = read_split(dataset, "test")
-    people = scorable(dataset, everybody)
-    check_images(people)
-    if dataset.format == "mpii" and np.isnan(people.head_sizes_px).any():
-        raise ValueError(
-            f"{dataset.root}: PCKh needs the size of heads; give `ground_truth`, a mat file like gt_valid.mat"
-        )
-    if dataset.format == "coco":
-        annotations = dataset.root / dataset.splits["test"]["annotations"]
-        check_image_sizes(annotations, people)
-        coco_ap(annotations, [])
-    unscored = len(everybody) - len(people)
-    logging.getLogger(__name__).info("scored: %d persons; without a size to score by: %d", len(people), unscored)
-    return people
 
 
 def main() -> None:

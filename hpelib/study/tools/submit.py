@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from hpelib.data.files import check_images, write_mat, write_whole
+from hpelib.formats import FORMATS
+from hpelib.formats.coco import person_results
 from hpelib.study.config import Dataset, Run
-from hpelib.study.scores import person_results
 from hpelib.study.steps.predictions import make_predictor
-from hpelib.study.steps.prepare import read_split, read_split_detections
+from hpelib.study.steps.prepare import read_split
 from hpelib.study.steps.weights import load_network
 from hpelib.study.tools.arguments import chosen_run, chosen_set, make_parser, require_apart
 
@@ -43,10 +44,12 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
     if dataset.format not in ("coco", "mpii") or dataset.format != run.dataset.format:
         raise ValueError(f"no server takes predictions of a run on {run.dataset.format} for {dataset.format}")
     path = submission_path(dataset, algorithm, folder)
-    people = read_split_detections(dataset, "test") if dataset.format == "coco" else read_split(dataset, "test")
+    form = FORMATS[dataset.format]
+    people = form.read_detections(dataset, "test") if dataset.format == "coco" else read_split(dataset, "test")
     if people is None:
         raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
     check_images(people)
+    logging.getLogger(__name__).info("predicted: %s", people.summary())
     torch.set_num_threads(run.threads)
     found = make_predictor(run, people)(load_network(run, people, force))
     if dataset.format == "coco":

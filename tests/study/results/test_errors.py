@@ -9,7 +9,7 @@ from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import Evaluation
 from hpelib.study.results import errors
-from hpelib.study.scores import person_results
+from hpelib.formats.coco import person_results
 from hpelib.study.steps.prepare import read_split
 
 

@@ -86,8 +86,8 @@ def test_it_is_said_who_is_scored_and_who_is_left_out(finished, caplog):
     truth.write_text(json.dumps(document))
     with caplog.at_level("INFO"):
         score(run, own)
-    assert "1 persons without a labelled keypoint" in caplog.text
-    assert "2 persons" in caplog.text
+    assert "scored: 2 persons; left out: 1 persons without a labelled keypoint" in caplog.text
+    assert "detected: 3 persons" in caplog.text
 
 
 def test_from_the_shell(finished, params, tmp_path, monkeypatch, capsys):
