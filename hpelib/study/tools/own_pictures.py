@@ -27,15 +27,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # the EXIF tag
 SURE = 0.2  # heatmap maximum above which a keypoint counts in a person's score, as in the official rescoring
 DETECTOR_PERSON = 1  # torchvision's label
-KEYPOINTS = "keypoints.json"  # with the scores of its keypoints, which tells a folder of results from any other
+MARK = ".hpelib_results"  # a file that tells a folder of results from any other
 
 Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in px and the score
 
 
 def results_folder(out: str | Path, pictures: str | Path, boxes: str) -> Path:
-    """The folder `out`, after a check that nothing of the user's can be written over in it.
+    """Make the folder `out` and return it, after a check that no file of the user's can be written over in it.
 
-    `out` may be new, empty, or filled by this tool before. `pictures` is a picture or a folder, `boxes` as in
+    `out` may be new, empty, or made by this tool before. `pictures` is a picture or a folder; `boxes` is as in
     `find_boxes`.
 
     Raises:
@@ -44,10 +44,11 @@ def results_folder(out: str | Path, pictures: str | Path, boxes: str) -> Path:
     out, pictures = Path(out), Path(pictures)
     inside = pictures.iterdir() if pictures.is_dir() else []  # some may be links
     require_apart(out, [pictures, *inside, *([Path(boxes)] if Path(boxes).is_file() else [])])
-    results = out / KEYPOINTS
-    made_here = results.is_file() and '"keypoint_scores"' in results.read_text(encoding="utf-8")
-    if out.exists() and not made_here and (others := sorted(path.name for path in out.iterdir() if path.is_file())):
+    mark = out / MARK
+    if out.exists() and not mark.exists() and (others := sorted(path.name for path in out.iterdir())):
         raise ValueError(f"{out} holds files already ({enumerate_first(others)}); give a new folder for the results")
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
     return out
 
 
@@ -232,7 +233,7 @@ def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
         }
         for i in range(len(posed))
     ]
-    write_coco(out / KEYPOINTS, images, annotations, posed.skeleton)
+    write_coco(out / "keypoints.json", images, annotations, posed.skeleton)
     return [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
 
 
