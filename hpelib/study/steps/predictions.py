@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from hpelib.codecs import Codec
-from hpelib.data.crops import to_image
 from hpelib.data.loader import PeopleLoader, make_loader
 from hpelib.data.people import People
-from hpelib.inference import Predictions, flip_back, predict
+from hpelib.inference import Predictions, decode, join, predict, predict_heatmaps
 from hpelib.layers.modes import eval_mode
 from hpelib.study.config import Run
 from hpelib.training.engine import autocast
@@ -43,21 +42,17 @@ def make_predictor(run: Run, people: People, scales: tuple[float, ...] = PYRAMID
 @torch.no_grad()
 def _predict_pyramid(network: nn.Module, plain: PeopleLoader, scaled: list[PeopleLoader]) -> Predictions:
     """Lay the heatmaps of the `scaled` regions over those of the plain ones and average them where they lie."""
-    codec, flip_pairs = plain.codec, plain.people.skeleton.flip_pairs
-    rows = []
+    codec, skeleton, found = plain.codec, plain.people.skeleton, []
     with eval_mode(network):
         for base, *batches in zip(plain, *scaled, strict=True):
             total = seen = 0
             for batch in batches:
-                heatmaps = network(batch["images"]).float()  # (B, K, h, w)
-                mirrored = flip_back(network(batch["images"].flip(-1)).float(), flip_pairs, codec.flip_shift)
+                heatmaps = predict_heatmaps(network, batch, skeleton, codec)
                 grid = _places(codec, base["matrices"], batch["matrices"])
-                total = total + _lay(heatmaps + mirrored, grid) / 2
+                total = total + _lay(heatmaps, grid)
                 seen = seen + _lay(torch.ones_like(heatmaps[:, :1]), grid)
-            keypoints, scores = codec.decode(total / seen.clamp(min=1e-6))
-            found = to_image(keypoints.cpu().numpy(), base["matrices"].cpu().numpy())
-            rows.append((base["index"].cpu().numpy(), base["ids"].cpu().numpy(), found, scores.cpu().numpy()))
-    return Predictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+            found.append(decode(base, total / seen.clamp(min=1e-6), codec))
+    return join(found)
 
 
 def _lay(maps: Tensor, grid: Tensor) -> Tensor:

@@ -8,12 +8,11 @@ launch`, on one machine or on several that share a file system, it is one of the
     torchrun --nproc-per-node 4 -m hpelib.study.steps.train hrnet coco 0
 """
 
-import argparse
 import copy
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,8 +29,7 @@ from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
-from hpelib.skeletons import Skeleton
-from hpelib.study.config import LABELS, Run, load_params, make_run
+from hpelib.study.config import Run, load_params, make_run
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
 from hpelib.training.engine import autocast, precision_here
@@ -94,8 +92,7 @@ def train(
     """
     if is_launched():
         torch.manual_seed(run.seed)
-        return _train(run, network, people, images, key)
-    if run.recipe.processes == 1:
+    if is_launched() or run.recipe.processes == 1:
         return _train(run, network, people, images, key)
     (history, *_) = launch(run.recipe, _train_together, run, network, people, key)
     load_weights(network, weights_path(run))
@@ -153,19 +150,11 @@ def make_validation(
     return validate
 
 
-class Examples(NamedTuple):
-    """Some persons with what was predicted for them, in the order of `hpelib.figures.predictions.prediction_sheet`."""
+def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> dict:
+    """The `count` persons of the val split with the best mean score over keypoints, then the `count` worst.
 
-    crops: np.ndarray  # (N, H, W, 3) uint8
-    keypoints: np.ndarray  # (N, K, 2) crop px, the annotation
-    visibility: np.ndarray  # (N, K)
-    predicted: np.ndarray  # (N, K, 2) crop px
-    titles: list[str]  # the mean score over keypoints
-    skeleton: Skeleton
-
-
-def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Examples:
-    """The `count` persons of the val split with the best mean score over keypoints, then the `count` worst."""
+    Returns the arguments of `hpelib.figures.predictions.prediction_sheet`, by name.
+    """
     form = FORMATS[run.dataset.format]
     people = form.scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=run.recipe.device)
@@ -175,9 +164,14 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Examples:
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
     batch = loader.crops[0, chosen]
-    predicted = to_crop(predictions.keypoints[chosen], batch["matrices"])
-    titles = [f"{100 * score:.0f} %" for score in scores[chosen]]
-    return Examples(batch["images"], batch["keypoints"], batch["visible"], predicted, titles, people.skeleton)
+    return {
+        "crops": batch["images"],
+        "keypoints": batch["keypoints"],
+        "visibility": batch["visible"],
+        "predicted": to_crop(predictions.keypoints[chosen], batch["matrices"]),
+        "titles": [f"{100 * score:.0f} %" for score in scores[chosen]],
+        "skeleton": people.skeleton,
+    }
 
 
 def describe(run: Run) -> pd.DataFrame:
@@ -188,14 +182,8 @@ def describe(run: Run) -> pd.DataFrame:
 
 
 @record  # a launcher names the error of the process that failed
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m hpelib.study.steps.train", description="Train one run.")
-    parser.add_argument("network", help="a network of the current profile in params.yaml")
-    parser.add_argument("dataset", help="a dataset of that profile")
-    parser.add_argument("seed", type=int)
-    parser.add_argument("--labels", choices=LABELS, default="true", help="shuffled: the control that must fail")
-    given = parser.parse_args()
-    run = make_run(load_params(), given.network, given.dataset, given.seed, given.labels)
+def main(network: str, dataset: str, seed: str, labels: str = "true") -> None:
+    run = make_run(load_params(), network, dataset, int(seed), labels)
     people = training_people(run)
     train(run, build_network(run, people), people)
     if is_launched():
@@ -203,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
