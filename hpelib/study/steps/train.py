@@ -115,7 +115,7 @@ def _train(run: Run, network: nn.Module, people: People, images: ImageCache | No
     files = checkpoint_path(run, key), log_path(run)
     history = pd.DataFrame(fit(network, loader, objective, run.recipe, *files, make_validation(run, **place)))
     if accelerator.is_main_process:
-        write_weights(run, network, key)
+        write_weights(run, network)
         write_whole(run.folder / "history.csv", lambda path: history.to_csv(path, index=False, float_format="%.6g"))
     return history
 

@@ -19,7 +19,8 @@ from hpelib.study.steps.prepare import require_prepared
 from hpelib.training.checkpoints import read_header, save_weights
 from hpelib.training.engine import machine_here, precision_here
 
-# Settings of a run that may differ between its training and its use: where files lie, and what changes speed alone.
+# Settings of a run that may differ between its training and its use: where files lie, what changes speed alone, and how
+# it is tested. The splits val and test may differ as well.
 FREE = {
     "": ("test", "threads"),
     "dataset": ("root", "work"),
@@ -33,12 +34,11 @@ def weights_path(run: Run) -> Path:
     return run.folder / "weights.safetensors"
 
 
-def write_weights(run: Run, network: nn.Module, key: str = "") -> None:
+def write_weights(run: Run, network: nn.Module) -> None:
     """Write the trained weights, with what they belong to in the file's header: settings, precision and machine."""
     header = {
         "settings": settings(run, FORMATS[run.dataset.format].skeleton.name),
         "digest": run.digest,
-        "key": key,
         "precision": precision_here(run.recipe.precision, run.recipe.device),
         "machine": machine_here(run.recipe.device),
     }
@@ -56,6 +56,7 @@ def settings(run: Run, skeleton: str) -> dict:
     for section, names in FREE.items():
         for name in names:
             del (described[section] if section else described)[name]
+    described["dataset"]["splits"] = described["dataset"]["splits"]["train"]
     return described | {"skeleton": skeleton}
 
 

@@ -56,7 +56,7 @@ def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
     """The picture at `source`, or all in that folder by name; if an EXIF tag turns one, upright copies of all.
 
     The study reads pixels as they are stored, as COCO annotates them. A network would then see people who lie on their
-    sides. The copies go to `upright_folder`, all of them, so that the files that `to_coco` names lie in one folder.
+    sides. The copies go to `upright_folder`, all of them, so that the files in keypoints.json lie in one folder.
 
     Raises:
         FileNotFoundError: there is no picture.

@@ -185,6 +185,11 @@ def test_finished_rows_outlast_an_interruption_of_their_stage(ablated, monkeypat
     assert len(updated) < 2 * 2, "the first row is not trained again, nor the first epoch of the second"
     assert {name: (first.folder / name).read_bytes() for name in left} == left
 
+    weights = (second.folder / "weights.safetensors").rename("aside")
+    with pytest.raises(FileNotFoundError):
+        evaluate_rows(runs)
+    assert checkpoint_path(first, "").is_file(), "the stage has failed after one row"
+    weights.rename(second.folder / "weights.safetensors")
     evaluate_rows(runs)
     assert all(load(run.evaluation).summary["options"] == run.options for run in (first, second))
     assert not list((first.dataset.work / "checkpoints").rglob("*.pt")), "a later training starts anew"
