@@ -40,8 +40,8 @@ class Leeds(PckFormat):
 class Lsp(Leeds):
     """Entries: `folder` (joints.mat and images), `numbers` (first and last image), `merged` (sets that join the split).
 
-    `merged` maps the folder of another set to its entry: `{datasets/lspet: {}}` for LSPET, and for MPII
-    `{datasets/mpii: {annotations: annot/train.json, images: images}}`.
+    `merged` has an entry for each set that joins the split, with its `root` and, for MPII, its files:
+    `{lspet: {root: datasets/lspet}, mpii: {root: datasets/mpii, annotations: annot/train.json, images: images}}`.
     """
 
     name = "lsp"
@@ -53,22 +53,23 @@ class Lsp(Leeds):
         people = read_lsp(dataset.root / files["folder"])
         first, last = files.get("numbers", (1, len(people)))
         own = people.take((people.ids >= first) & (people.ids <= last))
-        return People.concatenate([own, *(_read_merged(*other) for other in files.get("merged", {}).items())])
+        return People.concatenate([own, *map(_read_merged, files.get("merged", {}).values())])
 
     def annotation_files(self, dataset: Dataset) -> list[Path]:
         entries = [self.files(dataset, split) for split in dataset.splits]
-        merged = [other for files in entries for other in files.get("merged", {}).items()]
+        merged = [other for files in entries for other in files.get("merged", {}).values()]
         return sorted(
             {dataset.root / files["folder"] / "joints.mat" for files in entries}
-            | {Path(root) / files.get("annotations", "joints.mat") for root, files in merged}
+            | {Path(files["root"]) / files.get("annotations", "joints.mat") for files in merged}
         )
 
 
-def _read_merged(root: str, files: Mapping) -> People:
+def _read_merged(files: Mapping) -> People:
     """The persons of LSPET in `root`, or those of MPII where `files` names annotations."""
-    if not files:
+    root = Path(files["root"])
+    if "annotations" not in files:
         return read_lspet(root)
-    return mpii_as_lsp(read_mpii(Path(root) / files["annotations"], Path(root) / files["images"]))
+    return mpii_as_lsp(read_mpii(root / files["annotations"], root / files["images"]))
 
 
 FORMAT = Lsp()

@@ -255,11 +255,15 @@ def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:
 
 def _build(kind: type, values: dict):
     """A value of the dataclass `kind`, after a check of names and types, so that a misspelt parameter is named."""
-    known = {field.name: field.type for field in dataclasses.fields(kind)}
+    fields = dataclasses.fields(kind)
+    known = {field.name: field.type for field in fields}
+    needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
     if unknown := values.keys() - known.keys():
         raise ValueError(
             f"params.yaml: {kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
         )
+    if missing := needed - values.keys():
+        raise ValueError(f"params.yaml: {kind.__name__} needs {', '.join(sorted(missing))}")
     for name, value in values.items():
         if known[name] in TYPES and type(value) not in TYPES[known[name]]:
             raise ValueError(

@@ -22,14 +22,16 @@ from hpelib.records import records
 from hpelib.study.config import load_params, work_folder
 from hpelib.study.stages import COMPUTING, stages
 
+MODELS = "hpelib.models."
+
 
 def write_plan(params: dict) -> None:
     """Write the plan of every stage; files of stages that are gone disappear."""
     folder = work_folder(params) / "plan"
     shutil.rmtree(folder, ignore_errors=True)
     graph = grimp.build_graph("hpelib", cache_dir=None, exclude_type_checking_imports=True)
-    for name, sources, parameters, networks in stages(params):
-        code = digests(graph, sources, networks, with_pictures=name.partition("/")[0] not in COMPUTING)
+    for name, sources, parameters, loaded in stages(params):
+        code = digests(graph, sources, loaded, with_pictures=name.partition("/")[0] not in COMPUTING)
         text = json.dumps({"parameters": parameters, "code": code}, indent=1) + "\n"
         path = folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,14 +39,15 @@ def write_plan(params: dict) -> None:
 
 
 def digests(
-    graph: grimp.ImportGraph, sources: Iterable[str], networks: Iterable[str], with_pictures: bool
+    graph: grimp.ImportGraph, sources: Iterable[str], loaded: Iterable[str], with_pictures: bool
 ) -> dict[str, str]:
     """A digest for each file that notebooks and modules consist of.
 
-    A network is imported by its name, which no import statement shows: its module and its presets are added.
+    `loaded` are the models and formats that are imported by their names, which no import statement shows. Pages show
+    all records and formats: their colours, titles and columns.
     """
-    found = {f"presets of {name}": digest(repr(records()[name].presets)) for name in networks}
-    modules = [f"hpelib.models.{name}" for name in networks]
+    found = {f"presets of {module}": _preset_digest(module) for module in loaded if module.startswith(MODELS)}
+    modules = [module for module in loaded if module in graph.modules]
     for source in sources:
         if source.endswith(".ipynb"):
             cells = json.loads(Path(source).read_text(encoding="utf-8"))["cells"]
@@ -57,6 +60,8 @@ def digests(
             modules.append(source)
     reached = set(modules).union(*(graph.find_upstream_modules(module) for module in modules))
     reached |= {name.rpartition(".")[0] for name in reached} - {""}  # importing a.b runs a as well
+    for package in {"hpelib.formats", "hpelib.records"} & reached if with_pictures else ():
+        reached |= graph.find_descendants(package)
     for module in sorted(reached):
         if with_pictures or not module.startswith("hpelib.figures"):
             found[module] = _module_digest(module)
@@ -76,12 +81,17 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _preset_digest(model: str) -> str:
+    record = records()[model.removeprefix(MODELS)]
+    return digest(repr((record.cls, record.presets, record.full_size)))
+
+
 @cache  # most modules are reached from most stages
 def _module_digest(module: str) -> str:
     stem = Path(*module.split("."))
     path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
-    templates = sorted(stem.parent.glob(f"{stem.name}.*.j2"))
-    return digest("".join([bare(path.read_text(encoding="utf-8")), *(file.read_text() for file in templates)]))
+    data = sorted(file for file in stem.parent.glob(f"{stem.name}.*") if file.suffix != ".py")  # poses.yaml of poses.py
+    return digest("".join([bare(path.read_text(encoding="utf-8")), *(file.read_text("utf-8") for file in data)]))
 
 
 def _imports(code: str) -> list[ast.ImportFrom]:

@@ -1,4 +1,4 @@
-"""What each stage of dvc.yaml is made of: the notebook or module that runs, its part of params.yaml, its networks."""
+"""What each stage of dvc.yaml is made of: the notebook or module that runs, its part of params.yaml, what it loads."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import networks_on, profile_params, study_runs
 
 # Stages whose results are numbers: a new colour in their pictures is not worth training anew.
-COMPUTING = ("train", "evaluate", "control", "ablate", "stress_hits", "count")
+COMPUTING = ("mannequins", "stress_data", "prepare", "train", "evaluate", "control", "ablate", "stress_hits", "count")
 
-Stage = tuple[str, tuple[str, ...], dict, tuple[str, ...]]  # name; what runs; its parameters; the models that it loads
+Stage = tuple[str, tuple[str, ...], dict, tuple[str, ...]]  # name; what runs; its parameters; modules loaded by name
 
 
 def stages(params: dict) -> Iterator[Stage]:
@@ -24,10 +24,11 @@ def stages(params: dict) -> Iterator[Stage]:
             runs = [run.describe() for run in study_runs(params, network, name)]
             for run in runs:
                 item = f"{name}-{network}-{run['seed']}"
-                yield f"train/{item}", ("notebooks/train.ipynb",), run | {"test": None}, _models(run)
+                yield f"train/{item}", ("notebooks/train.ipynb",), run | {"test": None}, _loaded(run)
             tested = runs[0] | {"seeds": params["seeds"]}
-            yield f"evaluate/{name}-{network}", ("hpelib.study.steps.evaluate",), tested, _models(*runs)
-        yield f"prepare/{name}", ("hpelib.study.steps.prepare",), runs[0]["dataset"], ()
+            yield f"evaluate/{name}-{network}", ("hpelib.study.steps.evaluate",), tested, _loaded(*runs)
+        form = (f"hpelib.formats.{runs[0]['dataset']['format']}",)
+        yield f"prepare/{name}", ("hpelib.study.steps.prepare",), runs[0]["dataset"], form
         yield (
             f"data/{name}",
             ("notebooks/data.ipynb",),
@@ -39,24 +40,28 @@ def stages(params: dict) -> Iterator[Stage]:
         if name in params["datasets"]:
             run = study_runs(params, params["control"], name, labels="shuffled")[0].describe()
             sources = ("notebooks/train.ipynb", "hpelib.study.steps.evaluate")
-            yield f"control/{name}", sources, run, _models(run)
+            yield f"control/{name}", sources, run, _loaded(run)
         if name in params["error_datasets"]:
             yield f"errors/{name}", ("notebooks/errors.ipynb",), study, ()
     for paper in params["ablations"]:
         for seed in params["ablation_seeds"]:
             runs = {row: run.describe() for row, run in ablation_runs(params, paper, seed).items()}
-            yield f"ablate/{paper}-{seed}", ("notebooks/ablate.ipynb",), runs, _models(*runs.values())
+            yield f"ablate/{paper}-{seed}", ("notebooks/ablate.ipynb",), runs, _loaded(*runs.values())
         yield f"papers/{paper}", ("notebooks/papers.ipynb",), rows, ()
-        yield f"paper_figures/{paper}", ("notebooks/paper_figures.ipynb",), study, tuple(records()[paper].compared)
+        drawn = tuple(f"hpelib.models.{name}" for name in records()[paper].compared)
+        yield f"paper_figures/{paper}", ("notebooks/paper_figures.ipynb",), study, drawn
     yield "claims", ("notebooks/claims.ipynb",), rows, ()
-    yield "count", ("hpelib.study.steps.count",), params["ablations"], tuple(records())
+    models = tuple(f"hpelib.models.{name}" for name in records())
+    yield "count", ("hpelib.study.steps.count",), params["ablations"], models
     yield "sizes", ("notebooks/sizes.ipynb",), {}, ()
     runs = [study_runs(params, network, "mpii")[0].describe() for network in params["networks"]]
-    yield "stress_hits", ("hpelib.study.steps.stress",), {"runs": runs, "seeds": params["seeds"]}, _models(*runs)
+    yield "stress_hits", ("hpelib.study.steps.stress",), {"runs": runs, "seeds": params["seeds"]}, _loaded(*runs)
     yield "stress", ("notebooks/stress.ipynb",), study, ()
     yield "index", ("hpelib.study.results.index",), rows | {"all_datasets": params["all_datasets"]}, ()
 
 
-def _models(*runs: dict) -> tuple[str, ...]:
-    """The files of hpelib/models that described runs are of: two settings of one network share a file."""
-    return tuple(dict.fromkeys(presets()[run["model"]].name for run in runs))
+def _loaded(*runs: dict) -> tuple[str, ...]:
+    """The modules that described runs load by name. Two settings of one network share a module."""
+    models = [f"hpelib.models.{presets()[run['model']].name}" for run in runs]
+    formats = [f"hpelib.formats.{run['dataset']['format']}" for run in runs]
+    return tuple(dict.fromkeys([*models, *formats]))

@@ -19,7 +19,7 @@ from hpelib.formats import FORMATS
 from hpelib.inference import Predictions
 from hpelib.metrics.cost import complexity
 from hpelib.study.config import Dataset, Run, load_params, study_runs
-from hpelib.study.evaluation import Evaluation, save
+from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_precision
@@ -86,30 +86,30 @@ def evaluate(runs: list[Run]) -> Evaluation:
     )
 
 
-def _summary(runs: list[Run], network: nn.Module, people: People) -> dict:
+def _summary(runs: list[Run], network: nn.Module, people: People) -> Summary:
     run = runs[0]
     size = complexity(network, run.inputs.input_size)
-    return {
-        "network": run.network,
-        "model": run.model,
-        "options": run.options,
-        "dataset": run.dataset.name,
-        "format": run.dataset.format,
-        "source": run.dataset.source,
-        "skeleton": people.skeleton.name,
-        "profile": run.profile,
-        "labels": run.labels,
-        "codec": run.inputs.codec,
-        "precision": ", ".join(sorted({trained_precision(other) for other in runs})),
-        "test": dataclasses.asdict(run.test) | {"precision": precision_here(run.test.precision, run.recipe.device)},
-        "input_size": list(run.inputs.input_size),
-        "seeds": [other.seed for other in runs],
-        "epochs": run.recipe.epochs,
-        "persons": len(people),
-        "params": size.params,
-        "macs": size.macs,
-        "legacy_gflops": size.legacy_gflops,
-    }
+    return Summary(
+        network=run.network,
+        model=run.model,
+        options=run.options,
+        dataset=run.dataset.name,
+        format=run.dataset.format,
+        source=run.dataset.source,
+        skeleton=people.skeleton.name,
+        profile=run.profile,
+        labels=run.labels,
+        codec=run.inputs.codec,
+        precision=", ".join(sorted({trained_precision(other) for other in runs})),
+        test=dataclasses.replace(run.test, precision=precision_here(run.test.precision, run.recipe.device)),
+        input_size=run.inputs.input_size,
+        seeds=tuple(other.seed for other in runs),
+        epochs=run.recipe.epochs,
+        persons=len(people),
+        params=size.params,
+        macs=size.macs,
+        legacy_gflops=size.legacy_gflops,
+    )
 
 
 def main(network: str, dataset: str, labels: str = "true") -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -103,11 +102,6 @@ def _require_apart(dataset: Dataset, pictures: dict[str, dict[str, str]]) -> Non
         logging.getLogger(__name__).warning("%s", message)
 
 
-def manifest_path(dataset: Dataset) -> Path:
-    """Where the manifest of a prepared dataset lies."""
-    return Path("work/data") / f"{dataset.name}.json"
-
-
 def require_prepared(dataset: Dataset) -> dict:
     """The manifest, after a check that the annotations are still those that were checked.
 
@@ -115,11 +109,8 @@ def require_prepared(dataset: Dataset) -> dict:
         FileNotFoundError: the dataset was not prepared.
         ValueError: an annotation file changed since.
     """
-    path = manifest_path(dataset)
-    command = (
-        f"dvc repro --force --single-item prepare@{dataset.name}, "
-        f"or prepare_extra@{dataset.name} if it is one of `extra` in params.yaml"
-    )
+    path = dataset.manifest
+    command = f"dvc repro --force --single-item prepare@{dataset.name}"
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; run: {command}")
     manifest = json.loads(path.read_text())
@@ -132,4 +123,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     chosen = make_dataset(load_params(), sys.argv[1])
     checked = json.dumps(prepare(chosen), indent=2) + "\n"
-    write_whole(manifest_path(chosen), lambda temporary: temporary.write_text(checked))
+    write_whole(chosen.manifest, lambda temporary: temporary.write_text(checked))

@@ -25,7 +25,7 @@ from hpelib.mannequins.writing import write_mannequins
 from hpelib.study.config import Dataset, Run, load_params, make_run, profile_params
 from hpelib.study.evaluation import save
 from hpelib.study.steps.evaluate import evaluate, test_people
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
 STEPS = 2
@@ -40,8 +40,8 @@ def dry_run(run: Run) -> dict:
     of this process since its start.
     """
     dataset = run.dataset
-    manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
-    write_json(manifest_path(dataset), prepare(dataset))
+    dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
+    write_json(dataset.manifest, prepare(dataset))
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     people = training_people(run)
@@ -67,7 +67,7 @@ def project(found: dict, run: Run) -> dict:
     """`found` with the projected hours of `run`'s training and minutes of its test on the real set."""
     trained, tested = PERSONS[run.dataset.format]
     merged = run.dataset.splits["train"].get("merged", {}).values()
-    trained += sum(PERSONS["mpii"][0] if files else LSPET_PERSONS for files in merged)
+    trained += sum(PERSONS["mpii"][0] if "annotations" in files else LSPET_PERSONS for files in merged)
     steps = run.recipe.epochs * (trained // found["batch_size"])
     return found | {
         "epochs": run.recipe.epochs,

@@ -10,7 +10,7 @@ import torch
 from hpelib.records import quantity, records
 from hpelib.study.config import make_run
 from hpelib.study.inside import views as looks
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
 from hpelib.study.steps.weights import write_weights
 
@@ -35,8 +35,8 @@ def study(params, write_set, narrow_options, tmp_path, monkeypatch):
     profile["networks"]["fr_sbn"]["inputs"] = {"heatmap_size": [64, 64], "sigma": 4.0}
     params |= {"datasets": ["coco"], "networks": list(NETWORKS), "seeds": [0]}
     dataset = write_set("coco")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     people = read_split(dataset, "test")
     for network in NETWORKS:
         run = make_run(params, network, "coco", 0)

@@ -19,7 +19,7 @@ from hpelib.study.ablations import ablation_runs, describe_rows, row_entry
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import load
 from hpelib.study.steps.ablate import evaluate_rows, train_rows
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.weights import checkpoint_path
 from hpelib.training.objectives import make_objective
 
@@ -127,8 +127,8 @@ def prepared_mpii(write_set, tmp_path, monkeypatch):
     """A working directory that holds the tiny MPII set."""
     monkeypatch.chdir(tmp_path)
     dataset = write_set("mpii")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
 
 
 @pytest.mark.usefixtures("prepared_mpii")
@@ -142,8 +142,8 @@ def test_rows_are_trained_and_judged_in_their_own_folders(ablated):
         read = load(run.evaluation)
         found = figures[figures.row == row].drop(columns="row").reset_index(drop=True)
         pd.testing.assert_frame_equal(read.figures, found, check_exact=False, atol=1e-5)
-        assert read.summary["options"] == run.options
-        params[row] = read.summary["params"]
+        assert read.summary.options == run.options
+        params[row] = read.summary.params
     assert params["flat"] < params["full"]
     assert not (runs["full"].dataset.work / "runs").exists()
 
@@ -191,5 +191,5 @@ def test_finished_rows_outlast_an_interruption_of_their_stage(ablated, monkeypat
     assert checkpoint_path(first, "").is_file(), "the stage has failed after one row"
     weights.rename(second.folder / "weights.safetensors")
     evaluate_rows(runs)
-    assert all(load(run.evaluation).summary["options"] == run.options for run in (first, second))
+    assert all(load(run.evaluation).summary.options == run.options for run in (first, second))
     assert not list((first.dataset.work / "checkpoints").rglob("*.pt")), "a later training starts anew"

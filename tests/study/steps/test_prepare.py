@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from hpelib.formats import FORMATS, lspet
 from hpelib.skeletons import LSP14, MPII16
 from hpelib.study.steps import prepare as datasets
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split, require_prepared
+from hpelib.study.steps.prepare import prepare, read_split, require_prepared
 
 COUNTS = {  # persons, images and labelled keypoints of each split
     "coco": {"train": (5, 4, 5 * 16), "val": (2, 1, 2 * 16), "test": (3, 2, 3 * 16)},
@@ -110,10 +110,10 @@ def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_
     monkeypatch.chdir(tmp_path)
     dataset = write_set("coco")
     command = "dvc repro --force --single-item prepare@coco"
-    with pytest.raises(FileNotFoundError, match=f"work/data/coco.json not found; run: {command}"):
+    with pytest.raises(FileNotFoundError, match=f"work/tiny/data/coco.json not found; run: {command}"):
         require_prepared(dataset)
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     assert require_prepared(dataset)["test"]["persons"] == 3
     path = dataset.root / "detections.json"
     path.write_text(path.read_text().replace("0.9", "0.8"))
@@ -124,7 +124,7 @@ def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_
 def test_the_manifest_lies_where_dvc_looks_for_it(params):
     for name in params["datasets"]:
         dataset = datasets.make_dataset(params, name)
-        assert manifest_path(dataset) == Path(f"work/data/{name}.json")
+        assert dataset.manifest == Path(f"work/tiny/data/{name}.json")
 
 
 def test_our_lspet_split_is_disjoint_complete_and_keeps_near_duplicates_together(write_set):
@@ -172,7 +172,10 @@ def test_lsp_persons_may_be_chosen_by_number(write_set):
 
 def test_mpii_and_lspet_join_the_training_of_lsp(write_set):
     lsp, mpii, lspet = (write_set(name) for name in ("lsp", "mpii", "lspet"))
-    merged = {str(mpii.root): {"annotations": "train.json", "images": "train"}, str(lspet.root): {}}
+    merged = {
+        "mpii": {"root": str(mpii.root), "annotations": "train.json", "images": "train"},
+        "lspet": {"root": str(lspet.root)},
+    }
     splits = lsp.splits | {"train": {"folder": "train", "numbers": [1, 2], "merged": merged}}
     dataset = dataclasses.replace(lsp, splits=splits)
     people, theirs = read_split(dataset, "train"), read_split(mpii, "train")

@@ -14,7 +14,7 @@ from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study.config import Protocol, Run, make_run
 from hpelib.study.evaluation import load, save
 from hpelib.study.steps import evaluate
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import (
     best_and_worst,
     build_network,
@@ -35,8 +35,8 @@ def prepared(write_set, tmp_path, monkeypatch):
 
     def make(name: str):
         dataset = write_set(name)
-        manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
-        manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+        dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
+        dataset.manifest.write_text(json.dumps(prepare(dataset)))
         return dataset
 
     return make
@@ -132,7 +132,7 @@ def test_a_checkpoint_is_kept_until_the_run_is_evaluated(prepared, params):
         train(run, build_network(run, people), people, key="code")
         assert checkpoint_path(run, "code").is_file()
     evaluate.main("hourglass", "coco")
-    assert load(runs[0].evaluation).summary["seeds"] == [0, 1]
+    assert load(runs[0].evaluation).summary.seeds == (0, 1)
     assert not list((runs[0].dataset.work / "checkpoints").rglob("*.pt"))
 
 
@@ -143,7 +143,7 @@ def test_no_training_goes_on_from_other_parameters_annotations_or_code(prepared,
     paths.append(checkpoint_path(run, "of other code"))
     annotations = dataset.root / "val.json"
     annotations.write_text(annotations.read_text() + " ")
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     paths.append(checkpoint_path(run, ""))
     assert len(set(paths)) == 4
     test_later = dataclasses.replace(run, test=Protocol(nms="soft"))
@@ -235,9 +235,9 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
     assert evaluation.keypoint_scores.shape == (2, 3, 17)
     assert np.isnan(evaluation.keypoint_scores[:, :, 0]).all(), "nobody's nose is labelled"
     assert {"AP_gt", "AP_det", "OKS", "Knee"} <= set(evaluation.figures["metric"])
-    assert evaluation.summary["seeds"] == [0, 1]
-    assert evaluation.summary["test"]["precision"] == "fp32"
-    assert evaluation.summary["params"] == sum(weight.numel() for weight in networks[0].parameters())
+    assert evaluation.summary.seeds == (0, 1)
+    assert evaluation.summary.test.precision == "fp32"
+    assert evaluation.summary.params == sum(weight.numel() for weight in networks[0].parameters())
     for seed in (0, 1):
         mean = 100 * np.nanmean(evaluation.keypoint_scores[seed])
         found = evaluation.figures.query("metric == 'OKS' and seed == @seed")["value"].item()

@@ -24,7 +24,7 @@ def test_every_set_that_is_described_is_read_by_a_profile(name):
 
 
 def test_mannequins_are_no_photographs(params):
-    for entry in params["profiles"]["tiny"]["datasets"].values():
+    for entry in params["sets"].values():
         entry["source"] = "mannequins"
     with pytest.raises(ValueError, match="no profile reads photographs for 'coco'"):
         real_dataset(params, "coco")
