@@ -26,7 +26,7 @@ from hpelib.study.config import Dataset, Protocol, Run, make_dataset, make_run, 
 from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 48
@@ -194,15 +194,14 @@ def _leave(run: Run, values: list[float]) -> None:
 def trained(params, write_set, tmp_path, monkeypatch) -> dict:
     """Parameters of a prepared COCO set on which the network has random weights for its second seed."""
     monkeypatch.chdir(tmp_path)
-    params["datasets"] = ["coco"]
+    params["datasets"] = params["all_datasets"] = ["coco"]
     dataset = write_set("coco")
     dataset.manifest.parent.mkdir(parents=True)
     dataset.manifest.write_text(json.dumps(prepare(dataset)))
     run = make_run(params, "hourglass", "coco", 1)
-    run.folder.mkdir(parents=True)
     network = build_network(run, read_split(dataset, "test"))
     torch.nn.init.normal_(network.heads[0].weight)
-    save_weights(network, run.folder / "weights.safetensors", "fp32")
+    write_weights(run, network)
     return params
 
 

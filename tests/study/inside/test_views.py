@@ -12,7 +12,7 @@ from hpelib.study.config import make_run
 from hpelib.study.inside import views as looks
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import write_weights
 
 NETWORKS = {record.name: record.full_size for record in records().values()} | {
     "simple_baseline": "simple_baseline_resnet34"
@@ -41,7 +41,7 @@ def study(params, write_set, narrow_options, tmp_path, monkeypatch):
     for network in NETWORKS:
         run = make_run(params, network, "coco", 0)
         run.folder.mkdir(parents=True)
-        save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
+        write_weights(run, build_network(run, people))
     return params
 
 
