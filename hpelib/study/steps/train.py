@@ -29,7 +29,7 @@ from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
-from hpelib.study.config import Run, load_params, make_run
+from hpelib.study.config import Run, load_params, make_run, plan_key
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
 from hpelib.training.engine import autocast, precision_here
@@ -185,7 +185,7 @@ def describe(run: Run) -> pd.DataFrame:
 def main(network: str, dataset: str, seed: str, labels: str = "true") -> None:
     run = make_run(load_params(), network, dataset, int(seed), labels)
     people = training_people(run)
-    train(run, build_network(run, people), people)
+    train(run, build_network(run, people), people, key=plan_key(run))
     if is_launched():
         make_accelerator(run.recipe).end_training()
 
