@@ -12,7 +12,7 @@ from hpelib.study.steps.train import build_network, train, training_people
 from hpelib.study.steps.weights import drop_checkpoints
 
 
-def train_rows(runs: Mapping[str, Run], key: str) -> pd.DataFrame:
+def train_rows(runs: Mapping[str, Run], key: str = "") -> pd.DataFrame:
     """Train the rows one after the other on the same people, and leave weights and history of each in its folder.
 
     Returns the rows' histories one below the other, with the columns name and seed. Interrupted, training goes on where
