@@ -11,7 +11,8 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from hpelib.capture import capture, quantity
+from hpelib.capture import capture
+from hpelib.records import quantity
 from hpelib.codecs import make_codec
 from hpelib.data.crops import to_image
 from hpelib.figures.heatmaps import heatmap_to_image
