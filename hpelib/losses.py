@@ -98,9 +98,8 @@ def distribution_loss(
 ) -> Tensor:
     """Heatmap loss + lambda * loss of the learned heatmaps + eta * residual log-likelihood: SADI-Net, Sec. III-E.
 
-    lambda is `dlm_weight`, whose value is lost from our text of the paper. eta is `likelihood_weight`. The paper's
-    Eqs. 6-8 have no likelihood. Without it the learned heatmaps shrink to nothing, because a peak that misses its target
-    has no gradient.
+    lambda is `dlm_weight`, whose value is lost from our text of the paper. eta is `likelihood_weight`. Eqs. 6-8 have no
+    likelihood. Without it the learned heatmaps shrink to nothing, because a peak that misses its target has no gradient.
 
     Raises:
         ValueError: the network learns no distribution, or shapes do not fit.

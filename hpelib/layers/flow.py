@@ -33,7 +33,7 @@ BASE_DENSITIES = {"gaussian": gaussian_log_density, "laplace": laplace_log_densi
 
 
 class RealNVP(nn.Module):
-    """Six coupling layers over a standard normal. Each scales and shifts one axis by what it reads of the other axis."""
+    """Six coupling layers over a standard normal. Each scales and shifts one axis, by what it reads of the other."""
 
     def __init__(self, hidden: int = 64):
         super().__init__()

@@ -32,15 +32,12 @@ LEVEL_BLOCKS = {"none": None, "basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 class PartialConv2d(nn.Conv2d):
-    """Partial convolution (Eq. 3; J. Chen et al., FasterNet, CVPR 2023): a 3x3 convolution of the first C / ratio channels.
+    """Partial convolution (Eq. 3; J. Chen et al., FasterNet, CVPR 2023): 3x3, of the first C / ratio channels only.
 
     The other channels stay as they are. The weight (C/ratio, C/ratio, 3, 3) has the name that it has in an ordinary
     convolution, so the leading slice of a pretrained 3x3 weight fits.
 
-    Shape: (N, C, H, W) -> (N, C, H, W).
-
-    Raises:
-        ValueError: C is not divisible by `ratio`.
+    Shape: (N, C, H, W) -> (N, C, H, W), C a multiple of `ratio`.
     """
 
     def __init__(self, channels: int, ratio: int = 4):
@@ -92,7 +89,7 @@ class StripPooling(nn.Module):
 
 
 class ImprovedBottleneck(nn.Module):
-    """IBN (Sec. 3.1.1): ResNet's bottleneck with a partial convolution in its middle, and with a strip gate if asked for.
+    """IBN (Sec. 3.1.1): ResNet's bottleneck with a partial convolution in its middle, and perhaps with a strip gate.
 
     A block that halves the resolution keeps its full 3x3 convolution. Its shortcut is average-pooled first and widened
     then. The other values of `partial` are readings of the ledger. "all": such a block also has a partial convolution,
@@ -133,7 +130,7 @@ class ImprovedBottleneck(nn.Module):
 
 
 class SpatialRebuildUnit(nn.Module):
-    """SRU (Sec. 3.1.2, Eqs. 8-10; J. Li, Y. Wen, L. He: SCConv, CVPR 2023): parts features into informative and redundant.
+    """SRU (Sec. 3.1.2, Eqs. 8-10; J. Li, Y. Wen, L. He: SCConv, CVPR 2023): rebuilds features from two parts of them.
 
     r = sigmoid(w GN(x)), w = phi / sum(phi), phi the scales of the group norm
     informative = x where r > 0.5, else r x;  redundant = 0 where r > 0.5, else r x
@@ -192,16 +189,13 @@ class ChannelRebuildUnit(nn.Module):
 
 
 class SpatialGroupEnhance(nn.Module):
-    """SGE (Sec. 3.1.3, Eqs. 17-21; X. Li, X. Hu, J. Yang, arXiv 1905.09646): weighs positions within groups of channels.
+    """SGE (Sec. 3.1.3, Eqs. 17-21; X. Li, X. Hu, J. Yang, arXiv 1905.09646): weighs positions in groups of channels.
 
     g = mean of x over the positions
     c_i = <g, x_i> at position i, then normalised over the positions
     y_i = x_i sigmoid(gamma c_i + beta), one gamma (starts at 0) and beta (starts at 1) for each group
 
-    Shape: (N, C, H, W) -> y (N, C, H, W), the attention (N, groups, H, W) in (0, 1).
-
-    Raises:
-        ValueError: C is not divisible by `groups`.
+    Shape: (N, C, H, W) -> y (N, C, H, W), the attention (N, groups, H, W) in (0, 1). C is a multiple of `groups`.
     """
 
     def __init__(self, channels: int, groups: int = 8):

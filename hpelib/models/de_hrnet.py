@@ -137,10 +137,8 @@ class DySample(nn.Module):
     The channels are divided into `groups`, each with positions of its own. Offsets start near zero, so the layer begins
     as plain bilinear upsampling.
 
-    Shape: (N, C, H, W) -> (N, C, scale H, scale W) and the offsets (N, 2, groups, scale H, scale W), (x, y) in input px.
-
-    Raises:
-        ValueError: C is not divisible by `groups`.
+    Shape: (N, C, H, W), C a multiple of `groups` -> (N, C, scale H, scale W), and the offsets
+    (N, 2, groups, scale H, scale W), (x, y) in input px.
     """
 
     def __init__(self, channels: int, scale: int, groups: int = 4, dynamic_scope: bool = False):

@@ -58,7 +58,7 @@ class Decoder(nn.Module):
 
 
 class ParameterAdapter(nn.Sequential):
-    """Makes a kernel for each channel, from the two feature channels of each group (section 3.3, Fig. 6a, Table 8 row 4).
+    """Makes a kernel for each channel of a group, from the group's two channels (section 3.3, Fig. 6a, Table 8 row 4).
 
     Three 3x3 convolutions within each group, the first of stride 2, with max-pooling between them; no bias, norm or
     activation. The same chain stands in the public code of "Mutual Learning to Adapt" (Nie et al., ECCV 2018). What
@@ -163,8 +163,8 @@ class DynamicInformationTransfer(nn.Module):
     A group is a bone with its two joints (Eq. 1). The bone's features become kernels, which are applied to the features
     of the two joints (Eq. 2). The result is weighed by CAB and added to the joints (Eq. 3), which SAB then refines.
 
-    Without SAB the sum of Eq. 3 are the heatmaps. K_1 then starts at N(0, 0.001) and the first norm of CAB at scale 0.1,
-    or the heatmaps would start with a deviation of about one.
+    Without SAB the sum of Eq. 3 is the output. K_1 then starts at N(0, 0.001) and the first norm of CAB at scale 0.1,
+    because heatmaps would otherwise start with a deviation of about one.
     """
 
     def __init__(self, num_keypoints: int, bones: Bones, cab: bool, sab: bool, merge: str, heatmap_relu: bool):
@@ -203,7 +203,8 @@ class DITN(nn.Module):
     """Backbone, a decoder for joints, one for bones, and the transfer from bones to joints (Fig. 2).
 
     Shape: images (N, 3, H, W) -> heatmaps (N, K, H/4, W/4); in training
-    `{"heatmaps": ..., "bones": ..., "bone_joints": ...}`: bones (N, B, H/4, W/4) and the indices (B, 2) of their joints.
+    `{"heatmaps": ..., "bones": ..., "bone_joints": ...}`, bones (N, B, H/4, W/4) and the indices (B, 2) of their
+    joints.
 
     Options:
         bones: pairs of joints. By default those of the skeleton with that many keypoints: MPII (15, as in the paper),

@@ -25,7 +25,11 @@ from hpelib.models.simple_baseline import SimpleBaseline
 Gate = Literal["relu", "sigmoid"]
 GATES = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 Distribution = Literal["reduced", "plain", "convolved"]
-DISTRIBUTIONS = {"plain": (0, 0, 0), "reduced": (0, 0, 1), "convolved": (3, 3, 3)}  # kernels to Decoders 2 to 4, 0: none
+DISTRIBUTIONS = {
+    "plain": (0, 0, 0),
+    "reduced": (0, 0, 1),
+    "convolved": (3, 3, 3),
+}  # kernels to Decoders 2 to 4
 
 
 class GlobalContextBlock(GlobalContext):

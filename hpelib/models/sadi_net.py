@@ -219,7 +219,7 @@ class SADINet(Stacks):
         stem_width, dilation: channels of the stem, dilation of the RFM blocks.
         sfm_width, head_widths, vector_width: channels of SFM's global attention, of the scales in its head, and of the
             vector that it returns. SFM reads as many of the finest levels as there are `head_widths`.
-        flow_width, base_density: width of the flow's hidden layers; "gaussian" or "laplace", see `residual_log_density`.
+        flow_width, base_density: width of the flow's hidden layers; "gaussian" or "laplace" (`residual_log_density`).
 
     Looks: `stack1` ... (N, K, h, w), the heatmaps of each stack; `rfm1_se` ... (N, C, 1, 1), the SE weights of the
     blocks in the order in which they run, that of the stem first; `sfm_global` (N, scales, h, w); `sfm_local1` ...
