@@ -98,8 +98,8 @@ def distribution_loss(
 ) -> Tensor:
     """Heatmap loss + lambda * loss of the learned heatmaps + eta * residual log-likelihood: SADI-Net, Sec. III-E.
 
-    lambda is `dlm_weight`, whose value is lost from our text of the paper. eta is `likelihood_weight`. Eqs. 6-8 have no
-    likelihood. Without it the learned heatmaps shrink to nothing, because a peak that misses its target has no gradient.
+    lambda is `dlm_weight` (its value is lost from our text of the paper), eta is `likelihood_weight`. Eqs. 6-8 have no
+    likelihood. Without it the learned heatmaps shrink to nothing: a peak that misses its target has no gradient.
 
     Raises:
         ValueError: the network learns no distribution, or shapes do not fit.
@@ -176,7 +176,6 @@ def bone_heatmaps(keypoints: Tensor, bones: Tensor, size: Sequence[int], sigma: 
     """exp(-d^2 / (2 sigma^2)) for each pixel, d its distance to the segment between the two joints of a bone.
 
     A bone with a missing (NaN) joint has an empty map.
-
     Shape: keypoints (N, K, 2) in heatmap px, bones (B, 2) indices of joints, size (H, W) -> (N, B, H, W) in [0, 1].
     """
     first, second = bones.T

@@ -67,7 +67,6 @@ def tabulated_log_density(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """log G(x, y) from the table of a flow: bilinear between nodes, and beyond the table as at its border.
 
     A million look-ups cost less than a few thousand evaluations of the flow. Differentiable in x, y and table.
-
     Shape: x and y broadcast to each other. A row (w,) and a column (h, 1) give a map (h, w).
     """
     points = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (..., 2)
@@ -88,7 +87,6 @@ def residual_log_density(
 
     RLE, Eq. 6; SADI-Net, Eqs. 4 and 5. Q is the base density, G the flow of `table`. As in RLE, the constant is left
     out that would make P integrate to one.
-
     Shape: x, y, mu[..., 0] and sigma[..., 0] broadcast to each other; all in the same unit.
 
     Raises:

@@ -7,7 +7,6 @@ def heatmap_head(in_channels: int, num_keypoints: int, kernel_size: int = 1) -> 
     """A convolution whose weights start at N(0, 0.001) and whose biases start at 0, as in the official code.
 
     PyTorch's own start is larger. With it, short trainings stay at heatmaps that are zero everywhere.
-
     Shape: (N, C, H, W) -> (N, K, H, W).
     """
     head = nn.Conv2d(in_channels, num_keypoints, kernel_size, padding=kernel_size // 2)

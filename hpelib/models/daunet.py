@@ -9,7 +9,6 @@ docs/ledger_daunet.md lists every choice and the option that gives the alternati
 
 Differs from the paper: heatmaps have stride 4, as Eqs. 1 and 2 need, although Sec. 3.1 ends with the input's size.
 
-Input (N, 3, H, W), H and W multiples of 32. Output (N, K, H/4, W/4).
 K = 17: 38.9 M parameters, 10.8 G MACs at 256x192 (paper: 38.6 M, 10.8 G).
 """
 
@@ -36,7 +35,6 @@ class PartialConv2d(nn.Conv2d):
 
     The other channels stay as they are. The weight (C/ratio, C/ratio, 3, 3) has the name that it has in an ordinary
     convolution, so the leading slice of a pretrained 3x3 weight fits.
-
     Shape: (N, C, H, W) -> (N, C, H, W), C a multiple of `ratio`.
     """
 
@@ -60,7 +58,6 @@ class StripPooling(nn.Module):
     Forms: "spnet" is the module of that work: a 3-tap convolution and norm on each strip before the sum, then ReLU and
     a 1x1 convolution. "pointwise" is Eqs. 4-7 word by word: f is a 1x1 convolution and norm. "conv3x3" has a 3x3
     convolution in place of that.
-
     Shape: (N, C, H, W) -> y and the gate, both (N, C, H, W), the gate in (0, 1).
     """
 
@@ -96,7 +93,6 @@ class ImprovedBottleneck(nn.Module):
     after a mean over 2x2. "added": all full convolutions stay, and a partial one follows those of stride 1.
 
     The layers of `bottleneck` are taken over with their names, so ImageNet weights fit.
-
     Shape: (N, in, H, W) -> (N, out, H / stride, W / stride), and the gate (N, out / 4, H / stride, W / stride) or None.
     """
 
@@ -137,7 +133,6 @@ class SpatialRebuildUnit(nn.Module):
     y = the two parts added crosswise, the first half of one to the second half of the other
 
     The threshold and the parts are those of the public SCConv code.
-
     Shape: (N, C, H, W) -> y, r, informative and redundant, each (N, C, H, W), r in (0, 1). C is a multiple of 16.
     """
 
@@ -165,7 +160,6 @@ class ChannelRebuildUnit(nn.Module):
 
     The softmax is that of Eq. 15, over the two transforms. The public SCConv code takes one over all 2C means instead,
     which makes features smaller by about C.
-
     Shape: (N, C, H, W) -> y (N, C, H, W), beta (N, 2, C, 1, 1) with sum 1 over axis 1. C is a multiple of 8.
     """
 
@@ -194,7 +188,6 @@ class SpatialGroupEnhance(nn.Module):
     g = mean of x over the positions
     c_i = <g, x_i> at position i, then normalised over the positions
     y_i = x_i sigmoid(gamma c_i + beta), one gamma (starts at 0) and beta (starts at 1) for each group
-
     Shape: (N, C, H, W) -> y (N, C, H, W), the attention (N, groups, H, W) in (0, 1). C is a multiple of `groups`.
     """
 
@@ -219,7 +212,7 @@ class SpatialGroupEnhance(nn.Module):
 class DAUNet(SimpleBaseline):
     """ResNet-50 of improved bottlenecks, a decoder with skip connections, SRU, CRU and SGE at each level, and a tail.
 
-    Shape: images (N, 3, H, W) -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
     Switched in Table 4. All off, this is a ResNet-50 with deconvolutions, skip connections and tail; with skip="none"
     and tail_blocks=0 as well it is SimpleBaseline:
@@ -239,7 +232,6 @@ class DAUNet(SimpleBaseline):
         sge_groups: groups of channels in SGE.
         decoder_widths: channels of three to five levels, multiples of 16. Five levels end in (N, K, H, W).
     Size: width and depths, see `SimpleBaseline`.
-
     Looks: `stage1` to `stage4` (N, C, h, w), the stages of the encoder; `stage1_block3_strip` ... (N, C, h, w), strip
     gates; `up1_sru` ... (N, C, h, w), the weights of SRU, and `up1_sru_informative`, `up1_sru_redundant`, its parts;
     `up1_cru` ... (N, 2, C, 1, 1), the weights of CRU; `up1_sge` ... (N, groups, h, w).

@@ -7,11 +7,10 @@ e0325540, section 3. It changes HRNet in two places of every high-resolution mod
    branch i - 1. Branch 0 stays as it is.
 2. DySample takes the place of every nearest-neighbour upsampling in the fusion.
 
-What the paper leaves open: its equations and tables are lost in the text that we had. So the convolution inside the DEM
-and the widths were searched until the network has the printed sizes. docs/ledger_de_hrnet.md lists every choice and the
-option that gives the alternative.
+What the paper leaves open: our text of it has lost equations and tables. So the convolution inside the DEM and the
+widths were searched until the network had the printed sizes. docs/ledger_de_hrnet.md lists every choice, and the option
+that gives the alternative.
 
-Input (N, 3, H, W), H and W multiples of 32. Output (N, K, H/4, W/4).
 Parameters with 17 keypoints: W32 33,569,457 (paper 33.6 M), W48 74,821,345 (74.8 M).
 GFLOPs as the HRNet tool counts, at 384x288: W32 17.66 (paper 17.7).
 """
@@ -26,7 +25,7 @@ from timm.layers import EcaModule
 from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
-from hpelib.models.hrnet import HighResolutionModule, HRNet, Looks, nearest
+from hpelib.models.hrnet import HighResolutionModule, HRNet, Looks
 
 Gate = Literal["none", "se", "eca"]
 GatePlace = Literal["concat", "output", "concat_to_output"]
@@ -34,10 +33,7 @@ DEM_GATES = {"off": "none", "conv": "none", "se": "se", "eca": "eca"}
 
 
 class SEGate(nn.Sequential):
-    """Squeeze and excitation (Hu et al. 2018): the weights w = sigmoid(W2 ReLU(W1 mean(x))), without biases.
-
-    Shape: (N, channels, H, W) -> w (N, weighed, 1, 1) in (0, 1).
-    """
+    """Squeeze and excitation (Hu et al. 2018) without biases: (N, C, H, W) -> weights (N, weighed, 1, 1) in (0, 1)."""
 
     def __init__(self, channels: int, hidden: int, weighed: int):
         super().__init__(
@@ -55,10 +51,7 @@ class SEGate(nn.Sequential):
 
 
 class ECAGate(EcaModule):
-    """Efficient channel attention (Wang et al. 2020): the weights w = sigmoid(conv1d(mean(x))) along the channels.
-
-    Shape: (N, C, H, W) -> w (N, C, 1, 1) in (0, 1).
-    """
+    """Efficient channel attention (Wang et al. 2020): (N, C, H, W) -> weights (N, C, 1, 1) in (0, 1)."""
 
     def __init__(self, channels: int):
         super().__init__(channels)
@@ -70,10 +63,9 @@ class ECAGate(EcaModule):
 
 def channel_gate(kind: Gate, channels: int, hidden: int, weighed: int) -> nn.Module | None:
     """The gate of this kind from `channels` to `weighed` channels; `hidden` are those of SE. None for "none"."""
-    require_choice("gate", kind, ("none", "se", "eca"))
-    if kind == "none":
-        return None
-    return SEGate(channels, hidden, weighed) if kind == "se" else ECAGate(channels)
+    gates = {"none": lambda: None, "se": lambda: SEGate(channels, hidden, weighed), "eca": lambda: ECAGate(channels)}
+    require_choice("gate", kind, gates)
+    return gates[kind]()
 
 
 class DetailEnhancement(nn.Module):
@@ -87,7 +79,6 @@ class DetailEnhancement(nn.Module):
     Options:
         gate: "se", "eca" or "none".
         gate_on: "concat" as above; "output" weighs y by gate(y); "concat_to_output" weighs y by gate(u).
-
     Shape: higher (N, C/2, 2H, 2W), lower (N, C, H, W) -> y (N, C, H, W) and the gate's weights (N, 1.5 C or C, 1, 1) in
     (0, 1), or None without a gate.
     """
@@ -136,7 +127,6 @@ class DySample(nn.Module):
 
     The channels are divided into `groups`, each with positions of its own. Offsets start near zero, so the layer begins
     as plain bilinear upsampling.
-
     Shape: (N, C, H, W), C a multiple of `groups` -> (N, C, scale H, scale W), and the offsets
     (N, 2, groups, scale H, scale W), (x, y) in input px.
     """
@@ -173,8 +163,8 @@ class DySample(nn.Module):
 class DetailEnhancedModule(HighResolutionModule):
     """HRNet's module with something between residual blocks and fusion: the DEMs, or the plain gates of Table 5.
 
-    `dem(width)` makes a DEM, None leaves them out. For widths, blocks, outputs, upsample and shapes see
-    `HighResolutionModule`.
+    `dem(width)` makes a DEM and `dysample(width, scale)` the upsampling to a branch; None leaves them out. For widths,
+    blocks, outputs and shapes see `HighResolutionModule`.
     """
 
     def __init__(
@@ -184,9 +174,13 @@ class DetailEnhancedModule(HighResolutionModule):
         outputs: int,
         dem: Callable[[int], DetailEnhancement] | None,
         branch_gate: Gate,
-        upsample: Callable[[int, int], nn.Module],
+        dysample: Callable[[int, int], nn.Module] | None,
     ):
-        super().__init__(widths, blocks, outputs, upsample)
+        super().__init__(widths, blocks, outputs)
+        if dysample:
+            for target, row in enumerate(self.fuse_layers):
+                for source in range(target + 1, len(widths)):  # conv1x1, BN and nearest-neighbour upsampling
+                    row[source][2] = dysample(widths[target], 2 ** (source - target))
         self.dem = nn.ModuleList(dem(width) for width in widths[1:]) if dem else None
         gated = [] if branch_gate == "none" else widths
         self.gates = nn.ModuleList(channel_gate(branch_gate, width, width // 4, width) for width in gated)
@@ -201,7 +195,7 @@ class DetailEnhancedModule(HighResolutionModule):
         elif len(self.gates):
             seen = {f"gate{i}": gate(x_i) for i, (gate, x_i) in enumerate(zip(self.gates, x, strict=True))}
             x = [w * x_i for w, x_i in zip(seen.values(), x, strict=True)]
-        fused = [self.relu(sum(self.bring(target, x, seen))) for target in range(len(self.fuse_layers))]
+        fused = [self.fuse_act(sum(self.bring(target, x, seen))) for target in range(len(self.fuse_layers))]
         if looks is not None:
             looks |= {f"{place}{name}": tensor for name, tensor in seen.items()}
         return fused
@@ -220,7 +214,7 @@ class DetailEnhancedModule(HighResolutionModule):
 class DEHRNet(HRNet):
     """HRNet with DEM and DySample (section 3, Fig. 3).
 
-    Shape: images (N, 3, H, W) -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
     Switched in the paper's ablation (section 4.3). With dem="off" and upsample="nearest" this is HRNet, name for name:
         dem: "off", "conv" (the DEM without a gate), "se" or "eca" (with that gate).
@@ -232,7 +226,6 @@ class DEHRNet(HRNet):
         dysample_groups, dysample_scope: see `DySample`.
         dysample_chained: upsample by 2 several times, where the default upsamples by 4 or 8 at once.
     Size: width, modules, blocks, bottlenecks and stem_width, see `HRNet`.
-
     Looks: those of HRNet, and for every module:
         `stage3.0.dem1`: the weights of the DEM at branch 1, (N, C, 1, 1). Or `stage3.0.gate1`, those of a branch gate.
         `stage3.0.dysample2to0`: the offsets of branch 2 on its way to branch 0, (N, 2, groups, h, w), (x, y) in px.
@@ -270,7 +263,7 @@ class DEHRNet(HRNet):
             DetailEnhancedModule,
             dem=None if dem == "off" else enhance,
             branch_gate=branch_gate,
-            upsample=sample if upsample == "dysample" else nearest,
+            dysample=sample if upsample == "dysample" else None,
         )
         super().__init__(num_keypoints, width, modules, blocks, bottlenecks, stem_width, module)
         for layer in self.modules():  # HRNet's start for every convolution has passed over these

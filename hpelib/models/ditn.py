@@ -5,11 +5,10 @@ Li, Shi, Song, Yang, "Human Pose Estimation via Dynamic Information Transfer", E
 What the paper leaves open: where text and Table 8 contradict each other, we build what has the parameters and FLOPs
 that Table 8 prints. docs/ledger_ditn.md lists every such choice.
 
-Differs from the paper: the layers whose output are heatmaps start near zero, because otherwise short trainings do not
-learn. These are the last layers of the decoders (N(0, 0.001)) and the first norm of SAB (scale 0.1). Without SAB they
-are the transfer's convolution (N(0, 0.001)) and the first norm of CAB (scale 0.1).
+Differs from the paper: layers whose output is heatmaps start near zero; otherwise short trainings do not learn. These
+are the last layers of the decoders (N(0, 0.001)) and the first norm of SAB (scale 0.1). Without SAB they are the
+transfer's convolution (N(0, 0.001)) and the first norm of CAB (scale 0.1).
 
-Input (N, 3, H, W), H and W multiples of 32 and at least 64. Output (N, K, H/4, W/4).
 Parameters with HRNet-W32: 16 keypoints 28,584,575, 17 keypoints 28,585,833 (paper 28.6 M).
 GFLOPs as the HRNet tool counts, at 256x192: 7.26 (paper 7.26).
 """
@@ -37,7 +36,6 @@ class Decoder(nn.Module):
 
     y = ReLU(BN(conv3x3(ReLU(BN(conv1x1(f))))))
     F = conv1x1(f + y)
-
     Shape: (N, channels, H, W) -> (N, out_channels, H, W).
     """
 
@@ -65,7 +63,6 @@ class ParameterAdapter(nn.Sequential):
     remains of the map is the kernel. If one of its sides is even, the last row or column is cut off.
 
     Maps below 25 px give a side of 1. So kernels of 16x16 maps are 1x1: they scale a channel and move nothing.
-
     Shape: (N, 2 groups, H, W) -> (N, 2 groups, h, w). 64x64 gives 7x7, 64x48 gives 7x5.
 
     Raises:
@@ -101,9 +98,6 @@ def adaptive_convolution(features: Tensor, kernels: Tensor) -> Tensor:
 class AttentionBlock(nn.Module):
     """What CAB and SAB have in common: g = refine(x), a = weigh(g); returns (1 + a) g, and a to look at."""
 
-    refine: nn.Module
-    weigh: nn.Module
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         g = self.refine(x)
         a = self.weigh(g)
@@ -119,7 +113,6 @@ class ChannelAttention(AttentionBlock):
 
     The ReLU before the sigmoid stands in Table 8 but not in Eqs. 4 and 5. It keeps a at 1/2 or above. In training the
     second norm sees one value per sample, so a batch needs two samples. The first norm starts at scale `start_scale`.
-
     Shape: (N, 2 groups, H, W) -> y of that shape, a (N, 2 groups, 1, 1) in [1/2, 1).
     """
 
@@ -142,7 +135,6 @@ class SpatialAttention(AttentionBlock):
 
     With `relu=False` g is not rectified. y are DITN's heatmaps, so the first norm starts at scale 0.1: with the usual 1
     they would start ten times too large.
-
     Shape: (N, C, H, W) -> y and a of that shape, a in [1/2, 1).
     """
 
@@ -202,7 +194,7 @@ class DynamicInformationTransfer(nn.Module):
 class DITN(nn.Module):
     """Backbone, a decoder for joints, one for bones, and the transfer from bones to joints (Fig. 2).
 
-    Shape: images (N, 3, H, W) -> heatmaps (N, K, H/4, W/4); in training
+    Shape: images (N, 3, H, W), H and W multiples of 32 from 64 on -> heatmaps (N, K, H/4, W/4); in training
     `{"heatmaps": ..., "bones": ..., "bone_joints": ...}`, bones (N, B, H/4, W/4) and the indices (B, 2) of their
     joints.
 
@@ -218,7 +210,6 @@ class DITN(nn.Module):
     Open in the paper:
         merge: a joint receives the "mean" or the "sum" over its bones.
         heatmap_relu: SAB rectifies the final heatmaps. Without SAB nothing does.
-
     Looks: those of the backbone, `bones`, and from the transfer `kernels` (N, 2B, h, w), `cab` (N, 2B, 1, 1) and `sab`
     (N, K, H/4, W/4). Channels 2b and 2b + 1 belong to the first and second joint of bone b.
 

@@ -7,7 +7,6 @@ What the paper leaves open: the width of the fused map (384 here), a 1x1 convolu
 inside the GCBs (1 here). These were chosen so that the network comes close to the printed size.
 docs/ledger_fr_sbn.md lists every choice. Heatmap layer and initial weights are SimpleBaseline's.
 
-Input (N, 3, H, W), H and W multiples of 32. Output (N, K, H, W), or (N, K, H/4, W/4) without `full_resolution`.
 ResNet-34, K = 17: 32.0 M parameters, 21.3 G MACs at 256x192 (paper: 33 M, 21.3 G).
 """
 
@@ -42,7 +41,6 @@ class GlobalContextBlock(GlobalContext):
     The block comes from GCNet (Y. Cao, J. Xu, S. Lin, F. Wei, H. Hu, ICCV Workshops 2019). Its layers are timm's. The
     forward pass is ours, because SA-MFCD needs m, which timm does not return. The last convolution starts at zero,
     weight and bias, so that the block starts as the identity and leaves a pretrained encoder unchanged.
-
     Shape: (N, C, H, W) -> y (N, C, H, W), m (N, 1, H, W).
     """
 
@@ -66,7 +64,6 @@ class SAMFCD(nn.Module):
     `distribution` says what stands on the ways to the decoders. "plain": only the change of size. "reduced": also a 1x1
     convolution to the width of Decoder 4, on the way to it. "convolved": a 3x3 convolution to the decoder's width on
     each way.
-
     Shape: features (N, widths[i], h/2^i, w/2^i) and SAHs (N, 1, h/2^i, w/2^i), i = 0, 1, 2 -> a list of
     (N, out_widths[0], h/2, w/2), (N, out_widths[1], h, w) and (N, out_widths[2], 2h, 2w), and the gate (N, 1, h, w).
     With two `decoder_widths` the list ends after two.
@@ -104,7 +101,7 @@ class SAMFCD(nn.Module):
 class FRSBN(SimpleBaseline):
     """SimpleBaseline with Decoders 4 and 5, GCBs and SA-MFCD (Sec. 3, Fig. 1).
 
-    Shape: images (N, 3, H, W) -> heatmaps (N, K, H, W); in training `{"heatmaps": ...}`.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H, W); in training `{"heatmaps": ...}`.
 
     Switched in Table 1. All four off, this is SimpleBaseline, name for name:
         full_resolution: Decoders 4 and 5 (Sec. 3.1). Without them heatmaps are (N, K, H/4, W/4).
@@ -117,7 +114,6 @@ class FRSBN(SimpleBaseline):
         distribution, gate: see `SAMFCD`.
     Size: encoder, width and depths, see `SimpleBaseline`.
         decoder_widths: channels of the five decoders. Without `full_resolution` the first three are used.
-
     Looks: `stage1` to `stage4` (N, C, h, w), the Res-stages after their GCB; `stage1_sah` ... and `decoder1_sah` ...
     (N, 1, h, w), the spatial attention heatmaps; `stage1_attention` ..., their softmax over positions;
     `sa_mfcd_gate` (N, 1, H/4, W/4).

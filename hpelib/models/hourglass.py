@@ -5,7 +5,6 @@ those of W. Yang's PyTorch version of the authors' code (pytorch-pose).
 
 Differs from that code: the heatmap layers start at N(0, 0.001), see `hpelib.layers.heatmap_head`.
 
-Input (N, 3, H, W), H and W multiples of 64. Output (N, K, H/4, W/4).
 Parameters with eight stacks and 17 keypoints: 25,598,472 (papers print 25.1 M).
 """
 
@@ -23,10 +22,7 @@ Looks = list[Tensor] | None  # blocks append to it what is worth looking at
 
 
 class PreactivationBottleneck(nn.Module):
-    """Section 3.2: 1x1, 3x3 and 1x1 convolutions, each after batch norm and ReLU; half the width inside.
-
-    Shape: (N, in, H, W) -> (N, out, H / stride, W / stride).
-    """
+    """1x1, 3x3 and 1x1 convolutions, each after batch norm and ReLU, with half the width inside (section 3.2)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -67,7 +63,6 @@ class Hourglass(nn.Module):
 
     `widths` and `blocks` give the channels and residual blocks of every level, the finest first, the bottom last.
     With `pool` a level is entered by max-pooling, as in the paper; without it by a block of stride 2.
-
     Shape: (N, widths[0], H, W) -> the features on the way up, [(N, widths[i], H/2^i, W/2^i), ...], finest first.
 
     Raises:
@@ -139,14 +134,13 @@ class Stacks(nn.Module):
 class StackedHourglass(Stacks):
     """Stem and stacked hourglasses; every stack is supervised (section 3.3).
 
-    Shape: images (N, 3, H, W) -> heatmaps of the last stack (N, K, H/4, W/4); in training
+    Shape: images (N, 3, H, W), H and W multiples of 64 -> heatmaps of the last stack (N, K, H/4, W/4); in training
     `{"heatmaps": ..., "intermediate": [...]}`, where `intermediate` are the heatmaps of the earlier stacks.
 
     Options:
         stacks: how many hourglasses.
-        widths, blocks: channels and residual blocks of each level of an hourglass, the finest first. With n levels H
-            and W must be multiples of 4 * 2^(n - 1).
-
+        widths, blocks: channels and residual blocks of each level of an hourglass, the finest first. With n levels, H
+            and W are multiples of 4 * 2^(n - 1).
     Looks: `stack1`, `stack2`, ... (N, K, h, w), the heatmaps of each stack.
     """
 

@@ -4,12 +4,12 @@ K. Sun, B. Xiao, D. Liu, J. Wang, "Deep High-Resolution Representation Learning 
 section 3. Layers and their names are those of the official `pose_hrnet`, so its checkpoints (RGB pixels) load
 unchanged.
 
-Input (N, 3, H, W), H and W multiples of 32. Output (N, K, H/4, W/4).
 Parameters with 17 keypoints: W32 28,536,113, W48 63,595,745.
 """
 
 from collections.abc import Callable, Sequence
 
+from timm.models import hrnet
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -18,37 +18,17 @@ from hpelib.layers.sizes import require_multiple
 Looks = dict[str, Tensor]
 
 
-def nearest(channels: int, scale: int) -> nn.Upsample:
-    """HRNet's upsampling: nearest neighbour, the same for any number of channels."""
-    return nn.Upsample(scale_factor=scale)
-
-
-class HighResolutionModule(nn.Module):
-    """Residual blocks on each branch, then an exchange between all branches (Fig. 3).
+class HighResolutionModule(hrnet.HighResolutionModule):
+    """Residual blocks on each branch, then an exchange between all branches (Fig. 3). The layers are timm's.
 
     Branch i has `widths[i]` channels and half the resolution of branch i - 1. `blocks` counts the residual blocks of a
-    branch. `outputs` counts the branches that come out: all of them, or only the first one at the end of the network.
-    `upsample(channels, scale)` makes the layer that brings a lower branch up to a higher one.
-
+    branch. `outputs` counts the branches that come out: all of them, or 1 at the end of the network.
     Shape: [(N, widths[i], h/2^i, w/2^i), ...] -> the first `outputs` of them.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int],
-        blocks: int,
-        outputs: int,
-        upsample: Callable[[int, int], nn.Module] = nearest,
-    ):
-        super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks))) for width in widths
-        )
-        self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_fuse_layer(widths, source, target, upsample) for source in range(len(widths)))
-            for target in range(outputs)
-        )
-        self.relu = nn.ReLU(inplace=False)  # the last branch of a stage also goes to a transition
+    def __init__(self, widths: Sequence[int], blocks: int, outputs: int):
+        n, widths = len(widths), list(widths)
+        super().__init__(n, BasicBlock, [blocks] * n, widths, widths, "SUM", multi_scale_output=outputs > 1)
 
     def extract(self, x: list[Tensor]) -> list[Tensor]:
         return [branch(x_i) for branch, x_i in zip(self.branches, x, strict=True)]
@@ -56,13 +36,13 @@ class HighResolutionModule(nn.Module):
     def forward(self, x: list[Tensor], looks: Looks | None = None, place: str = "") -> list[Tensor]:
         """A subclass may note intermediates in `looks`, if given, under names that begin with `place`."""
         x = self.extract(x)
-        return [self.relu(sum(layer(x_j) for layer, x_j in zip(row, x, strict=True))) for row in self.fuse_layers]
+        return [self.fuse_act(sum(layer(x_j) for layer, x_j in zip(row, x, strict=True))) for row in self.fuse_layers]
 
 
 class HRNet(nn.Module):
     """Stem, stage 1 of bottlenecks, stages 2 to 4 of high-resolution modules, heatmap layer (section 3, Fig. 1).
 
-    Shape: images (N, 3, H, W) -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
     Options:
         width: channels C of the first branch. Branch i has 2^i C.
@@ -71,7 +51,6 @@ class HRNet(nn.Module):
         bottlenecks: residual blocks of stage 1.
         stem_width: channels of the stem.
         module: makes a high-resolution module from (widths, blocks, outputs), for networks that change it.
-
     Looks: `stage2.branch0`, ... (N, C, h, w), the branches at the end of each stage.
 
     Raises:
@@ -150,20 +129,6 @@ def _transition(before: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
         else:
             layers.append(nn.Identity() if before[i] == width else _conv3x3(before[i], width, stride=1))
     return nn.ModuleList(layers)
-
-
-def _fuse_layer(widths: Sequence[int], source: int, target: int, upsample: Callable[[int, int], nn.Module]):
-    """Brings branch `source` to the width and resolution of branch `target`."""
-    if source == target:
-        return nn.Identity()
-    if source > target:
-        return nn.Sequential(
-            nn.Conv2d(widths[source], widths[target], kernel_size=1, bias=False),
-            nn.BatchNorm2d(widths[target]),
-            upsample(widths[target], 2 ** (source - target)),
-        )
-    keep = [_conv3x3(widths[source], widths[source], stride=2) for _ in range(target - source - 1)]
-    return nn.Sequential(*keep, _conv3x3(widths[source], widths[target], stride=2)[:2])  # no ReLU before the sum
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

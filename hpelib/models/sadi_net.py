@@ -10,7 +10,6 @@ What the paper leaves open: our text of it has lost its equations, and it prints
 are left in Sec. III-C. The hourglass is MMPose's, whose accuracy is the paper's baseline. docs/ledger_sadi_net.md lists
 every choice.
 
-Input (N, 3, H, W), H and W multiples of 4 * 2^(levels - 1), 32 by default. Output (N, K, H/4, W/4).
 K = 16: 62.5 M parameters and 10.0 G MACs at 256x256 when it predicts, 75.3 M parameters when it trains.
 """
 
@@ -49,7 +48,6 @@ class DilatedResidualBlock(nn.Module):
 
     SE is squeeze and excitation with C/16 hidden channels. The shortcut is the identity, or a 1x1 convolution and norm
     where the shape changes. With `fortified=False` there is no q and no SE: ResNet's basic block.
-
     Shape: (N, in, H, W) -> (N, out, H / stride, W / stride). Appends the weights of SE, (N, out, 1, 1) in (0, 1), to
     `looks`, if given.
     """
@@ -84,7 +82,6 @@ class GlobalAttention(nn.Module):
     u_i = bilinear(ReLU(BN(conv1x1(f_i)))), all at the finest scale
     A = softmax over i of conv1x1(u_i)
     z = sum_i A_i u_i, then brought to every scale by convolutions of stride 2
-
     Shape: features [(N, in_widths[i], h/2^i, w/2^i), ...] -> [(N, width, h/2^i, w/2^i), ...] and A (N, scales, h, w).
     """
 
@@ -114,7 +111,6 @@ class LocalAttention(nn.Module):
     """Local attention of SFM (Sec. III-C): y = ReLU(BN(h w x)), w the softmax of x down each column of each channel.
 
     h is the height of the map, so that the mean of h w is 1.
-
     Shape: (N, C, h, w) -> y and w of that shape.
     """
 
@@ -132,7 +128,6 @@ class SpatialFusionModule(nn.Module):
 
     The head widens every scale. It carries the finest one down to the coarsest: at each scale it adds that scale and
     applies local attention.
-
     Shape: features [(N, in_widths[i], h/2^i, w/2^i), ...] -> (N, vector_width), and the weights of both attentions by
     name.
     """
@@ -169,7 +164,6 @@ class DistributionLearningModule(nn.Module):
     Cell i of n lies at i * crop / n px, as in the codecs `msra` and `dark`. The codec `udp` has its cells elsewhere, so
     it does not go with this module. All joints share one flow, which is evaluated on a table. Everything is computed in
     float32, also under autocast.
-
     Shape: (N, in_width) -> a dict: "dlm_heatmaps" (N, K, h, w) with maximum 1; "mu" and "sigma" (N, K, 2) in crop px;
     "log_flow", the table of the flow (rows, columns); "base_density", its name, which the likelihood needs.
     """
@@ -205,7 +199,8 @@ class DistributionLearningModule(nn.Module):
 class SADINet(Stacks):
     """Hourglass of RFM blocks with SFM and DLM (Sec. III, Fig. 2). SFM and DLM only run in training and for looks.
 
-    Shape: images (N, 3, H, W) -> heatmaps of the last stack (N, K, H/4, W/4); in training
+    Shape: images (N, 3, H, W), H and W multiples of 32 (with n levels, of 4 * 2^(n - 1)) -> heatmaps of the last stack
+    (N, K, H/4, W/4); in training
     `{"heatmaps": ..., "intermediate": [...]}`, the heatmaps of earlier stacks, and what the DLM returns.
 
     Switched in Tables III and IV. All off, this is an hourglass of basic blocks:
@@ -220,7 +215,6 @@ class SADINet(Stacks):
         sfm_width, head_widths, vector_width: channels of SFM's global attention, of the scales in its head, and of the
             vector that it returns. SFM reads as many of the finest levels as there are `head_widths`.
         flow_width, base_density: width of the flow's hidden layers; "gaussian" or "laplace" (`residual_log_density`).
-
     Looks: `stack1` ... (N, K, h, w), the heatmaps of each stack; `rfm1_se` ... (N, C, 1, 1), the SE weights of the
     blocks in the order in which they run, that of the stem first; `sfm_global` (N, scales, h, w); `sfm_local1` ...
     (N, C, h, w); `dlm_mu` and `dlm_sigma` (N, K, 2) in crop px; `dlm_heatmaps` (N, K, h, w).
@@ -271,16 +265,12 @@ class SADINet(Stacks):
         looks = {f"stack{i}": heatmaps for i, heatmaps in enumerate(stacks, start=1)}
         looks |= {f"rfm{i}_se": weights for i, weights in enumerate(gates or [], start=1)}
         if self.dlm and (self.training or look):
-            vector, weights = self.fuse(scales)
+            vector, weights = scales[-1].mean(dim=(2, 3)), {}
+            if self.sfm:
+                vector, weights = self.sfm(scales[: len(self.sfm.widen)])
             learned = self.dlm(vector, images.shape[:1:-1], stacks[-1].shape[:1:-1])
             looks |= weights | {f"dlm_{name}": learned[name] for name in ("mu", "sigma")}
             looks["dlm_heatmaps"] = learned["dlm_heatmaps"]
             if self.training:
                 output |= learned
         return (output, looks) if look else output
-
-    def fuse(self, scales: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the DLM reads of an hourglass's scales, (N, C), and the SFM's attention weights by name."""
-        if self.sfm is None:
-            return scales[-1].mean(dim=(2, 3)), {}
-        return self.sfm(scales[: len(self.sfm.widen)])

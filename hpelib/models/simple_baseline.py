@@ -7,7 +7,6 @@ BGR pixels (with the RGB mean and deviation): use `pixel_order: bgr` with them.
 Differs from the official code: without ImageNet weights the encoder starts from timm's Kaiming initialisation. The
 official code starts it at N(0, 0.001).
 
-Input (N, 3, H, W), H and W multiples of 32. Output (N, K, H/4, W/4).
 Parameters with 17 keypoints: ResNet-50 33,999,697, ResNet-101 52,991,825, ResNet-152 68,635,473.
 """
 
@@ -32,14 +31,13 @@ ENCODERS = {
 class SimpleBaseline(ResNet):
     """ResNet encoder, transposed convolutions and a heatmap layer (section 2, Fig. 1).
 
-    Shape: images (N, 3, H, W) -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
     Options:
         encoder: "resnet34", "resnet50", "resnet101" or "resnet152".
         width: channels of the first ResNet stage. Each further stage has twice as many as the one before it.
         depths: residual blocks of the four stages; by default those of the encoder.
         deconv_widths: channels of the transposed convolutions. Each of them doubles the resolution.
-
     Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the ResNet stages.
 
     Raises:

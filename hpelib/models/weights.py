@@ -1,7 +1,7 @@
 """Reading weights into networks: whole checkpoints, and trunks that were trained on other data."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from hpelib.layers.choices import listed
 StateDict = Mapping[str, Tensor]
 MOST = 8  # entries in a message
 COUNTER = "num_batches_tracked"  # of batch norms; old checkpoints lack it, and nothing here uses it
-ENCODER_BLOCK = re.compile(r"(backbone\.)?layer\d+\.\d+\.")  # of a ResNet's stage
 
 
 def load_weights(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> None:
@@ -73,19 +72,20 @@ def load_trunk(
             f"{source} lacks {len(missing)} of the {len(trunk)} entries in the trunk of {into}, such as {missing[0]} "
             f"{shape}{instead}; {advice}"
         )
-    deeper = [name for name in weights if name not in own and ENCODER_BLOCK.match(name)]
+    deeper = sorted(_encoder_blocks(weights) - _encoder_blocks(own))
     if deeper:
         raise ValueError(f"{source} belongs to a deeper encoder than that of {into}: it has {deeper[0]}; {advice}")
     model.load_state_dict(fitting, strict=False)
 
 
-def trunk_entries(model: nn.Module, source: Iterable[str]) -> list[str]:
+def trunk_entries(model: nn.Module, source: Collection[str]) -> list[str]:
     """The entries of `model` that a classifier with the entries `source` has too, in any block and with any shape.
 
     Numbers in names count as equal. So `layer1.3.conv1.weight` belongs to the trunk also where the classifier's
     `layer1` ends with block 2, but `layer1.2.strip.fuse.1.weight`, which no ResNet has, is an addition of the paper.
     """
-    known = {re.sub(r"\d+", "#", name) for name in _for_model(model, dict.fromkeys(source))}
+    prefix = _prefix(model, source)
+    known = {re.sub(r"\d+", "#", prefix + name) for name in source}
     return [name for name in model.state_dict() if re.sub(r"\d+", "#", name) in known]
 
 
@@ -134,13 +134,28 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _encoder_blocks(names: Iterable[str]) -> set[str]:
+    """The blocks of a ResNet's stages that `names` begin with, such as layer3.22."""
+    found = (re.match(r"(backbone\.)?layer\d+\.\d+", name) for name in names)
+    return {match.group() for match in found if match}
+
+
 def _for_model(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> dict[str, Tensor]:
     """The state dict under the names of `model`: without wrappers, and with `backbone.` in front where it has one."""
-    weights = state_dict_or_path if isinstance(state_dict_or_path, Mapping) else read_state_dict(state_dict_or_path)
+    from_file = not isinstance(state_dict_or_path, Mapping)
+    weights = read_state_dict(state_dict_or_path) if from_file else state_dict_or_path
+    where = state_dict_or_path if from_file else "the state dict"
     if not isinstance(weights, Mapping):
-        raise ValueError(f"{state_dict_or_path} holds a {type(weights).__name__} instead of weights by name")
+        raise ValueError(f"{where} holds a {type(weights).__name__} instead of weights by name")
     weights = weights.get("state_dict", weights)
+    others = [name for name, value in weights.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{where} holds more than weights by name: {listed(others, MOST)}; give the state dict alone")
     weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    if hasattr(model, "backbone") and not any(name.startswith("backbone.") for name in weights):
-        weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
-    return weights
+    return {_prefix(model, weights) + name: tensor for name, tensor in weights.items()}
+
+
+def _prefix(model: nn.Module, names: Collection[str]) -> str:
+    """What stands before `names` in `model`, which may keep the network that they belong to in `backbone`."""
+    inside = hasattr(model, "backbone") and not any(name.startswith("backbone.") for name in names)
+    return "backbone." if inside else ""

@@ -86,6 +86,12 @@ def test_a_file_without_names_is_named(model, tmp_path):
         load_weights(model, tmp_path / "tensor.pth")
 
 
+def test_a_checkpoint_with_more_than_weights_is_named(model, tmp_path):
+    torch.save({"epoch": 3, "model": filled(model, 2)}, tmp_path / "training.pth")
+    with pytest.raises(ValueError, match=r"training\.pth holds more than weights by name: epoch, model"):
+        load_weights(model, tmp_path / "training.pth")
+
+
 def test_missing_file_is_named(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         load_weights(model, tmp_path / "absent.pth")
@@ -161,7 +167,7 @@ def test_weights_that_hardly_fit_are_refused(tmp_path):
         options = {key: value for key, value in options.items() if value is not None}
         with pytest.raises(ValueError, match=rf"{Path(path).name} lacks \d+ of the \d+ entries in the trunk of {name}"):
             create_model(name, pretrained=path, **options)
-    with pytest.raises(ValueError, match=r"resnet101\.pth belongs to a deeper encoder.*layer3\.1\."):
+    with pytest.raises(ValueError, match=r"resnet101\.pth belongs to a deeper encoder.*layer3\.1;"):
         create_model("simple_baseline_resnet50", pretrained=resnet101, **resnet)
     for name, options, path, entry in (
         ("de_hrnet_w32", hrnet | {"width": 8}, w32, "stage4.0.branches.0.0.conv1.weight"),
