@@ -10,9 +10,9 @@ import torch
 from hpelib.records import quantity, records
 from hpelib.study.config import make_run
 from hpelib.study.inside import views as looks
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import write_weights
 
 NETWORKS = {record.name: record.full_size for record in records().values()} | {
     "simple_baseline": "simple_baseline_resnet34"
@@ -35,13 +35,13 @@ def study(params, write_set, narrow_options, tmp_path, monkeypatch):
     profile["networks"]["fr_sbn"]["inputs"] = {"heatmap_size": [64, 64], "sigma": 4.0}
     params |= {"datasets": ["coco"], "networks": list(NETWORKS), "seeds": [0]}
     dataset = write_set("coco")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     people = read_split(dataset, "test")
     for network in NETWORKS:
         run = make_run(params, network, "coco", 0)
         run.folder.mkdir(parents=True)
-        save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
+        write_weights(run, build_network(run, people))
     return params
 
 
