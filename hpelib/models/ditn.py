@@ -194,7 +194,7 @@ class DynamicInformationTransfer(nn.Module):
 class DITN(nn.Module):
     """Backbone, a decoder for joints, one for bones, and the transfer from bones to joints (Fig. 2).
 
-    Shape: images (N, 3, H, W), H and W multiples of 32 from 64 on -> heatmaps (N, K, H/4, W/4); in training
+    Shape: images (N, 3, H, W), H and W multiples of 32, 64 at least -> heatmaps (N, K, H/4, W/4); in training
     `{"heatmaps": ..., "bones": ..., "bone_joints": ...}`, bones (N, B, H/4, W/4) and the indices (B, 2) of their
     joints.
 

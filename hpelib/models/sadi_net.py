@@ -200,8 +200,8 @@ class SADINet(Stacks):
     """Hourglass of RFM blocks with SFM and DLM (Sec. III, Fig. 2). SFM and DLM only run in training and for looks.
 
     Shape: images (N, 3, H, W), H and W multiples of 32 (with n levels, of 4 * 2^(n - 1)) -> heatmaps of the last stack
-    (N, K, H/4, W/4); in training
-    `{"heatmaps": ..., "intermediate": [...]}`, the heatmaps of earlier stacks, and what the DLM returns.
+    (N, K, H/4, W/4); in training `{"heatmaps": ..., "intermediate": [...]}`, the heatmaps of earlier stacks, and what
+    the DLM returns.
 
     Switched in Tables III and IV. All off, this is an hourglass of basic blocks:
         rfm: fortified blocks in place of ResNet's basic blocks (Sec. III-B).
