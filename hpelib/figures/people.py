@@ -1,14 +1,14 @@
-"""Pictures of the data: contact sheets, the spread of the factors, and the batches a network is trained on."""
+"""Pictures of people: contact sheets, scenes, predictions, the spread of the factors, and a training batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from hpelib.data.crops import read_image
-from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, Crops, InputSettings
+from hpelib.data.crops import crop_person, read_image
+from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, InputSettings
 from hpelib.data.people import People
 from hpelib.figures import style
 from hpelib.figures.heatmaps import draw_heatmap
@@ -17,29 +17,25 @@ from hpelib.skeletons import Skeleton
 
 
 def contact_sheet(people: People, n: int, settings: InputSettings, columns: int = 4) -> Figure:
-    """`n` persons spread evenly over the table, each as the network's crop without and with the skeleton."""
-    chosen = people.take(_evenly_spread(len(people), n))
-    batch = Crops(chosen, settings, train=False)[0, np.arange(len(chosen))]
+    """`n` persons spread evenly over the table. Each is shown as the network's crop without and with the skeleton."""
+    crops = [crop_person(people, person, settings) for person in _evenly_spread(len(people), n)]
     width, height = settings.input_size
     with style.apply():
-        figure, grid = style.panels(2 * len(chosen), 2 * columns, height / width)
-        for (plain, drawn), crop, keypoints, visible in zip(
-            grid.reshape(-1, 2), batch["images"], batch["keypoints"], batch["visible"], strict=True
-        ):
-            show_image(plain, crop)
-            draw_person(drawn, crop, keypoints, visible, people.skeleton)
+        figure, grid = style.panels(2 * len(crops), 2 * columns, height / width)
+        for (plain, drawn), crop in zip(grid.reshape(-1, 2), crops, strict=True):
+            show_image(plain, crop.pixels)
+            draw_person(drawn, crop.pixels, crop.keypoints, crop.visibility, people.skeleton)
     return figure
 
 
 def scene_sheet(people: People, n: int, columns: int = 2) -> Figure:
-    """`n` images spread evenly over the table, each without and with the skeletons of all its people."""
+    """`n` images spread evenly over the table. Each is shown without and with the skeletons of all its people."""
     paths = pd.unique(people.image_paths)
-    paths = paths[_evenly_spread(len(paths), n)]
-    scenes = [read_image(path) for path in paths]
+    scenes = {path: read_image(path) for path in paths[_evenly_spread(len(paths), n)]}
     with style.apply():
-        aspect = max(scene.shape[0] / scene.shape[1] for scene in scenes)
+        aspect = max(scene.shape[0] / scene.shape[1] for scene in scenes.values())
         figure, grid = style.panels(2 * len(scenes), 2 * columns, aspect)
-        for path, scene, (plain, drawn) in zip(paths, scenes, grid.reshape(-1, 2), strict=True):
+        for (plain, drawn), (path, scene) in zip(grid.reshape(-1, 2), scenes.items(), strict=True):
             show_image(plain, scene)
             show_image(drawn, scene)
             for i in np.flatnonzero(people.image_paths == path):
@@ -47,8 +43,34 @@ def scene_sheet(people: People, n: int, columns: int = 2) -> Figure:
     return figure
 
 
+def prediction_sheet(
+    crops: np.ndarray,
+    keypoints: np.ndarray,
+    visibility: np.ndarray,
+    predicted: np.ndarray,
+    titles: Sequence[str],
+    skeleton: Skeleton,
+    columns: int = 6,
+) -> Figure:
+    """Two panels for each of N persons: on the left the annotated skeleton, on the right the predicted one.
+
+    Shapes: crops (N, H, W, 3) uint8, keypoints and predicted (N, K, 2) crop px, visibility (N, K).
+    """
+    with style.apply():
+        figure, grid = style.panels(2 * len(crops), 2 * columns, crops.shape[1] / crops.shape[2])
+        for i, (annotated, found) in enumerate(grid.reshape(-1, 2)):
+            draw_person(annotated, crops[i], keypoints[i], visibility[i], skeleton)
+            draw_person(found, crops[i], predicted[i], None, skeleton)
+            found.set_title(titles[i])
+    return figure
+
+
 def factor_distributions(factors: pd.DataFrame, columns: int = 4) -> Figure:
-    """One histogram per column of `People.factors`: bins for numbers, a bar for each of a few words."""
+    """One panel for each column of `People.factors`: a histogram of numbers, or a bar for each of a few words.
+
+    Raises:
+        ValueError: there are no persons or no factors.
+    """
     if factors.empty:
         raise ValueError(f"factors has {factors.shape[0]} persons and {factors.shape[1]} columns: nothing to draw")
     with style.apply():
@@ -70,9 +92,14 @@ def factor_distributions(factors: pd.DataFrame, columns: int = 4) -> Figure:
 def training_batch(
     batch: Mapping[str, torch.Tensor], settings: InputSettings, skeleton: Skeleton, n: int = 6
 ) -> Figure:
-    """The first `n` crops of a batch as the network gets them: above with keypoints, below with target heatmaps."""
+    """The first `n` crops of a batch of `make_loader`, as the network gets them.
+
+    Above stand the keypoints, below the maximum over the target heatmaps.
+    """
     codec = settings.make_codec()
-    crops = _to_pixels(batch["images"][:n], settings.pixel_order)
+    pixels = batch["images"][:n].float().cpu().permute(0, 2, 3, 1).numpy() * IMAGENET_STD + IMAGENET_MEAN
+    pixels = pixels[..., ::-1] if settings.pixel_order == "bgr" else pixels
+    crops = np.ascontiguousarray((255 * pixels).round().clip(0, 255).astype(np.uint8))  # (n, H, W, 3) RGB
     keypoints, visible = batch["keypoints"][:n].cpu(), batch["visible"][:n].cpu()
     targets, _ = codec.encode(keypoints, visible)  # (n, K, h, w)
     with style.apply():
@@ -80,21 +107,14 @@ def training_batch(
         above, below = grid.reshape(2, -1)
         for i, crop in enumerate(crops):
             draw_person(above[i], crop, keypoints[i].numpy(), visible[i].numpy(), skeleton)
-            draw_heatmap(below[i], crop, targets[i].amax(dim=0).numpy(), codec.stride)
+            draw_heatmap(below[i], crop, targets[i].amax(dim=0).numpy(), stride_px=codec.stride)
         above[0].set_ylabel("input, keypoints")
         below[0].set_ylabel("target heatmaps")
     return figure
 
 
 def _evenly_spread(count: int, n: int) -> np.ndarray:
-    """At most `n` positions of a table of `count` rows, first and last included."""
+    """At most `n` positions of a table of `count` rows. The first and the last row are among them."""
     if count == 0 or n < 1:
         raise ValueError(f"nothing to draw: asked for {n} of {count}")
     return np.unique(np.linspace(0, count - 1, min(n, count)).round().astype(int))
-
-
-def _to_pixels(images: torch.Tensor, pixel_order: str) -> np.ndarray:
-    """Normalised images (n, 3, H, W) back to RGB pixels (n, H, W, 3) uint8."""
-    pixels = images.float().cpu().permute(0, 2, 3, 1).numpy() * IMAGENET_STD + IMAGENET_MEAN
-    pixels = pixels[..., ::-1] if pixel_order == "bgr" else pixels
-    return np.ascontiguousarray((255 * pixels).round().clip(0, 255).astype(np.uint8))

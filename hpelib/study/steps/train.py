@@ -18,7 +18,7 @@ from hpelib.data.files import write_whole
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
-from hpelib.figures.predictions import prediction_sheet
+from hpelib.figures.people import prediction_sheet
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
