@@ -73,11 +73,11 @@ def draw_heatmap(
     return axes.imshow(heatmap, cmap=style.HEATMAP_COLORS, extent=extent, vmin=limits[0], vmax=limits[1])
 
 
-def joint_maps(view: View, columns: int = 6) -> Figure:
+def joint_maps(view: View) -> Figure:
     """One panel for each keypoint: its heatmap, and a cross where it is decoded. All have the same colour scale."""
     limits = common_limits(view.heatmaps)
     with style.apply():
-        figure, grid = style.panels(len(view.heatmaps), columns, view.aspect)
+        figure, grid = style.panels(len(view.heatmaps), 6, view.aspect)
         for axes, heatmap, found, name in zip(grid, view.heatmaps, view.found, view.skeleton.keypoints, strict=True):
             mappable = draw_heatmap(axes, view.crop.pixels, heatmap, limits, view.stride_px)
             axes.set_title(name.replace("_", " "))

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from hpelib.data.crops import crop_person, read_image
+from hpelib.data.crops import Crop, crop_person, read_image
 from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, InputSettings
 from hpelib.data.people import People
 from hpelib.figures import style
@@ -16,25 +16,25 @@ from hpelib.figures.skeletons import draw_person, show_image
 from hpelib.skeletons import Skeleton
 
 
-def contact_sheet(people: People, n: int, settings: InputSettings, columns: int = 4) -> Figure:
+def contact_sheet(people: People, n: int, settings: InputSettings) -> Figure:
     """`n` persons spread evenly over the table. Each is shown as the network's crop without and with the skeleton."""
     crops = [crop_person(people, person, settings) for person in _evenly_spread(len(people), n)]
     width, height = settings.input_size
     with style.apply():
-        figure, grid = style.panels(2 * len(crops), 2 * columns, height / width)
+        figure, grid = style.panels(2 * len(crops), 8, height / width)
         for (plain, drawn), crop in zip(grid.reshape(-1, 2), crops, strict=True):
             show_image(plain, crop.pixels)
             draw_person(drawn, crop.pixels, crop.keypoints, crop.visibility, people.skeleton)
     return figure
 
 
-def scene_sheet(people: People, n: int, columns: int = 2) -> Figure:
+def scene_sheet(people: People, n: int) -> Figure:
     """`n` images spread evenly over the table. Each is shown without and with the skeletons of all its people."""
     paths = pd.unique(people.image_paths)
     scenes = {path: read_image(path) for path in paths[_evenly_spread(len(paths), n)]}
     with style.apply():
         aspect = max(scene.shape[0] / scene.shape[1] for scene in scenes.values())
-        figure, grid = style.panels(2 * len(scenes), 2 * columns, aspect)
+        figure, grid = style.panels(2 * len(scenes), 4, aspect)
         for (plain, drawn), (path, scene) in zip(grid.reshape(-1, 2), scenes.items(), strict=True):
             show_image(plain, scene)
             show_image(drawn, scene)
@@ -44,28 +44,23 @@ def scene_sheet(people: People, n: int, columns: int = 2) -> Figure:
 
 
 def prediction_sheet(
-    crops: np.ndarray,
-    keypoints: np.ndarray,
-    visibility: np.ndarray,
-    predicted: np.ndarray,
-    titles: Sequence[str],
-    skeleton: Skeleton,
-    columns: int = 6,
+    crops: Sequence[Crop], found: Sequence[np.ndarray], titles: Sequence[str], skeleton: Skeleton
 ) -> Figure:
-    """Two panels for each of N persons: on the left the annotated skeleton, on the right the predicted one.
+    """Two panels for each person: on the left the annotated skeleton, on the right the predicted one.
 
-    Shapes: crops (N, H, W, 3) uint8, keypoints and predicted (N, K, 2) crop px, visibility (N, K).
+    `found` has one array (K, 2) in crop px for each crop, and `titles` one title.
     """
+    height, width = crops[0].pixels.shape[:2]
     with style.apply():
-        figure, grid = style.panels(2 * len(crops), 2 * columns, crops.shape[1] / crops.shape[2])
-        for i, (annotated, found) in enumerate(grid.reshape(-1, 2)):
-            draw_person(annotated, crops[i], keypoints[i], visibility[i], skeleton)
-            draw_person(found, crops[i], predicted[i], None, skeleton)
-            found.set_title(titles[i])
+        figure, grid = style.panels(2 * len(crops), 12, height / width)
+        for (left, right), crop, keypoints, title in zip(grid.reshape(-1, 2), crops, found, titles, strict=True):
+            draw_person(left, crop.pixels, crop.keypoints, crop.visibility, skeleton)
+            draw_person(right, crop.pixels, keypoints, None, skeleton)
+            right.set_title(title)
     return figure
 
 
-def factor_distributions(factors: pd.DataFrame, columns: int = 4) -> Figure:
+def factor_distributions(factors: pd.DataFrame) -> Figure:
     """One panel for each column of `People.factors`: a histogram of numbers, or a bar for each of a few words.
 
     Raises:
@@ -74,7 +69,7 @@ def factor_distributions(factors: pd.DataFrame, columns: int = 4) -> Figure:
     if factors.empty:
         raise ValueError(f"factors has {factors.shape[0]} persons and {factors.shape[1]} columns: nothing to draw")
     with style.apply():
-        figure, grid = style.panels(factors.shape[1], columns, 0.75)
+        figure, grid = style.panels(factors.shape[1], 4, 0.75)
         for axes, (name, values) in zip(grid, factors.items(), strict=True):
             known = values.dropna()
             if pd.api.types.is_numeric_dtype(known):
@@ -84,23 +79,21 @@ def factor_distributions(factors: pd.DataFrame, columns: int = 4) -> Figure:
                 axes.bar(counts.index, counts, color=style.BLUE)
             axes.set_xlabel(name.replace("_", " "))
             axes.grid(axis="x", visible=False)
-        for axes in grid[::columns]:
+        for axes in grid[::4]:
             axes.set_ylabel("persons")
     return figure
 
 
-def training_batch(
-    batch: Mapping[str, torch.Tensor], settings: InputSettings, skeleton: Skeleton, n: int = 6
-) -> Figure:
-    """The first `n` crops of a batch of `make_loader`, as the network gets them.
+def training_batch(batch: Mapping[str, torch.Tensor], settings: InputSettings, skeleton: Skeleton) -> Figure:
+    """The first six crops of a batch of `make_loader`, as the network gets them.
 
     Above stand the keypoints, below the maximum over the target heatmaps.
     """
     codec = settings.make_codec()
-    pixels = batch["images"][:n].float().cpu().permute(0, 2, 3, 1).numpy() * IMAGENET_STD + IMAGENET_MEAN
+    images, keypoints, visible = (batch[name][:6].cpu() for name in ("images", "keypoints", "visible"))
+    pixels = images.float().permute(0, 2, 3, 1).numpy() * IMAGENET_STD + IMAGENET_MEAN
     pixels = pixels[..., ::-1] if settings.pixel_order == "bgr" else pixels
     crops = np.ascontiguousarray((255 * pixels).round().clip(0, 255).astype(np.uint8))  # (n, H, W, 3) RGB
-    keypoints, visible = batch["keypoints"][:n].cpu(), batch["visible"][:n].cpu()
     targets, _ = codec.encode(keypoints, visible)  # (n, K, h, w)
     with style.apply():
         figure, grid = style.panels(2 * len(crops), len(crops), crops.shape[1] / crops.shape[2])

@@ -1,6 +1,7 @@
 """One network, one person, one keypoint at a time, with a grey square in front of the person: the explore notebook."""
 
 import textwrap
+from functools import partial
 
 import ipywidgets as widgets
 import numpy as np
@@ -13,7 +14,7 @@ from hpelib.figures.looks import draw_change, draw_panel, panels_of
 from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
 from hpelib.study.config import all_datasets, networks_on, study_runs
-from hpelib.study.inside.views import NOTHING, ORDERS, Gallery, Occluder
+from hpelib.study.inside.views import NOTHING, ORDERS, Gallery
 
 MAX_PANELS = 4  # of one layer
 TITLE_WIDTH = 26  # characters above a panel
@@ -38,88 +39,91 @@ class Explorer(Gallery):
         looks = self.look(run, 0)[0].looks
         return [name for name, look in looks.items() if panels_of(quantity(name), look)]
 
-    def clearest(self, run: str, person: int) -> str:
-        """The visible keypoint of which the run's network is surest, or of all keypoints if none is visible."""
+    def clearest(self, run: str, person: int) -> tuple[str, float, float]:
+        """The visible keypoint of which the network is surest, and where it finds it: (x, y) as for `square`.
+
+        If no keypoint of the person is visible, all are considered.
+        """
         (view,) = self.look(run, person)
         visible = view.crop.visibility == 2
-        peaks = np.where(visible | ~visible.any(), view.heatmaps.max(axis=(1, 2)), -np.inf)
-        return view.skeleton.keypoints[peaks.argmax()]
+        k = np.where(visible | ~visible.any(), view.heatmaps.max(axis=(1, 2)), -np.inf).argmax()
+        x, y = view.found[k].astype(float) / self.runs[run].inputs.input_size
+        return view.skeleton.keypoints[k], x, y
 
-    def occluder_on(self, run: str, person: int, keypoint: str, share: float) -> Occluder:
-        """A square on the point that the network finds. Its side is `share` of the crop's width."""
-        (view,) = self.look(run, person)
-        return Occluder(*view.found[view.skeleton.index(keypoint)].tolist(), share * view.crop.pixels.shape[1])
+    def square(self, run: str, x: float, y: float, size: float) -> np.ndarray:
+        """A mask (H, W) of the run's crops that is true in a square with the centre (x, y).
+
+        `x` and `size` are fractions of the crop's width and `y` of its height, from 0 to 1. With size 0 the square is
+        empty.
+        """
+        width, height = self.runs[run].inputs.input_size
+        rows, columns = np.mgrid[:height, :width]
+        return np.maximum(np.abs(columns - x * width), np.abs(rows - y * height)) < size * width / 2
 
     def figure(
-        self, run: str, person: int, keypoint: str, layer: str = "heatmaps", occluder: Occluder = NOTHING
+        self, run: str, person: int, keypoint: str, layer: str = "heatmaps", mask: np.ndarray = NOTHING
     ) -> Figure:
-        """The person with its annotation, the keypoint's heatmap, how the occluder changed it, and the layer.
+        """The person with its annotation, the keypoint's heatmap, how `mask` changed it, and the layer.
 
-        `layer` is one of `layers`. In the first three panels a circle marks the annotated point and a cross the one
-        that the network finds.
+        `layer` is one of `layers`, and `mask` (H, W) is true where the person is hidden. In the first three panels a
+        circle marks the annotated point and a cross the one that the network finds.
         """
-        free, view = self.look(run, person, (NOTHING, occluder))
+        free, view = self.look(run, person, (NOTHING, mask))
         crop, k = view.crop, view.skeleton.index(keypoint)
-        before, after = free.heatmaps[k], view.heatmaps[k]
         truth, found = crop.keypoints[k], view.found[k]
-        limits = common_limits(before, after)
+        limits = common_limits(free.heatmaps[k], view.heatmaps[k])
         panels = list(panels_of(quantity(layer), view.looks[layer], k).items())[:MAX_PANELS]
+        distance_px = np.linalg.norm(found - truth)
+        error = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
         with style.apply():
             figure, grid = style.panels(3 + len(panels), 4, 1.05 * view.aspect)
-            picture, heatmap, change, *others = grid
-            draw_person(picture, crop.pixels, crop.keypoints, crop.visibility, view.skeleton)
-            picture.set_title(f"{run}: person {person}")
-            draw_heatmap(heatmap, crop.pixels, after, limits, view.stride_px)
-            distance_px = np.linalg.norm(found - truth)
-            error = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
-            heatmap.set_title(f"{keypoint.replace('_', ' ')}: {error}")
-            draw_change(change, crop.pixels, after - before, max(limits[1], 1e-6))
-            change.set_title("changed by the occluder")
-            for axes in grid[:3]:
+            draw_person(grid[0], crop.pixels, crop.keypoints, crop.visibility, view.skeleton)
+            draw_heatmap(grid[1], crop.pixels, view.heatmaps[k], limits, view.stride_px)
+            draw_change(grid[2], crop.pixels, view.heatmaps[k] - free.heatmaps[k], max(limits[1], 1e-6))
+            titles = f"{run}: person {person}", f"{keypoint.replace('_', ' ')}: {error}", "changed by the occluder"
+            for axes, title in zip(grid, titles, strict=False):
+                axes.set_title(title)
                 axes.plot(*truth, "o", color="white", markersize=8, fillstyle="none", markeredgewidth=1.5)
                 axes.plot(*found, "x", color=style.SKY, markersize=7, markeredgewidth=2)
-            for axes, (title, panel) in zip(others, panels, strict=True):
+            for axes, (title, panel) in zip(grid[3:], panels, strict=True):
                 draw_panel(axes, crop.pixels, panel)
                 axes.set_title(textwrap.fill(title, TITLE_WIDTH))
         return figure
 
 
 def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
-    """A choice of the dataset, and below it the choices for one `Explorer` with the picture that they lead to.
+    """Widgets for a notebook: a choice of the dataset, and below it the choices of `Explorer.figure` with its picture.
 
-    `dataset` and `order`, one of `ORDERS`, are chosen first.
+    `dataset`, and `order` of `ORDERS`, are what is chosen at first.
     """
     choice = widgets.Dropdown(description="dataset", options=all_datasets(params), value=dataset)
     box = widgets.VBox()
 
-    def explore(_change: dict | None = None) -> None:
-        box.children = (choice, _controls(Explorer(params, choice.value), order))
+    def offer(dataset: str) -> None:
+        box.children = (choice, _controls(Explorer(params, dataset), order))
 
-    choice.observe(explore, "value")
-    explore()
+    offer(dataset)
+    choice.observe(lambda change: offer(change.new), "value")
     return box
 
 
 def _controls(explorer: Explorer, order: str) -> widgets.VBox:
-    first = next(iter(explorer.runs))
-    last = len(explorer.people) - 1
-    fraction = {"min": 0.0, "max": 1.0, "step": 0.02, "continuous_update": False}  # of the crop's width or height
+    names, last = list(explorer.runs), len(explorer.people) - 1
+    slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.02, continuous_update=False)
     controls = {
-        "run": widgets.Dropdown(description="run", options=list(explorer.runs)),
+        "run": widgets.Dropdown(description="run", options=names),
         "order": widgets.Dropdown(description="people", options=ORDERS, value=order),
         "rank": widgets.IntSlider(description="number", max=last, continuous_update=False),
         "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
-        "layer": widgets.Dropdown(description="layer", options=explorer.layers(first)),
-        "x": widgets.FloatSlider(description="square: x", value=0.5, **fraction),
-        "y": widgets.FloatSlider(description="square: y", value=0.5, **fraction),
-        "size": widgets.FloatSlider(description="size", value=0.0, **fraction),
+        "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),
+        "x": slider(description="square: x", value=0.5),
+        "y": slider(description="square: y", value=0.5),
+        "size": slider(description="size", value=0.0),
     }
 
     def show(run: str, order: str, rank: int, keypoint: str, layer: str, x: float, y: float, size: float) -> None:
-        width, height = explorer.runs[run].inputs.input_size
-        occluder = Occluder(x * width, y * height, size * width)
         person = explorer.persons(order)[rank]
-        figure = explorer.figure(run, person, keypoint, layer, occluder)
+        figure = explorer.figure(run, person, keypoint, layer, explorer.square(run, x, y, size))
         display(Image(style.to_png(figure), alt=f"{keypoint} of person {person} as {run} sees it"))
 
     def offer_layers(change: dict) -> None:

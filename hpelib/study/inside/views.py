@@ -1,7 +1,7 @@
 """Chosen people as trained networks see them: for the notebooks heatmaps and paper_figures, and for the explorer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -19,24 +19,8 @@ from hpelib.study.evaluation import load
 from hpelib.study.steps.evaluate import load_network, test_people
 
 ORDERS = ("in the order of the file", "easiest", "hardest", "most occluded", "most disputed")
-GREY = 128  # of the occluder, 8 bit
-
-
-@dataclass(frozen=True)
-class Occluder:
-    """A grey square that hides a part of the crop. Its centre is (x, y); with size 0 it hides nothing."""
-
-    x_px: float = 0.0
-    y_px: float = 0.0
-    size_px: float = 0.0
-
-    def mask(self, height: int, width: int) -> np.ndarray:
-        """True where a crop is hidden, (height, width)."""
-        y, x = np.mgrid[:height, :width]
-        return np.maximum(np.abs(x - self.x_px), np.abs(y - self.y_px)) < self.size_px / 2
-
-
-NOTHING = Occluder()
+NOTHING = np.zeros((1, 1), bool)  # a mask that hides nothing of a crop of any size
+GREY = 128  # what is hidden, 8 bit
 
 
 class Gallery:
@@ -49,24 +33,29 @@ class Gallery:
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """(networks, N) of the networks that were evaluated: mean over their seeds here and over keypoints, 0 to 1."""
+        """(networks, N) of the networks that were evaluated: mean over their seeds here and over keypoints, 0 to 1.
+
+        Raises:
+            FileNotFoundError: no network was evaluated.
+        """
         found: dict[str, list[np.ndarray]] = {}
         for run in self.runs.values():
             if (run.evaluation / "summary.json").is_file():
                 evaluation = load(run.evaluation)
                 seed = evaluation.summary["seeds"].index(run.seed)
                 found.setdefault(run.network, []).append(evaluation.keypoint_scores[seed])
+        if not found:
+            raise FileNotFoundError("no network was evaluated, so there are no scores; run: dvc repro evaluate")
         return np.array([np.nan_to_num(seeds).mean(axis=(0, 2)) for seeds in found.values()])
 
     def persons(self, order: str) -> list[int]:
-        """Positions of all test people in one of `ORDERS`; disputed are those on whom the networks' scores differ.
+        """Positions of all test people in one of `ORDERS`. Disputed are those on whom the networks' scores differ.
 
         Raises:
-            ValueError: the order is unknown, or it needs scores and no network was evaluated.
+            ValueError: the order is unknown.
+            FileNotFoundError: the order needs scores, and no network was evaluated.
         """
         require_choice("order", order, ORDERS)
-        if order in ("easiest", "hardest", "most disputed") and not len(self.scores):
-            raise ValueError(f"{order!r} needs scores, but no network was evaluated; run: dvc repro evaluate")
         match order:
             case "easiest":
                 ranks = -self.scores.mean(axis=0)
@@ -80,11 +69,11 @@ class Gallery:
                 ranks = np.zeros(len(self.people))
         return np.argsort(ranks, kind="stable").tolist()
 
-    def look(self, name: str, person: int, occluders: Sequence[Occluder] = (NOTHING,)) -> list[View]:
-        """Person number `person` as the run `name` sees it, once behind each of `occluders`.
+    def look(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> list[View]:
+        """Person number `person` as the run `name` sees it, once for each of `masks`.
 
-        There is no flip test: a heatmap is what the network said. Beside what the network shows, the looks hold the
-        heatmaps of the annotation as `target`.
+        A mask (H, W) is true where a pixel of the crop is hidden behind grey. There is no flip test: a heatmap is what
+        the network said. The looks also hold `target`, the heatmaps of the annotation.
 
         Raises:
             ValueError: the run is unknown.
@@ -97,8 +86,7 @@ class Gallery:
         crop = crop_person(self.people, person, run.inputs)
         loader = make_loader(self.people.take([person]), run, train=False, device=run.recipe.device)
         (batch,) = loader
-        masks = [occluder.mask(*crop.pixels.shape[:2]) for occluder in occluders]
-        looks = capture(self._networks[name], torch.cat([_cover(batch["images"], mask) for mask in masks]))
+        looks = capture(self._networks[name], torch.cat([_hide(batch["images"], mask) for mask in masks]))
         found, _ = loader.codec.decode(looks["heatmaps"])
         target, _ = loader.codec.encode(batch["keypoints"], batch["visible"])
         looks["target"] = target.expand_as(looks["heatmaps"])
@@ -123,25 +111,6 @@ def first_seeds(params: dict, dataset: str, networks: Sequence[str] = ()) -> Gal
     return Gallery({name: study_runs(params, name, dataset)[0] for name in networks or networks_on(params, dataset)})
 
 
-def fixed_views(params: dict, dataset: str, networks: Sequence[str]) -> dict[str, dict[str, View]]:
-    """The `fixed_people` as each of `networks` sees them; nobody if the study does not train all of these."""
-    if not_run(params, dataset, networks):
-        return {}
-    gallery = first_seeds(params, dataset, networks)
-    return {name: gallery.look_by_all(person) for name, person in fixed_people(gallery.people).items()}
-
-
-def not_run(params: dict, dataset: str, networks: Sequence[str]) -> str:
-    """A sentence about those of `networks` that the study does not train on `dataset`, or "" if it trains all."""
-    missing = [network for network in networks if network not in networks_on(params, dataset)]
-    if not missing:
-        return ""
-    return (
-        f"*Not run*: {' and '.join(missing)} on {dataset}, so there are no pictures here of "
-        f"{' beside '.join(reversed(networks))}. They come with all of these among `networks` in `params.yaml`."
-    )
-
-
 def fixed_people(people: People) -> dict[str, int]:
     """Positions of an easy, an occluded and a small person, chosen by the annotation alone: the same for all networks.
 
@@ -162,7 +131,7 @@ def fixed_people(people: People) -> dict[str, int]:
     return {name: int(complete[place]) for name, place in chosen.items()}
 
 
-def _cover(images: Tensor, mask: np.ndarray) -> Tensor:
+def _hide(images: Tensor, mask: np.ndarray) -> Tensor:
     """Normalised images (N, 3, H, W) that are grey where `mask` (H, W) is true."""
     mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return torch.where(torch.from_numpy(mask).to(images.device), (GREY / 255 - mean) / std, images)

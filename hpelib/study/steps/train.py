@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
-from hpelib.data.crops import to_crop
+from hpelib.data.crops import crop_person, to_crop
 from hpelib.data.files import write_whole
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
@@ -158,12 +158,10 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
     scores = np.nan_to_num(keypoint_scores(run.dataset, people, predictions.keypoints)).mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
-    batch = loader.crops[0, chosen]
+    crops = [crop_person(people, person, run.inputs) for person in chosen]
     return prediction_sheet(
-        batch["images"],
-        batch["keypoints"],
-        batch["visible"],
-        to_crop(predictions.keypoints[chosen], batch["matrices"]),
+        crops,
+        [to_crop(predictions.keypoints[person], crop.matrix) for person, crop in zip(chosen, crops, strict=True)],
         [f"{100 * score:.0f} %" for score in scores[chosen]],
         people.skeleton,
     )
