@@ -111,25 +111,22 @@ def _answer_sheet(
 ) -> Figure:
     """Rows of one person's annotation and every network's answer to it, below `titles`.
 
-    An answer takes two columns. If there are as many titles as it needs for the crop alone, too, that comes first.
+    An answer takes two columns. The annotation stands before the answers; a column before it shows the crop alone.
     """
-    first = next(iter(rows.values()))[0]
     limits = common_limits(*(view.heatmaps for views in rows.values() for view in views))
     columns = len(titles)
     with style.apply():
-        figure, grid = style.panels(columns * len(rows), columns, first.aspect, width_in)
+        aspect = next(iter(rows.values()))[0].aspect
+        figure, grid = style.panels(columns * len(rows), columns, aspect, width_in)
         for axes, title in zip(grid, titles, strict=False):
             axes.set_title(title)
         for row, (name, views) in zip(grid.reshape(-1, columns), rows.items(), strict=True):
             row[0].set_ylabel(name)
-            *alone, truth = row[: -2 * len(views)]
-            for axes in alone:
-                show_image(axes, views[0].crop.pixels)
-            crop = views[0].crop
-            draw_person(truth, crop.pixels, crop.keypoints, crop.visibility, views[0].skeleton)
-            for view, found, heatmap in zip(
-                views, row[-2 * len(views) :: 2], row[1 - 2 * len(views) :: 2], strict=True
-            ):
+            crop, answers = views[0].crop, columns - 2 * len(views)
+            for axes in row[: answers - 1]:
+                show_image(axes, crop.pixels)
+            draw_person(row[answers - 1], crop.pixels, crop.keypoints, crop.visibility, views[0].skeleton)
+            for view, found, heatmap in zip(views, row[answers::2], row[answers + 1 :: 2], strict=True):
                 draw_person(found, view.crop.pixels, view.found, None, view.skeleton)
                 strongest = view.heatmaps.max(axis=0)
                 mappable = draw_heatmap(heatmap, view.crop.pixels, strongest, limits, view.stride_px)
