@@ -1,6 +1,8 @@
 """Where the minutes of `make study` go, and how soon a stage begins."""
 
-import os
+import multiprocessing
+import shlex
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -8,15 +10,14 @@ import nbformat
 import pandas as pd
 
 from benchmarks.timing import Comparison, compare, spread
-from hpelib.study.forks import VARIABLE, forking
-from hpelib.study.notebooks import KERNEL, execute
-from hpelib.study.run import LOG
+from hpelib.study.engine import METADATA
+from hpelib.study.run import LIBRARIES, LOGS, execute
 
 ROUNDS = 5
 IMPORTS = "import pandas, timm, torch, torchvision\nfrom hpelib.study.steps import train"
 
 
-def last_run(log: Path = LOG) -> tuple[str, str]:
+def last_run(log: Path = LOGS / "study.csv") -> tuple[str, str]:
     """What was run by the last `make study` that had something to do, in one sentence; and what each kind took."""
     if not log.is_file():
         return "No study was run here: `make study` leaves its times.", ""
@@ -26,7 +27,7 @@ def last_run(log: Path = LOG) -> tuple[str, str]:
     at_a_time = stages["s"].sum() / 60 / minutes
     said = (
         f"The last `make study` here: {len(stages)} stages in {minutes:.1f} minutes, {at_a_time:.2f} at a time on "
-        "average, each from the start of its DVC process to that one's end."
+        "average, each from the start of its process to that one's end."
     )
     kinds = stages["stage"].str.partition("@")[0].str.removesuffix("_extra").rename("kind")
     found = stages.groupby(kinds)["s"].agg(["size", spread, "sum"]).sort_values("sum", ascending=False)
@@ -37,19 +38,22 @@ def last_run(log: Path = LOG) -> tuple[str, str]:
 
 
 def beginnings() -> list[Comparison]:
-    """A notebook that imports what training does, its kernel forked as in `make study` against a new process."""
-    with tempfile.TemporaryDirectory() as folder, forking():
+    """A notebook that imports what training does, forked as in `make study` against a new process."""
+    with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.ipynb", Path(folder) / "target.ipynb"
         cells = [
             nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(IMPORTS),
         ]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), source)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), source)
+        command = f"python -m papermill {source} {target} --engine hpelib"
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LIBRARIES)
 
-        def start_anew() -> None:
-            address = os.environ.pop(VARIABLE)
-            execute(source, target, {})
-            os.environ[VARIABLE] = address
+        def fork() -> None:
+            process = context.Process(target=execute, args=("benchmark", command))
+            process.start()
+            process.join()
 
-        others = {"a new process": start_anew}
-        return compare("a notebook with its imports", lambda: execute(source, target, {}), others, 1, ROUNDS)
+        others = {"a new process": lambda: subprocess.run(shlex.split(command), check=True, capture_output=True)}
+        return compare("a notebook with its imports", fork, others, 1, ROUNDS)

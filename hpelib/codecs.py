@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hpelib.data.crops import crop_matrix
+
 CODECS = ("msra", "dark", "udp")
 FLOOR = 1e-10  # of a heatmap's values before their logarithm is taken
 
@@ -110,25 +112,8 @@ class Codec:
     def crop_matrix(
         self, center: np.ndarray, size_px: np.ndarray, rotation_deg: float | np.ndarray = 0.0
     ) -> np.ndarray:
-        """Affine map from image px to crop px, float64 (2, 3), or (N, 2, 3) for N regions.
-
-        `center` and `size_px`, (2,) or (N, 2), are the padded region of the input's aspect in image px, which a
-        positive `rotation_deg` turns clockwise on the screen about its centre, the content of the crop
-        counter-clockwise. Equals `get_affine_transform` of the official HRNet code; for UDP the warp matrix of its
-        section 4 (whose official code turns the other way: here an angle means the same for every codec).
-        Raises ValueError where a centre or size is not finite, or a size not positive.
-        """
-        center, size_px = np.asarray(center, np.float64), np.asarray(size_px, np.float64)
-        if not (np.isfinite(center).all() and np.isfinite(size_px).all() and (size_px > 0).all()):
-            raise ValueError(f"need finite centres and positive sizes, got centre {center} and size {size_px} px")
-        lengths = self._lengths(self.input_size)
-        scale = lengths / size_px if self.name == "udp" else (lengths[0] / size_px[..., :1]).repeat(2, -1)
-        cos, sin = np.cos(np.deg2rad(rotation_deg)), np.sin(np.deg2rad(rotation_deg))
-        rotation = np.stack((np.stack((cos, sin), -1), np.stack((-sin, cos), -1)), -2)  # (..., 2, 2)
-        linear = scale[..., :, None] * rotation
-        offset = lengths / 2 - (linear @ center[..., None])[..., 0]
-        linear = np.broadcast_to(linear, (*offset.shape, 2))
-        return np.concatenate((linear, offset[..., None]), -1)
+        """Affine map from image px to crop px, (2, 3) or (N, 2, 3): `hpelib.data.crops.crop_matrix` for this codec."""
+        return crop_matrix(center, size_px, self.input_size, rotation_deg, udp=self.name == "udp")
 
     def _lengths(self, size: tuple[int, int]) -> np.ndarray:
         return np.array(size, np.float64) - (self.name == "udp")

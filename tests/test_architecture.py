@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from hpelib.study.imports import imported_names, module_name
 
 ROOT = Path(__file__).resolve().parents[1]

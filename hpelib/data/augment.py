@@ -1,7 +1,7 @@
 """Geometric training augmentation with the sampling rules of the official HRNet code, or those of MMPose 1.x.
 
-All draws of an epoch are made at once, one row per person, so that a person's augmentation is a function of
-(seed, epoch, person): not of workers, processes or the make-up of batches.
+All random numbers of an epoch are drawn at once, one row for each person. So a person's augmentation depends on seed,
+epoch and person alone, and not on workers, processes or the order of batches.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from scipy.special import ndtr, ndtri
 
 from hpelib.data.crops import crop_regions
 from hpelib.data.people import People
+from hpelib.layers.choices import require_choice
 
 HALF_BODY_PADDING = 1.5
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths; the defaults are those of HRNet on COCO. `CropPlan` says how each is drawn."""
+    """Strengths of the augmentation, by default those of HRNet on COCO. `draw` says how each is used."""
 
     scale_factor: float = 0.35
     rotation_deg: float = 45.0
@@ -30,8 +31,7 @@ class Augmentation:
     sampling: str = "clipped"  # as HRNet draws scale and angle, or "truncated" as MMPose does
 
     def __post_init__(self):
-        if self.sampling not in ("clipped", "truncated"):
-            raise ValueError(f"sampling must be 'clipped' or 'truncated', got {self.sampling!r}")
+        require_choice("sampling", self.sampling, ("clipped", "truncated"))
         if not 0 <= self.scale_factor < 1:
             raise ValueError(f"scale_factor must lie in [0, 1), got {self.scale_factor}")
         for name in ("rotation_probability", "flip_probability", "half_body_probability", "shift_probability"):
@@ -41,10 +41,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class CropPlan:
-    """The regions to cut for N persons: where, how large (padded), how turned, and whether mirrored afterwards."""
+    """The regions to cut for N persons, and who is mirrored afterwards."""
 
     centers: np.ndarray  # (N, 2) float64 image px
-    sizes_px: np.ndarray  # (N, 2) float64 image px
+    sizes_px: np.ndarray  # (N, 2) float64 image px, padded
     rotations_deg: np.ndarray  # (N,) float64
     flips: np.ndarray  # (N,) bool
 
@@ -58,13 +58,14 @@ def plain(people: People, input_size: tuple[int, int]) -> CropPlan:
 def draw(people: People, augmentation: Augmentation, input_size: tuple[int, int], seed: int, epoch: int) -> CropPlan:
     """The plan of one epoch over all of `people`.
 
-    As officially: half the body instead of the whole for some with more than `half_body_min_keypoints` labelled
-    keypoints; scale ~ N(1, scale_factor) clipped to 1 +- scale_factor; with `rotation_probability` an angle
-    ~ N(0, rotation_deg) clipped to +-2 rotation_deg; mirrored with `flip_probability`.
+    With `sampling` "clipped", as in the official HRNet code: scale ~ N(1, scale_factor), clipped to 1 +- scale_factor;
+    with `rotation_probability` an angle ~ N(0, rotation_deg), clipped to +-2 rotation_deg. With "truncated", as in
+    MMPose (`RandomBBoxTransform`): scale 1 + scale_factor z and angle rotation_deg z, where each z is a standard normal
+    number between -1 and 1.
 
-    As in MMPose (`RandomBBoxTransform`) where `sampling` is "truncated": scale 1 + scale_factor z and angle
-    rotation_deg z, each z a standard normal within +-1; and with `shift_probability` the centre moves by shift_factor z
-    of either side, of the region here and of the box in MMPose.
+    With both: persons with more than `half_body_min_keypoints` labelled keypoints are reduced to half a body, with
+    `half_body_probability`; crops are mirrored with `flip_probability`; and with `shift_probability` the centre moves
+    by shift_factor z of each side of the region (in MMPose: of the box).
     """
     random = np.random.default_rng([seed, epoch])
     # every row takes the same draws whatever the probabilities, so that ablations share their randomness
@@ -96,15 +97,17 @@ def draw(people: People, augmentation: Augmentation, input_size: tuple[int, int]
 
 
 def _truncated(normal: np.ndarray) -> np.ndarray:
-    """Standard normal draws as draws of the same rank from a standard normal within +-1."""
+    """Standard normal numbers, moved to numbers of the same rank from a standard normal between -1 and 1."""
     return ndtri(ndtr(-1) + ndtr(normal) * (ndtr(1) - ndtr(-1)))
 
 
 def half_bodies(people: People, input_size: tuple[int, int], prefer_upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and padded sizes (N, 2) of the upper or lower halves; NaN where neither half has an extent.
+    """Centres and padded sizes of the persons' upper or lower halves, both (N, 2) image px.
 
-    The upper half where preferred (N,) and more than two of its keypoints are labelled, otherwise the lower half,
-    or the upper again if the lower has no more than two; the half chosen needs two keypoints.
+    A half is usable with two labelled keypoints or more; sizes are NaN where the chosen half is not. The upper half is
+    chosen where it is preferred and has more than two labelled keypoints, or where the lower half has two at most.
+
+    Shapes: prefer_upper (N,) bool.
     """
     labelled = people.visibility > 0  # (N, K)
     upper_keypoints = np.isin(np.arange(people.skeleton.num_keypoints), people.skeleton.upper_body)

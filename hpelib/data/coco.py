@@ -1,6 +1,7 @@
 """COCO keypoints: annotations, detector boxes, and a writer that pycocotools accepts.
 
-Filters and boxes are those of the official HRNet code (`lib/dataset/coco.py`).
+Filters and boxes are those of the official HRNet code (`lib/dataset/coco.py`). The functions take another skeleton than
+COCO's, for sets of one's own in the same format.
 """
 
 from pathlib import Path
@@ -13,58 +14,59 @@ from hpelib.data.files import (
     enumerate_first,
     find_images,
     image_size,
-    log_left_out,
     read_json,
     reject,
     text_column,
     write_json,
 )
 from hpelib.data.people import People
-from hpelib.skeletons import COCO17
+from hpelib.skeletons import COCO17, Skeleton
+
+BEYOND = 0.1  # of the picture's side: a box that reaches further out than this is suspicious
 
 
-def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
-    """Persons with at least one labelled keypoint; crowds, empty areas and degenerate boxes are left out
-    (and counted in the log, at level INFO).
+def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skeleton = COCO17) -> People:
+    """The persons with at least one labelled keypoint.
 
-    Boxes are clipped to the image and lose one px in width and height (x2 = x1 + w - 1), as in the
-    official code. An annotation's "factors" become columns of `People.factors`.
+    Crowds, persons without a labelled keypoint, without an area or without a box are left out, and counted in
+    `People.left_out`. Boxes are clipped to the image and lose one px in width and height (x2 = x1 + w - 1), as in the
+    official code. What an annotation has in "factors" becomes columns of `People.factors`.
 
-    Raises FileNotFoundError for a missing file or image, ValueError for anything in the file that
-    cannot be used as it stands.
+    Raises:
+        FileNotFoundError: the file or an image is missing.
+        ValueError: something in the file cannot be used as it stands; the message names the record and the field.
     """
     document = read_document(annotation_json, "images", "annotations", "categories")
-    category_id = _person_category(document["categories"], annotation_json)
-    _require_keypoints(document["categories"], annotation_json)
+    category = _person_category(document["categories"], annotation_json)
+    if category.get("keypoints") != list(skeleton.keypoints):
+        raise ValueError(
+            f"{annotation_json}: category 'person' must list the {skeleton.num_keypoints} keypoints of {skeleton.name} "
+            f"in their order ({', '.join(skeleton.keypoints)}), got {category.get('keypoints')!r:.120}; "
+            "instances_*.json has none, take person_keypoints_*.json"
+        )
     images = _image_table(document["images"], annotation_json)
 
     source = f"{annotation_json}: annotations"
     unique_ids(document["annotations"], source)
-    of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category_id
-    persons = [document["annotations"][i] for i in np.flatnonzero(of_persons)]
-    crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in persons)
-    persons = [annotation for annotation in persons if not annotation.get("iscrowd", 0)]
+    of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category["id"]
+    everybody = [document["annotations"][i] for i in np.flatnonzero(of_persons)]
+    is_crowd = crowd_flags(everybody, source)
+    persons = [everybody[i] for i in np.flatnonzero(~is_crowd)]
     ids = column(persons, "id", source, dtype=np.int64)
     image_ids = column(persons, "image_id", source, dtype=np.int64)
     boxes = column(persons, "bbox", source, (4,))
     areas = column(persons, "area", source)
-    keypoints = column(persons, "keypoints", source, (COCO17.num_keypoints * 3,)).reshape(len(persons), -1, 3)
+    keypoints = column(persons, "keypoints", source, (skeleton.num_keypoints * 3,)).reshape(len(persons), -1, 3)
     visibility = keypoints[..., 2]
     reject(~np.isin(visibility, (0, 1, 2)).all(1), source, "with a visibility other than 0, 1, 2, by id", ids)
 
     sizes = _image_sizes(images, image_ids, source)
     labelled = (visibility > 0).any(1)
     filled = labelled & (areas > 0)
+    reject(labelled & (boxes[:, 2:] < 0).any(1), source, "whose box has a negative width or height, by id", ids)
     reject(filled & _outside(boxes, sizes), source, "whose box lies outside the image, by id", ids)
     boxes = _clip(boxes, sizes)
     used = filled & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 2:] > 0).any(1)
-    left_out = {
-        "crowds": crowds,
-        "persons without a labelled keypoint": (~labelled).sum(),
-        "labelled persons without an area": (labelled & ~filled).sum(),
-        "labelled persons without a box": (filled & ~used).sum(),
-    }
-    log_left_out(annotation_json, left_out)
     if not used.any():
         raise ValueError(
             f"{annotation_json}: none of its {len(document['annotations'])} annotations is a person "
@@ -73,8 +75,8 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
 
     kept = np.flatnonzero(used)
     return People.build(
-        COCO17,
-        image_paths=_image_paths(images, image_ids[kept], image_dir, annotation_json),
+        skeleton,
+        image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=ids[kept],
         image_ids=image_ids[kept],
         boxes=boxes[kept],
@@ -82,17 +84,28 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path) -> People:
         visibility=visibility[kept],
         areas=areas[kept],
         factors=pd.DataFrame([persons[i].get("factors", {}) for i in kept]),
+        left_out={
+            "crowds": is_crowd.sum(),
+            "persons without a labelled keypoint": (~labelled).sum(),
+            "labelled persons without an area": (labelled & ~filled).sum(),
+            "labelled persons without a box": (filled & ~used).sum(),
+        },
     )
 
 
-def check_image_sizes(annotation_json: str | Path, people: People) -> None:
-    """ValueError naming the images of `people` that are stored in another size than `annotation_json` says.
+def check_coco(annotation_json: str | Path, people: People) -> None:
+    """Check the annotated image sizes and boxes of `people` against the stored images; only their headers are read.
 
-    Annotations are of the pixels as stored: of a picture that an EXIF tag turns by 90 degrees, a tool that obeys the
-    tag annotates other ones. Only the headers of the images are read.
+    Annotations are of the pixels as stored. Where an EXIF tag turns an image by 90 degrees, a tool that obeys the tag
+    annotates other pixels, and the sizes differ.
+
+    Raises:
+        ValueError: images are stored in another size than annotated, or most boxes reach far beyond their image, as
+            boxes do that were written as x1, y1, x2, y2.
     """
-    images = _image_table(read_document(annotation_json, "images")["images"], annotation_json)
-    sizes = images.loc[people.image_ids, ["width", "height"]].to_numpy()
+    document = read_document(annotation_json, "images", "annotations")
+    images = _image_table(document["images"], annotation_json)
+    sizes = _image_sizes(images, people.image_ids, annotation_json)
     annotated = dict(zip(people.image_paths, map(tuple, sizes.tolist()), strict=True))
     stored = {path: image_size(path) for path in annotated}
     differing = [f"{path} {stored[path]} for {size}" for path, size in annotated.items() if stored[path] != size]
@@ -101,18 +114,30 @@ def check_image_sizes(annotation_json: str | Path, people: People) -> None:
             f"{annotation_json}: {len(differing)} images are stored in another (width, height) than it says: "
             f"{enumerate_first(differing)}; turn or scale them, or correct the annotations"
         )
+    by_id = {annotation["id"]: annotation["bbox"] for annotation in document["annotations"]}
+    boxes = np.array([by_id[number] for number in people.ids.tolist()], np.float64)
+    beyond = (boxes[:, :2] + boxes[:, 2:] > (1 + BEYOND) * sizes).any(1)
+    if beyond.sum() > len(people) / 2:
+        raise ValueError(
+            f"{annotation_json}: {beyond.sum()} of {len(people)} boxes reach far beyond their image, of persons "
+            f"{enumerate_first(people.ids[beyond])}; 'bbox' is x, y, width, height, not x1, y1, x2, y2"
+        )
 
 
-def read_detections(detections_json: str | Path, annotation_json: str | Path, image_dir: str | Path) -> People:
+def read_detections(
+    detections_json: str | Path, annotation_json: str | Path, image_dir: str | Path, skeleton: Skeleton = COCO17
+) -> People:
     """A detector's person boxes, as they stand, with its scores; no keypoint is labelled.
 
-    `detections_json` is a COCO result file (image_id, category_id, bbox, score); ids count from 1 in
-    file order. Boxes without extent or outside their image are left out (and counted in the log).
-    `annotation_json` may list images alone, without annotations and names of keypoints, as
-    image_info_test-dev2017.json does. Errors as for `read_coco`.
+    `detections_json` is a COCO result file (image_id, category_id, bbox, score). Ids count from 1 in the order of the
+    file. Boxes without extent or outside their image are left out, and counted in `People.left_out`. `annotation_json`
+    may list images alone, as image_info_test-dev2017.json does, without annotations and names of keypoints.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_coco`.
     """
     document = read_document(annotation_json, "images", "categories")
-    category_id = _person_category(document["categories"], annotation_json)
+    category_id = _person_category(document["categories"], annotation_json)["id"]
     images = _image_table(document["images"], annotation_json)
 
     detections = read_json(detections_json)
@@ -120,51 +145,50 @@ def read_detections(detections_json: str | Path, annotation_json: str | Path, im
         raise ValueError(f"{detections_json}: must be a list of detections, got {type(detections).__name__}")
     of_persons = column(detections, "category_id", detections_json, dtype=np.int64) == category_id
     persons = [detections[i] for i in np.flatnonzero(of_persons)]
-    ids = np.arange(1, len(persons) + 1)
     image_ids = column(persons, "image_id", detections_json, dtype=np.int64)
     boxes = column(persons, "bbox", detections_json, (4,))
     scores = column(persons, "score", detections_json)
-    sizes = _image_sizes(images, image_ids, detections_json)
-    filled, outside = (boxes[:, 2:] > 0).all(1), _outside(boxes, sizes)
+    filled, outside = (boxes[:, 2:] > 0).all(1), _outside(boxes, _image_sizes(images, image_ids, detections_json))
     kept = np.flatnonzero(filled & ~outside)
-    log_left_out(detections_json, {"boxes without extent": (~filled).sum(), "boxes outside their image": outside.sum()})
     if not len(kept):
         raise ValueError(
             f"{detections_json}: no box of category {category_id} (person) inside its image among {len(detections)}"
         )
-
-    K = COCO17.num_keypoints
     return People.build(
-        COCO17,
-        image_paths=_image_paths(images, image_ids[kept], image_dir, annotation_json),
-        ids=ids[kept],
+        skeleton,
+        image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
+        ids=kept + 1,
         image_ids=image_ids[kept],
         boxes=boxes[kept],
-        keypoints=np.zeros((len(kept), K, 2)),
-        visibility=np.zeros((len(kept), K)),
+        keypoints=np.zeros((len(kept), skeleton.num_keypoints, 2)),
+        visibility=np.zeros((len(kept), skeleton.num_keypoints)),
         scores=scores[kept],
+        left_out={"boxes without extent": (~filled).sum(), "boxes outside their image": outside.sum()},
     )
 
 
-def write_coco(path: str | Path, images: list[dict], annotations: list[dict]) -> None:
+def write_coco(path: str | Path, images: list[dict], annotations: list[dict], skeleton: Skeleton = COCO17) -> None:
     """Write an annotation file for `read_coco` and pycocotools.
 
-    images: id, file_name, width, height. annotations: id (from 1: pycocotools takes 0 for "no match"),
-    image_id, bbox (x, y, w, h), area, keypoints (17 times x, y, v, flat; 0, 0, 0 where not labelled),
-    and optionally factors; iscrowd, category_id and num_keypoints are filled in.
+    images: id, file_name, width, height. annotations: id (from 1: pycocotools takes 0 for "no match"), image_id, bbox
+    (x, y, w, h), area, keypoints (x, y, v for each keypoint, flat; 0, 0, 0 where not labelled), and optionally factors.
+    iscrowd, category_id and num_keypoints are filled in.
+
+    Raises:
+        ValueError: ids below 1 or used twice, or keypoints of another number.
     """
     source = str(path)
     unique_ids(images, f"{source}: images")
     ids = unique_ids(annotations, f"{source}: annotations")
     reject(ids < 1, source, "annotation ids below 1", ids)
-    keypoints = column(annotations, "keypoints", source, (COCO17.num_keypoints * 3,))
+    keypoints = column(annotations, "keypoints", source, (skeleton.num_keypoints * 3,))
     labelled = (keypoints[:, 2::3] > 0).sum(1)
     person = {
         "id": 1,
         "name": "person",
         "supercategory": "person",
-        "keypoints": COCO17.keypoints,
-        "skeleton": [(a + 1, b + 1) for a, b in COCO17.bones],  # COCO counts keypoints from 1 here
+        "keypoints": skeleton.keypoints,
+        "skeleton": [(a + 1, b + 1) for a, b in skeleton.bones],  # COCO counts keypoints from 1 here
     }
     completed = [
         {"iscrowd": 0, "category_id": 1, "num_keypoints": int(count)} | annotation
@@ -174,7 +198,12 @@ def write_coco(path: str | Path, images: list[dict], annotations: list[dict]) ->
 
 
 def read_document(path: str | Path, *sections: str) -> dict:
-    """A COCO file with these lists; FileNotFoundError where there is none, ValueError where one is missing."""
+    """A COCO file as it stands, checked to have these lists.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or a list is missing.
+    """
     document = read_json(path)
     for section in sections:
         if not isinstance(document, dict) or not isinstance(document.get(section), list):
@@ -182,22 +211,45 @@ def read_document(path: str | Path, *sections: str) -> dict:
     return document
 
 
-def _person_category(categories: list[dict], source: str | Path) -> int:
+def unique_ids(records: list[dict], source: str) -> np.ndarray:
+    """The ids of `records` (N,).
+
+    Raises:
+        ValueError: an id is used more than once, or is no whole number.
+    """
+    ids = column(records, "id", source, dtype=np.int64)
+    values, counts = np.unique(ids, return_counts=True)
+    reject(counts > 1, source, "ids used more than once", values)
+    return ids
+
+
+def crowd_flags(persons: list[dict], source: str) -> np.ndarray:
+    """Whether each annotation is of a crowd, (N,) bool; a person without "iscrowd" is none.
+
+    Raises:
+        ValueError: "iscrowd" is anything but 0 or 1. The text "0", for one, is true to pycocotools.
+    """
+    flags = [person.get("iscrowd", 0) for person in persons]
+    ids = [person.get("id") for person in persons]
+    reject(np.array([flag not in (0, 1) for flag in flags], bool), source, "whose 'iscrowd' is not 0 or 1, by id", ids)
+    return np.array(flags, bool)
+
+
+def _person_category(categories: list[dict], source: str | Path) -> dict:
+    """The category 'person'. Where two have that name, as in exports with a root category, the one with keypoints."""
     names = text_column(categories, "name", f"{source}: categories")
-    if "person" not in names:
+    persons = [category for category, name in zip(categories, names, strict=True) if name == "person"]
+    if not persons:
         raise ValueError(f"{source}: no category 'person' among {enumerate_first(names)}")
-    person = categories[names.index("person")]
-    return int(column([person], "id", f"{source}: categories", dtype=np.int64)[0])
-
-
-def _require_keypoints(categories: list[dict], source: str | Path) -> None:
-    names = next(category for category in categories if category["name"] == "person").get("keypoints")
-    if names != list(COCO17.keypoints):
+    with_keypoints = [category for category in persons if category.get("keypoints")]
+    chosen = persons if len(persons) == 1 else with_keypoints
+    ids = column(persons, "id", f"{source}: categories", dtype=np.int64)
+    if len(chosen) != 1:
         raise ValueError(
-            f"{source}: category 'person' must list the {COCO17.num_keypoints} COCO keypoints in their order "
-            f"({', '.join(COCO17.keypoints)}), got {names!r:.120}; "
-            "instances_*.json has none, take person_keypoints_*.json"
+            f"{source}: {len(persons)} categories are named 'person' (ids {enumerate_first(ids)}), and "
+            f"{len(with_keypoints)} of them list keypoints: rename all but the one that annotations use"
         )
+    return chosen[0]
 
 
 def _image_table(images: list[dict], source: str | Path) -> pd.DataFrame:
@@ -210,23 +262,11 @@ def _image_table(images: list[dict], source: str | Path) -> pd.DataFrame:
     return pd.DataFrame({"file_name": names, "width": sizes[:, 0], "height": sizes[:, 1]}, index=ids)
 
 
-def unique_ids(records: list[dict], source: str) -> np.ndarray:
-    """The ids of `records` (N,); ValueError naming those that are used more than once."""
-    ids = column(records, "id", source, dtype=np.int64)
-    values, counts = np.unique(ids, return_counts=True)
-    reject(counts > 1, source, "ids used more than once", values)
-    return ids
-
-
 def _image_sizes(images: pd.DataFrame, image_ids: np.ndarray, source: str | Path) -> np.ndarray:
     """(N, 2) width and height of the image of each person."""
     unknown = ~np.isin(image_ids, images.index)
     reject(unknown, str(source), "of images that the annotation file does not list, by image_id", image_ids)
     return images.loc[image_ids, ["width", "height"]].to_numpy()
-
-
-def _image_paths(images: pd.DataFrame, image_ids: np.ndarray, image_dir: str | Path, source: str | Path) -> np.ndarray:
-    return find_images(image_dir, images.loc[image_ids, "file_name"].tolist(), source)
 
 
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -1,24 +1,63 @@
 """From an annotated person to the region of the image that the network sees.
 
-One rule for every data set, as in the official HRNet and SimpleBaseline code: the short side of the person's box
-grows to the input's aspect, then both sides grow by 1.25; `Codec.crop_matrix` maps that region to the crop.
+One rule holds for every data set, as in the official HRNet and SimpleBaseline code. The short side of the person's box
+grows until the box has the aspect of the network's input; then both sides grow by 1.25. `crop_matrix` maps that region
+to the crop. Nothing here needs torch.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from hpelib.data.people import People
+
+if TYPE_CHECKING:
+    from hpelib.data.loader import InputSettings
+
 PADDING = 1.25
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One person as a network sees them, without augmentation."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    keypoints: np.ndarray  # (K, 2) float32 crop px, NaN where not labelled
+    visibility: np.ndarray  # (K,) uint8
+    matrix: np.ndarray  # (2, 3) float64, image px to crop px
+
+
+def crop_person(people: People, person: int, settings: "InputSettings") -> Crop:
+    """The crop of the person at position `person` of `people`: what the network is fed in a test.
+
+    Example: `crop_person(people, 3, run.inputs).pixels` is the picture of the fourth person.
+
+    Raises:
+        FileNotFoundError, ValueError: the image is missing or cannot be decoded.
+    """
+    center, size_px = people.centers[[person]].astype(np.float64), people.sizes_px[[person]]
+    region_px = crop_regions(center, size_px, settings.input_size)
+    (matrix,) = crop_matrix(center, region_px, settings.input_size, udp=settings.codec == "udp")
+    return Crop(
+        pixels=warp(read_image(people.image_paths[person]), matrix, settings.input_size),
+        keypoints=to_crop(people.keypoints[person], matrix),
+        visibility=people.visibility[person],
+        matrix=matrix,
+    )
 
 
 def crop_regions(
     centers: np.ndarray, sizes_px: np.ndarray, input_size: tuple[int, int], padding: float = PADDING
 ) -> np.ndarray:
-    """Sizes (N, 2) float64 in image px of the padded regions of the input's aspect about `centers` (N, 2).
+    """Width and height of the padded regions with the aspect of the input, (N, 2) float64 image px.
 
-    `sizes_px` (N, 2) are the persons' boxes, (width, height). Raises ValueError, naming the first bad row, where a
-    centre or size is not finite or a person has no extent.
+    Shapes: centers (N, 2) and sizes_px (N, 2), the persons' boxes as (width, height), both in image px.
+
+    Raises:
+        ValueError: a centre or a size is not finite, or a person has no extent. The message names the first such row.
     """
     centers, sizes_px = np.asarray(centers, np.float64), np.asarray(sizes_px, np.float64)
     good = np.isfinite(centers).all(-1) & np.isfinite(sizes_px).all(-1) & (sizes_px.max(-1) > 0)
@@ -30,24 +69,63 @@ def crop_regions(
     return padding * np.stack((np.maximum(width, aspect * height), np.maximum(height, width / aspect)), -1)
 
 
+def crop_matrix(
+    center: np.ndarray,
+    size_px: np.ndarray,
+    input_size: tuple[int, int],
+    rotation_deg: float | np.ndarray = 0.0,
+    udp: bool = False,
+) -> np.ndarray:
+    """Affine map from image px to crop px, float64 (2, 3), or (N, 2, 3) for N regions.
+
+    `center` and `size_px`, (2,) or (N, 2), describe the padded region in image px; the region has the input's aspect.
+    A positive `rotation_deg` turns the region clockwise on the screen about its centre, so that the content of the crop
+    turns counter-clockwise.
+
+    The map equals `get_affine_transform` of the official HRNet code. With `udp` lengths are measured between pixel
+    centres (w - 1 in place of w), as in section 4 of Huang et al. (CVPR 2020). The official UDP code turns the other
+    way; here an angle means the same for every codec.
+
+    Raises:
+        ValueError: a centre or a size is not finite, or a size is not positive.
+    """
+    center, size_px = np.asarray(center, np.float64), np.asarray(size_px, np.float64)
+    if not (np.isfinite(center).all() and np.isfinite(size_px).all() and (size_px > 0).all()):
+        raise ValueError(f"need finite centres and positive sizes, got centre {center} and size {size_px} px")
+    lengths = np.array(input_size, np.float64) - udp
+    scale = lengths / size_px if udp else (lengths[0] / size_px[..., :1]).repeat(2, -1)
+    cos, sin = np.cos(np.deg2rad(rotation_deg)), np.sin(np.deg2rad(rotation_deg))
+    rotation = np.stack((np.stack((cos, sin), -1), np.stack((-sin, cos), -1)), -2)  # (..., 2, 2)
+    linear = scale[..., :, None] * rotation
+    offset = lengths / 2 - (linear @ center[..., None])[..., 0]
+    linear = np.broadcast_to(linear, (*offset.shape, 2))
+    return np.concatenate((linear, offset[..., None]), -1)
+
+
 def to_crop(keypoints: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Keypoints (N, K, 2) of the image in crop px, float32; `matrices` (N, 2, 3) as from `Codec.crop_matrix`."""
-    linear, offset = matrices[:, :, :2], matrices[:, None, :, 2]
-    return (keypoints @ linear.swapaxes(1, 2) + offset).astype(np.float32)
+    """Keypoints of the image in crop px, float32.
+
+    Shapes: keypoints (..., K, 2) image px, matrices (..., 2, 3) as from `crop_matrix` -> (..., K, 2).
+    """
+    linear, offset = matrices[..., :2], matrices[..., None, :, 2]
+    return (keypoints @ linear.swapaxes(-1, -2) + offset).astype(np.float32)
 
 
 def to_image(keypoints: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Keypoints (N, K, 2) of the crop in image px, float32: the inverse of `to_crop`."""
-    linear, offset = matrices[:, :, :2], matrices[:, None, :, 2]
-    return ((keypoints - offset) @ np.linalg.inv(linear).swapaxes(1, 2)).astype(np.float32)
+    """Keypoints of the crop in image px, float32: the inverse of `to_crop`, with the same shapes."""
+    linear, offset = matrices[..., :2], matrices[..., None, :, 2]
+    return ((keypoints - offset) @ np.linalg.inv(linear).swapaxes(-1, -2)).astype(np.float32)
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Image (H, W, 3) uint8 RGB, also from grey, 16-bit or CMYK files; the EXIF orientation is ignored.
+    """The image (H, W, 3) uint8 RGB; grey, 16-bit and CMYK files are converted.
 
-    COCO and MPII annotate pixels as stored, hence no rotation. Raises FileNotFoundError, or ValueError naming the
-    file if it is empty or no readable image; truncated JPEGs, whose lost part OpenCV fills with grey, are what
-    `check_images` finds.
+    Pixels are read as they are stored, whatever an EXIF tag says about turning them: COCO and MPII annotate stored
+    pixels. OpenCV fills the lost part of a truncated JPEG with grey; `check_images` finds such files.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is empty, or no image that can be decoded.
     """
     path = Path(path)
     if not path.is_file():

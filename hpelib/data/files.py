@@ -1,13 +1,16 @@
 """Annotation files and image folders as the readers need them; every error names the file and the field."""
 
+import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
@@ -17,7 +20,11 @@ from hpelib.data.crops import read_image
 from hpelib.data.people import People
 
 MAT_HEADER = b"MATLAB 5.0 MAT-file"
+TINY_PX = 2  # a person under this is none
 LISTED = 5  # offenders named in an error before "..."
+ORIENTATION, UPRIGHT = 0x0112, 1  # the EXIF tag, and its value for an image that is not turned
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # of a JPEG: its data begins, and ends
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, but for those within its data
 
 
 def enumerate_first(items: Sequence) -> str:
@@ -87,7 +94,7 @@ def write_mat(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 def require_file(path: str | Path) -> Path:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file; data/real_sets.yaml says where to get it")
+        raise FileNotFoundError(f"{path}: no such annotation file; check the folder and the name")
     return Path(path)
 
 
@@ -148,13 +155,6 @@ def reject(broken: np.ndarray, source: str, what: str, labels: Sequence) -> None
         raise ValueError(f"{source}: {len(offenders)} {what}: {enumerate_first(offenders)}; correct or remove them")
 
 
-def log_left_out(source: str | Path, counts: dict[str, int]) -> None:
-    """Say, at level INFO, how many records of `source` a reader left out, by reason."""
-    reasons = [f"{count} {reason}" for reason, count in counts.items() if count]
-    if reasons:
-        logging.getLogger(__name__).info("%s: left out %s", source, ", ".join(reasons))
-
-
 def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path) -> np.ndarray:
     """Paths of the images that `source` names, (N,) str objects.
 
@@ -181,22 +181,77 @@ def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path)
     return np.array([paths[name] for name in names], dtype=object)
 
 
-def check_images(people: People) -> None:
-    """Decode every image once; ValueError naming those that are missing, empty, truncated or no images.
+def check_images(people: People) -> dict[str, str]:
+    """Decode every image once; return a hash of its pixels by path, the same for images of equal content.
 
-    Linear in the number of images; give `people.take(...)` to check a sample.
+    To check a sample, give `people.take(...)`. Images whose EXIF tag asks viewers to turn them are named in the log, at
+    level WARNING: they are read as they are stored.
+
+    Raises:
+        ValueError: images are missing, empty, truncated or no images.
     """
     paths = list(dict.fromkeys(people.image_paths))
-    with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter lock
-        faults = [
-            f"{path} ({fault})" for path, fault in zip(paths, pool.map(_image_fault, paths), strict=True) if fault
-        ]
-    if faults:
+    with ThreadPoolExecutor() as pool:  # OpenCV decodes and hashlib hashes outside the interpreter lock
+        found = dict(zip(paths, pool.map(_check_image, paths), strict=True))
+    if faults := [f"{path} ({image.fault})" for path, image in found.items() if image.fault]:
         raise ValueError(f"{len(faults)} of {len(paths)} images cannot be used: {enumerate_first(faults)}")
+    if turned := [f"{path} ({image.orientation})" for path, image in found.items() if image.orientation != UPRIGHT]:
+        logging.getLogger(__name__).warning(
+            "%d of %d images have an EXIF orientation, by which viewers turn or mirror them: %s; they are read as they "
+            "are stored, and annotations must be of these pixels: else turn the pixels and remove the tag",
+            len(turned),
+            len(paths),
+            enumerate_first(turned),
+        )
+    return {path: image.pixels_sha256 for path, image in found.items()}
+
+
+def check_coordinates(people: People, source: str) -> None:
+    """Refuse annotations whose numbers cannot mean what the format says; `source` names them in the message.
+
+    In a real set most keypoints lie in their person's box, nearly all in the picture, and next to none exactly in the
+    picture's corner, where some tools put keypoints that are not labelled. Keypoints as fractions from 0 to 1, x and y
+    in the other order, or coordinates of a picture of another size break these rules.
+
+    Raises:
+        ValueError: of the labelled keypoints more than half lie outside their box, more than a tenth outside their
+            picture, or more than a hundredth at exactly 0, 0; or most persons are under 2 px tall and wide; or a box
+            lies outside its picture.
+    """
+    labelled, keypoints = people.visibility > 0, people.keypoints.astype(np.float64)  # (N, K), (N, K, 2)
+    sizes = {path: image_size(path) for path in dict.fromkeys(people.image_paths)}
+    pictures = np.array([sizes[path] for path in people.image_paths], np.float64).reshape(-1, 2)  # (N, 2)
+    start, extent = people.boxes[:, :2], people.boxes[:, 2:]
+    reject(
+        (start >= pictures).any(1) | (start + extent < 0).any(1), source, "boxes outside the picture, by id", people.ids
+    )
+    if (people.boxes[:, 2:].max(1) < TINY_PX).sum() > len(people) / 2:
+        raise ValueError(
+            f"{source}: most persons are under {TINY_PX} px tall and wide; coordinates are px of the picture"
+        )
+    in_box = ((keypoints >= start[:, None]) & (keypoints <= (start + extent)[:, None])).all(2)
+    in_picture = ((keypoints >= 0) & (keypoints < pictures[:, None])).all(2)
+    at_zero = np.isin(keypoints, (0, -1)).all(2) & (keypoints[..., 0] == keypoints[..., 1])  # MPII counts from 1
+    for where, wrong, allowed in (
+        ("outside the boxes of their persons", ~in_box, 1 / 2),
+        ("outside their pictures", ~in_picture, 1 / 10),
+        ("at exactly 0, 0 though a keypoint that is not labelled has visibility 0", at_zero, 1 / 100),
+    ):
+        count, of_all = int((wrong & labelled).sum()), int(labelled.sum())
+        if count > allowed * of_all:
+            ids = people.ids[(wrong & labelled).any(1)]
+            raise ValueError(
+                f"{source}: {count} of {of_all} labelled keypoints lie {where}: of persons {enumerate_first(ids)}; "
+                "coordinates are px of the picture as stored, x before y, boxes x, y, width, height"
+            )
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) px as stored, from the file's header alone; ValueError where it has none."""
+    """(width, height) px as stored, from the file's header alone.
+
+    Raises:
+        ValueError: the file has no header of an image.
+    """
     try:
         with Image.open(path) as image:
             return image.size
@@ -204,17 +259,58 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise ValueError(f"{path}: not a readable image ({error}); fetch it anew") from error
 
 
-def _image_fault(path: str) -> str | None:
+class _CheckedImage(NamedTuple):
+    fault: str = ""
+    pixels_sha256: str = ""
+    orientation: int = UPRIGHT
+
+
+def _check_image(path: str) -> _CheckedImage:
     if not Path(path).is_file():
-        return "missing"
+        return _CheckedImage("missing")
     if not Path(path).stat().st_size:
-        return "empty file"
+        return _CheckedImage("empty file")
     try:
         with Image.open(path) as image:
-            image.load()  # OpenCV fills the lost part of a truncated file with grey and says nothing
-        read_image(path)
+            kind, orientation = image.format, _orientation(image)
+            try:
+                image.load()  # OpenCV fills the lost part of a truncated file with grey and says nothing
+            except (OSError, SyntaxError):  # what Pillow raises on a cut file
+                if kind != "JPEG" or not _has_all_pixels(Path(path).read_bytes()):
+                    raise
+        if kind == "TIFF" and orientation != UPRIGHT:  # OpenCV turns some of these and cannot read the others
+            return _CheckedImage("a TIFF with an orientation tag: save it upright")
+        pixels = read_image(path)
     except (UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-        return "not an image"
-    except (OSError, SyntaxError):  # what Pillow raises on a cut file
-        return "truncated"
-    return None
+        return _CheckedImage("not an image")
+    except (OSError, SyntaxError):
+        return _CheckedImage("truncated")
+    content = hashlib.sha256(str(pixels.shape).encode())
+    content.update(pixels)
+    return _CheckedImage("", content.hexdigest(), orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; upright where there is none, or none that can be read."""
+    try:
+        return image.getexif().get(ORIENTATION, UPRIGHT)
+    except Exception:  # Pillow raises many unrelated types on broken EXIF, which harms no pixel
+        return UPRIGHT
+
+
+def _has_all_pixels(jpeg: bytes) -> bool:
+    """Whether a JPEG that Pillow takes for truncated has all of its pixels.
+
+    Pillow also gives up on stray bytes between the image data and the end marker. Where all pixels came before them,
+    further bytes behind the image data change no pixel; where some are missing, they are taken for image data.
+    """
+    data = jpeg.rfind(START_OF_SCAN)
+    marker = MARKER.search(jpeg, data + len(START_OF_SCAN))  # the first behind the image data
+    if data < 0 or marker is None or END_OF_IMAGE not in jpeg[marker.start() :]:
+        return False
+    longer = jpeg[: marker.start()] + b"\x55" * 256 + jpeg[marker.start() :]
+    return _decode(jpeg).tobytes() == _decode(longer).tobytes()
+
+
+def _decode(image: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)

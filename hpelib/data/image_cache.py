@@ -1,4 +1,4 @@
-"""Decoded images, kept once for all workers of a loader: decoding is most of what an augmented crop costs."""
+"""Decoded images, kept once for all workers of a loader. Decoding is most of what an augmented crop costs."""
 
 import mmap
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ ABSENT = -1
 
 
 class ImageCache:
-    """Images by path, decoded once whichever of the forked workers asks first; memory is taken as they come.
+    """Images by path. The first of the forked workers that asks for an image decodes it for all; memory grows with use.
 
-    Images stay until `capacity_mb` are full, later ones are decoded at every visit: under random visits that hits more
-    often than evicting the oldest. Workers that are spawned instead (macOS, Windows) fill a cache each.
+    Images are kept until `capacity_mb` are full; all others are decoded at every visit. Where visits are random, this
+    finds images more often than a cache that drops the oldest. Workers that are spawned and not forked (macOS, Windows)
+    fill a cache each.
     """
 
     def __init__(self, paths: Sequence[str], capacity_mb: int):
@@ -32,7 +33,7 @@ class ImageCache:
         return ImageCache, (list(self._rows), self._capacity_mb)  # shared memory is inherited, never sent
 
     def read(self, path: str) -> np.ndarray:
-        """Image (H, W, 3) uint8 RGB, not to be written to; errors are those of `read_image`."""
+        """Image (H, W, 3) uint8 RGB, which must not be written to. Errors are those of `read_image`."""
         row = self._rows[path]
         with self._lock:
             start, shape = self._starts[row], tuple(self._shapes[row])
@@ -55,6 +56,6 @@ class ImageCache:
 
 
 def _shared(count: int, dtype: type) -> np.ndarray:
-    """Zeros (count,) in memory that processes forked later share; untouched, they take none."""
+    """Zeros (count,) in memory that all processes forked later share. Pages that nobody has touched take no memory."""
     size = max(1, count) * np.dtype(dtype).itemsize  # a map of nothing is an error
     return np.frombuffer(mmap.mmap(-1, size), dtype)[:count]

@@ -1,20 +1,21 @@
 """Batches for the networks: crops, keypoints in crop px, and where each came from.
 
-Workers decode and warp; all geometry is vectorised over the batch; pixels travel as uint8 and are normalised on the
-target device. Heatmaps are not made here: `Codec.encode` renders them where the network runs.
+Worker processes decode and warp the images. Pixels travel as uint8 and are normalised on the target device. Heatmaps
+are not made here: `Codec.encode` renders them where the network runs.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 from hpelib.data.augment import Augmentation, CropPlan, draw, plain
-from hpelib.data.crops import to_crop, warp
+from hpelib.data.crops import crop_matrix, to_crop, warp
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.people import People
+from hpelib.layers.choices import require_choice
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,7 @@ class InputSettings:
     image_cache_mb: int = 512  # decoded images kept, for all workers of a process together
 
     def __post_init__(self):
-        if self.pixel_order not in ("rgb", "bgr"):
-            raise ValueError(f"unknown pixel_order {self.pixel_order!r}, choose 'rgb' or 'bgr'")
+        require_choice("pixel_order", self.pixel_order, ("rgb", "bgr"))
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
@@ -53,28 +53,39 @@ class InputSettings:
         return make_codec(self.codec, self.input_size, self.heatmap_size, self.sigma)
 
 
+class HasInputs(Protocol):
+    """Anything that says what its network is fed, such as a run of the study."""
+
+    @property
+    def inputs(self) -> InputSettings: ...
+
+
 class Crops:
-    """Whole batches of crops: `crops[epoch, indices]`, so that any augmented sample can be looked at again."""
+    """Whole batches of crops, without torch: `crops[epoch, indices]` is always the same batch for the same arguments.
+
+    Example: `crops[0, np.array([3])]["images"][0]` is the crop of the fourth person in the first epoch.
+    """
 
     def __init__(self, people: People, settings: InputSettings, train: bool, images: ImageCache | None = None):
         self.people = people
         self.settings = settings
         self.augmentation = settings.augmentation if train else None
-        self.codec = settings.make_codec()
         self._plan: tuple[int, CropPlan] | None = None
         self.images = images or ImageCache(people.image_paths, settings.image_cache_mb)
 
     def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
         epoch, indices = request
         indices = np.asarray(indices)
-        plan, people = self.plan(epoch), self.people
+        plan, people, settings = self.plan(epoch), self.people, self.settings
         flips = plan.flips[indices]
-        matrices = self.codec.crop_matrix(plan.centers[indices], plan.sizes_px[indices], plan.rotations_deg[indices])
+        regions = plan.centers[indices], plan.sizes_px[indices]
+        udp = settings.codec == "udp"
+        matrices = crop_matrix(*regions, settings.input_size, plan.rotations_deg[indices], udp=udp)
         images = self._crops(people.image_paths[indices], matrices, flips)
 
         # pixels are mirrored after the warp and not by it, so that a flipped crop is exactly the mirrored crop
         matrices[flips, 0] *= -1
-        matrices[flips, 0, 2] += self.settings.input_size[0] - 1
+        matrices[flips, 0, 2] += settings.input_size[0] - 1
         mirrored = np.array(people.skeleton.flip_permutation)
         order = np.where(flips[:, None], mirrored, np.arange(len(mirrored)))  # (B, K)
         keypoints = np.take_along_axis(to_crop(people.keypoints[indices], matrices), order[..., None], 1)
@@ -88,7 +99,7 @@ class Crops:
         }
 
     def plan(self, epoch: int) -> CropPlan:
-        """The regions of all persons in `epoch`; without augmentation the same in every epoch."""
+        """The regions of all persons in `epoch`. Without augmentation they are the same in every epoch."""
         if self._plan is None or self._plan[0] != epoch:
             settings = self.settings
             if self.augmentation is None:
@@ -113,10 +124,10 @@ class Crops:
 class Batches:
     """Requests (epoch, indices) to `Crops` for one process of several.
 
-    Training: shuffled by (seed, epoch), the incomplete last batch of all processes dropped; the processes' batches
-    of one step together are the same persons as one process with the joint batch size would take.
-    Evaluation: every person once, in order; each process a contiguous share of the batches that one would make, so
-    that a prediction is the same to the bit however many there are.
+    In training, persons are shuffled by (seed, epoch) and the incomplete last batch is dropped. In each step, all
+    processes together take the persons that one process with their joint batch size would take. In evaluation, every
+    person comes once and in order. Each process takes a contiguous share of the batches that one process would make, so
+    that predictions are equal to the bit for any number of processes.
     """
 
     def __init__(self, people_count: int, settings: InputSettings, train: bool, rank: int, world_size: int):
@@ -152,7 +163,7 @@ class Batches:
 
 
 class PeopleLoader:
-    """Iterates over batches on `device`; `make_loader` describes them. `len` is the steps of a whole epoch."""
+    """Iterates over batches on `device`, which `make_loader` describes. `len` is the number of steps in an epoch."""
 
     def __init__(
         self,
@@ -170,6 +181,7 @@ class PeopleLoader:
         self.people = people
         self.settings = settings
         self.device = torch.device(device)
+        self.codec: Codec = settings.make_codec()
         self.crops = Crops(people, settings, train, images)
         self.batches = Batches(len(people), settings, train, rank, world_size)
         self._loader = DataLoader(
@@ -187,12 +199,8 @@ class PeopleLoader:
         self._gain = (1 / (255 * std)).repeat(width)  # of a whole row of pixels
         self._offset = (torch.tensor(IMAGENET_MEAN, device=self.device) / std).repeat(width)
 
-    @property
-    def codec(self) -> "Codec":
-        return self.crops.codec
-
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
-        """Choose the epoch to iterate next; `start_step` skips the steps that a resumed run has already made."""
+        """Choose the epoch to iterate next. A resumed run skips its first `start_step` steps, which it has made."""
         self.batches.epoch, self.batches.start_step = epoch, start_step
 
     def __len__(self) -> int:
@@ -214,23 +222,30 @@ class PeopleLoader:
 
 def make_loader(
     people: People,
-    settings: InputSettings,
+    settings: InputSettings | HasInputs,
     train: bool,
     device: "torch.device | str" = "cpu",
     rank: int = 0,
     world_size: int = 1,
     images: ImageCache | None = None,
 ) -> PeopleLoader:
-    """Batches of `people` as dicts of tensors on `device`; `settings` may be a run with `.inputs` of that type.
+    """Batches of `people`, each a dict of tensors on `device`.
 
-    `images` (B, 3, H, W) float32 normalised by the ImageNet statistics, channels last in memory; `keypoints`
-    (B, K, 2) crop px, NaN where not labelled; `visible` (B, K) uint8; `matrices` (B, 2, 3) float64, image px to
-    crop px; `ids` (B,) and `index` (B,), the position in `people`. In training shuffled, augmented and without the
-    incomplete last batch; in evaluation every person once and in order. Process `rank` of `world_size` gets its
-    share. Loaders of the same pictures may share the `images` that one of them has decoded. Raises ValueError if there
-    are no people, or fewer than one step of training takes.
+    images    (B, 3, H, W) float32, normalised by the ImageNet statistics, channels last in memory
+    keypoints (B, K, 2) float32 crop px, NaN where not labelled
+    visible   (B, K) uint8, as `People.visibility`
+    matrices  (B, 2, 3) float64, image px to crop px
+    ids       (B,) annotation ids
+    index     (B,) positions in `people`
+
+    In training, batches are shuffled and augmented, and the incomplete last one is dropped. In evaluation, every person
+    comes once and in order. `settings` may also be a run, whose `inputs` are then taken. Process `rank` of `world_size`
+    gets its share. Loaders of the same pictures may share the decoded `images`.
+
+    Raises:
+        ValueError: there are no people, or fewer than one step of training takes.
     """
-    settings = getattr(settings, "inputs", settings)
+    settings = settings if isinstance(settings, InputSettings) else settings.inputs
     if not len(people):
         raise ValueError("no people to load: check the annotation file and the split")
     loader = PeopleLoader(people, settings, train, device, rank, world_size, images)

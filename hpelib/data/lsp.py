@@ -1,8 +1,8 @@
 """Leeds Sports Pose (LSP) and its extended training set (LSPET): one person per image, 14 joints.
 
-Johnson and Everingham, BMVC 2010 and CVPR 2011; person-centric left and right, as shipped. The two
-sets come with the axes of `joints` in another order and opposite meanings of its third value. Their
-coordinates reach down to 0 and are taken as they stand.
+Sources: Johnson and Everingham, BMVC 2010 and CVPR 2011. Left and right are the person's own, as shipped. The two sets
+store the axes of `joints` in another order, and the third value of a joint means "occluded" in LSP and "labelled" in
+LSPET. Coordinates reach down to 0 and are taken as they stand.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpelib.data.files import find_images, image_size, log_left_out, read_mat, reject, write_mat
+from hpelib.data.files import find_images, image_size, read_mat, reject, write_mat
 from hpelib.data.people import People
 from hpelib.skeletons import LSP14, MPII16
 
@@ -23,10 +23,12 @@ OF_MPII = [MPII16.index("upper_neck" if name == "neck" else name) for name in LS
 def read_lsp(root: str | Path) -> People:
     """LSP from `root`/joints.mat (3, 14, N) and `root`/images; ids are the image numbers from 1.
 
-    Training set: `people.take(people.ids <= 1000)`, test set: the other thousand. A third value of 1
-    means occluded; occluded joints count. Centre and size of the crop are the image's (size x 1.15).
+    The training set is `people.take(people.ids <= 1000)`, the test set the other thousand. A third value of 1 means
+    occluded; occluded joints count. Centre and size of the crop are those of the image (size x 1.15).
 
-    Raises FileNotFoundError for a missing file or image, ValueError for anything that cannot be used.
+    Raises:
+        FileNotFoundError: the file or an image is missing.
+        ValueError: something in the file cannot be used as it stands.
     """
     joints = _read_joints(root, (3, K), other_reader="read_lspet").transpose(2, 1, 0)  # (N, 14, 3)
     numbers = np.arange(1, len(joints) + 1)
@@ -51,11 +53,12 @@ def read_lsp(root: str | Path) -> People:
 def read_lspet(root: str | Path) -> People:
     """LSPET from `root`/joints.mat (14, 3, N) and `root`/images; ids are the image numbers from 1.
 
-    A third value of 1 means labelled; joints at negative coordinates are not labelled either. Centre
-    and size of the crop are those of the labelled joints' box (size x 1.15); persons whose box has no
-    extent are left out.
+    A joint is labelled where its third value is 1 and its coordinates are not negative. Centre and size of the crop are
+    those of the labelled joints' box (size x 1.15). Persons whose box has no extent are left out, and counted in
+    `People.left_out`.
 
-    Raises FileNotFoundError for a missing file or image, ValueError for anything that cannot be used.
+    Raises:
+        FileNotFoundError, ValueError: as for `read_lsp`.
     """
     joints = _read_joints(root, (K, 3), other_reader="read_lsp").transpose(2, 0, 1)  # (N, 14, 3)
     labelled = (joints[..., 2] == 1) & (joints[..., :2] >= 0).all(2)
@@ -63,7 +66,6 @@ def read_lspet(root: str | Path) -> People:
     kept = np.flatnonzero((boxes[:, 2:] > 0).any(1))
     if not len(kept):
         raise ValueError(f"{root}: none of the {len(joints)} persons in joints.mat has two labelled joints")
-    log_left_out(root, {"persons with fewer than two labelled joints": len(joints) - len(kept)})
     numbers = kept + 1
     return People.build(
         LSP14,
@@ -74,11 +76,12 @@ def read_lspet(root: str | Path) -> People:
         visibility=np.where(labelled[kept], 2, 0),
         boxes=boxes[kept],
         sizes_px=boxes[kept, 2:] * CROP_MARGIN,
+        left_out={"persons with fewer than two labelled joints": len(joints) - len(kept)},
     )
 
 
 def mpii_as_lsp(people: People) -> People:
-    """MPII's persons with the 14 joints of LSP, as they are merged into its training: without pelvis and thorax."""
+    """MPII's persons with the 14 joints of LSP, without pelvis and thorax, so that they can join LSP's training."""
     return replace(
         people, skeleton=LSP14, keypoints=people.keypoints[:, OF_MPII], visibility=people.visibility[:, OF_MPII]
     )
@@ -87,7 +90,10 @@ def mpii_as_lsp(people: People) -> People:
 def write_lsp(root: str | Path, keypoints: np.ndarray, visibility: np.ndarray) -> None:
     """Write `root`/joints.mat for `read_lsp`; the images go to `root`/images/im0001.jpg and so on.
 
-    keypoints (N, 14, 2) px, visibility (N, 14) in {1, 2}: LSP has no way to leave a joint out.
+    Shapes: keypoints (N, 14, 2) px, visibility (N, 14), 1 occluded or 2 visible.
+
+    Raises:
+        ValueError: a person lacks a joint (visibility 0), for which the format has no value.
     """
     incomplete = (visibility == 0).any(1)
     reject(incomplete, str(root), "persons lack joints, LSP needs all 14, by position", np.arange(len(visibility)))
@@ -96,7 +102,7 @@ def write_lsp(root: str | Path, keypoints: np.ndarray, visibility: np.ndarray) -
 
 
 def _read_joints(root: str | Path, leading: tuple[int, int], other_reader: str) -> np.ndarray:
-    """`joints` with axes as on disk; `leading` are the lengths of the first two."""
+    """`joints` with its axes as on disk; `leading` says how long the first two must be."""
     path = Path(root) / "joints.mat"
     (joints,) = read_mat(path, "joints")
     if joints.shape[:2] == leading[::-1]:
@@ -112,7 +118,7 @@ def _read_joints(root: str | Path, leading: tuple[int, int], other_reader: str) 
 
 
 def _image_paths(root: str | Path, numbers: np.ndarray, digits: tuple[int, int]) -> np.ndarray:
-    """Paths of im0001.jpg or im00001.jpg, whichever numbering is there; the first of `digits` where both are."""
+    """Paths of im0001.jpg or im00001.jpg, whichever names the folder has. Where it has both, `digits[0]` is taken."""
     folder = Path(root) / "images"
     lengths = {len(entry.name) - len("im.jpg") for entry in os.scandir(folder)} if folder.is_dir() else set()
     width = next((width for width in digits if width in lengths), digits[0])
@@ -120,7 +126,7 @@ def _image_paths(root: str | Path, numbers: np.ndarray, digits: tuple[int, int])
 
 
 def _joint_boxes(keypoints: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """(N, 4) x, y, w, h of each person's labelled joints; of no extent where fewer than two are labelled."""
+    """(N, 4) x, y, w, h about each person's labelled joints. With fewer than two of them the box has no extent."""
     low = np.where(labelled[..., None], keypoints, np.inf).min(1)
     high = np.where(labelled[..., None], keypoints, -np.inf).max(1)
     return np.where(labelled.any(1)[:, None], np.concatenate([low, high - low], 1), 0)

@@ -19,18 +19,19 @@ K = MPII16.num_keypoints
 
 
 def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_mat: str | Path | None = None) -> People:
-    """All persons of an MPII json, in file order; ids are the positions in it.
+    """All persons of an MPII json, in the order of the file; ids are the positions in it.
 
-    Centre and size follow `lib/dataset/mpii.py` of the official HRNet code: the centre is lowered by
-    15 px per unit of scale unless its x is -1, the size is a square of 200 px per unit, and only then
-    are centre and keypoints moved to pixels that count from 0. The format does not tell occluded from
-    visible: a labelled keypoint has visibility 2. Where no entry has joints (test.json) none is labelled.
+    Centre and size follow `lib/dataset/mpii.py` of the official HRNet code. The centre is lowered by 15 px per unit of
+    scale (unless its x is -1), and the person's size is a square of 200 px per unit. After that, centre and keypoints
+    are moved to pixels that count from 0. The format does not tell occluded from visible keypoints: a labelled one has
+    visibility 2. In a file without joints (test.json) no keypoint is labelled.
 
-    With `ground_truth_mat` (gt_valid.mat: jnt_missing, pos_gt_src, headboxes_src) keypoints and what is
-    labelled come from there, as in the official evaluation, and `head_sizes_px` is filled in.
+    `ground_truth_mat` is a file such as gt_valid.mat (jnt_missing, pos_gt_src, headboxes_src). If it is given, the
+    keypoints come from there, as in the official evaluation, and `head_sizes_px` is filled in.
 
-    Raises FileNotFoundError for a missing file or image, ValueError for anything that cannot be used
-    as it stands, among it a mat file that belongs to another json.
+    Raises:
+        FileNotFoundError: a file or an image is missing.
+        ValueError: something cannot be used as it stands, or the mat file belongs to another json.
     """
     entries = read_json(annotation_json)
     if not isinstance(entries, list) or not entries:
@@ -85,9 +86,11 @@ def write_mpii(
 ) -> None:
     """Write the json and the ground-truth mat from which `read_mpii` gives the same persons back.
 
-    keypoints (N, 16, 2), visibility (N, 16), centers (N, 2) of the crop, sizes_px (N,) side of the square
-    to crop and head_boxes (N, 4) x1, y1, x2, y2, all in px that count from 0; what the format asks for
-    (1-based, centre raised again, missing keypoints -1) is done here.
+    All px count from 0 here; the writer turns them into what the format has on disk (counted from 1, the centre raised,
+    missing keypoints as -1).
+
+    Shapes: keypoints (N, 16, 2), visibility (N, 16), centers (N, 2) of the crop, sizes_px (N,) the side of the square
+    to crop, head_boxes (N, 4) as x1, y1, x2, y2.
     """
     labelled = visibility > 0
     joints = np.where(labelled[..., None], keypoints + 1, -1).astype(np.float64)

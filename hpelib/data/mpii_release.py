@@ -15,7 +15,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import mat_struct
 
-from hpelib.data.files import log_left_out, read_json, reject, require_file, text_column, write_json
+from hpelib.data.files import read_json, reject, require_file, text_column, write_json
 from hpelib.data.mpii import CENTER_DROP_PX, SCALE_UNIT_PX, K, write_mpii
 from hpelib.data.splits import grouped_split
 
@@ -45,19 +45,19 @@ class _Person:
 def convert_release(release_mat: str | Path, folder: str | Path, valid_json: str | Path | None = None) -> None:
     """Write the release's persons into `folder`: train, valid and test json, and the ground truth of the first two.
 
-    Training pictures give everybody with a labelled joint, a scale, a position and a head box; test pictures, whose
-    joints are not public, those who stand apart from others (`single_person`), for prediction. Numbers are the
-    release's own, counted from 1, where the HRNet code's files are rounded. A joint is labelled where the release has
-    it, occluded or not.
+    From the training pictures come all persons with a labelled joint, a scale, a position and a head box. From the test
+    pictures, whose joints are not public, come the persons who stand apart from others (`single_person`). Numbers are
+    those of the release, counted from 1; the files of the HRNet code have them rounded. Every joint of the release is
+    labelled, occluded or not.
 
-    The release does not say which pictures are for validation. With `valid_json`, a list of entries with an `image` as
-    the HRNet code has one, its pictures are; otherwise a tenth of the training persons, videos kept whole, in a split
-    of our own.
+    The release does not say which pictures are for validation. If `valid_json` is given, they are the pictures that it
+    names: a list of entries with an `image`, such as valid.json of the HRNet code. Otherwise a tenth of the training
+    persons is drawn, and all persons of one video stay together.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the mat file is not the release or has a joint of no such number, or `valid_json` names a picture
-            that the release does not train on.
+        ValueError: the mat file is not the release, a joint has an unknown number, or `valid_json` names a picture that
+            is no training picture of the release.
     """
     persons = _read_release(release_mat)
     impossible = [any(not 0 <= joint < K for joint in person.joints) for person in persons]
@@ -65,7 +65,11 @@ def convert_release(release_mat: str | Path, folder: str | Path, valid_json: str
     labelled = [person for person in persons if person.train and person.complete]
     tested = [person for person in persons if not person.train and person.alone and person.placed]
     left_out = sum(person.train and not person.complete for person in persons)
-    log_left_out(release_mat, {"training persons without joints, scale, position or head box": left_out})
+    if left_out:
+        logger = logging.getLogger(__name__)
+        logger.info(
+            "%s: left out %d training persons without joints, scale, position or head box", release_mat, left_out
+        )
     if not labelled or not tested:
         raise ValueError(f"{release_mat}: {len(labelled)} persons to train on and {len(tested)} to test, needs both")
     in_valid = _in_valid(labelled, valid_json)
@@ -77,7 +81,7 @@ def convert_release(release_mat: str | Path, folder: str | Path, valid_json: str
 
 
 def _read_release(path: str | Path) -> list[_Person]:
-    """Everybody who is marked in the release, picture by picture."""
+    """All persons of the release, picture by picture."""
     require_file(path)
     try:
         release = loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
@@ -108,12 +112,12 @@ def _persons(picture: mat_struct, train: int, alone: int | np.ndarray) -> Iterat
 
 
 def _entries(struct: mat_struct | np.ndarray | None, field: str) -> np.ndarray:
-    """The structs in a field; none where Matlab left the struct or the field out or empty."""
+    """The structs in a field, as a list. It is empty where Matlab left out the struct or the field."""
     return np.atleast_1d(getattr(struct, field, np.zeros(0)))
 
 
 def _numbers(struct: mat_struct | np.ndarray | None, *fields: str) -> list[float] | None:
-    """Fields of a struct with one finite number each, or None where one is left out or empty."""
+    """The numbers in these fields, or None where a field is left out, empty or not finite."""
     values = [np.ravel(getattr(struct, field, ())) for field in fields]
     if any(value.size != 1 or not np.isfinite(value.astype(float)).all() for value in values):
         return None

@@ -1,7 +1,8 @@
 """The table of annotated persons that every reader returns and everything downstream takes."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,10 @@ COLUMNS = {  # shape per person and dtype; "K" is the number of keypoints
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """N persons, one row each; continuous px, pixel centres at integers, origin top-left, x before y.
+    """N persons, one row each. Coordinates are continuous px: pixel centres at integers, origin top-left, x before y.
 
-    Raises ValueError, naming the column and the ids, where a shape, dtype or range does not hold.
+    Raises:
+        ValueError: a shape, dtype or value is wrong. The message names the column and the ids of the persons.
     """
 
     skeleton: Skeleton
@@ -39,10 +41,11 @@ class People:
     boxes: np.ndarray  # (N, 4) x, y, w, h
     centers: np.ndarray  # (N, 2) centre of the crop
     sizes_px: np.ndarray  # (N, 2) w, h of the person before the crop's aspect and 1.25 padding
-    areas: np.ndarray  # (N,) the area that OKS divides by, NaN where the format has none
-    head_sizes_px: np.ndarray  # (N,) what PCKh divides by, NaN where the format has none
+    areas: np.ndarray  # (N,) px^2, the area that OKS divides by; NaN where the format has none
+    head_sizes_px: np.ndarray  # (N,) what PCKh divides by; NaN where the format has none
     scores: np.ndarray  # (N,) 1 for ground truth, the detector's score for detections
     factors: pd.DataFrame  # N rows; what is known of each person beyond the annotation, often no columns
+    left_out: dict[str, int] = field(default_factory=dict)  # persons of the files who are not here, counted by reason
 
     def __post_init__(self):
         self._check_columns()
@@ -67,11 +70,12 @@ class People:
         head_sizes_px: np.ndarray | None = None,
         scores: np.ndarray | None = None,
         factors: pd.DataFrame | None = None,
+        left_out: dict[str, int] | None = None,
     ) -> "People":
         """People from columns of any numeric dtype; keypoints that are not labelled become NaN.
 
-        What the format lacks may be left out: centre and size are then the box's, scores 1, areas and
-        head sizes NaN, factors without columns.
+        A column that the format lacks may be left out. Then centre and size are those of the box, scores are 1, areas
+        and head sizes are NaN, and factors have no columns. Reasons in `left_out` that apply to nobody are dropped.
         """
         n = len(ids)
         columns = {
@@ -88,7 +92,9 @@ class People:
             "scores": np.ones(n) if scores is None else scores,
         }
         columns = {name: np.asarray(values).astype(COLUMNS[name][1]) for name, values in columns.items()}
-        return People(skeleton, **columns, factors=pd.DataFrame(index=range(n)) if factors is None else factors)
+        factors = pd.DataFrame(index=range(n)) if factors is None else factors
+        counts = {reason: int(count) for reason, count in (left_out or {}).items() if count}
+        return People(skeleton, **columns, factors=factors, left_out=counts)
 
     def take(self, indices) -> "People":
         """The persons at `indices` (positions, a boolean mask or a slice), in that order."""
@@ -96,38 +102,49 @@ class People:
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         return replace(self, **columns, factors=self.factors.iloc[rows].reset_index(drop=True))
 
+    def keep(self, kept: np.ndarray, reason: str) -> "People":
+        """The persons where `kept` (N,) is true; the others are counted in `left_out` under `reason`."""
+        left_out = dict(self.left_out)
+        if not kept.all():
+            left_out[reason] = left_out.get(reason, 0) + int((~kept).sum())
+        return replace(self.take(kept), left_out=left_out)
+
+    def summary(self) -> str:
+        """How many persons there are and how many were left out, by reason.
+
+        Example: "6352 persons; left out: 227 crowds, 12 persons without a labelled keypoint".
+        """
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
+        return f"{len(self)} persons" + (f"; left out: {reasons}" if reasons else "")
+
     @staticmethod
     def concatenate(parts: Sequence["People"]) -> "People":
-        """All persons of `parts`, which share one skeleton.
+        """All persons of several sets, one set after the other.
 
-        Where a part's ids are taken already (every LSP set starts at 1), or its image ids by other images, both are
-        raised above all before it.
+        Ids and image ids of every set after the first are raised above those before it, because sets count from the
+        same numbers.
+
+        Raises:
+            ValueError: the sets have different skeletons, or there are none.
         """
         skeletons = sorted({part.skeleton.name for part in parts})
         if len(skeletons) != 1:
             raise ValueError(f"People.concatenate needs parts of one skeleton, got {skeletons or 'no parts'}")
-        distinct = [parts[0]]
-        for part in parts[1:]:
-            if any(part._collides_with(before) for before in distinct):
-                highest = max(max(before.ids.max(), before.image_ids.max()) for before in distinct if len(before))
-                part = replace(part, ids=part.ids + highest + 1, image_ids=part.image_ids + highest + 1)
-            distinct.append(part)
-        columns = {name: np.concatenate([getattr(part, name) for part in distinct]) for name in COLUMNS}
-        factors = pd.concat([part.factors for part in distinct], ignore_index=True)
-        return People(parts[0].skeleton, **columns, factors=factors)
-
-    def _collides_with(self, other: "People") -> bool:
-        images = dict(zip(other.image_ids.tolist(), other.image_paths, strict=True))
-        of_other = any(
-            images.get(number, path) != path
-            for number, path in zip(self.image_ids.tolist(), self.image_paths, strict=True)
-        )
-        return of_other or bool(np.isin(self.ids, other.ids).any())
+        highest = [max(part.ids.max(), part.image_ids.max()) + 1 if len(part) else 0 for part in parts]
+        offsets = np.cumsum([0, *highest[:-1]])
+        parts = [
+            replace(part, ids=part.ids + offset, image_ids=part.image_ids + offset)
+            for part, offset in zip(parts, offsets, strict=True)
+        ]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+        factors = pd.concat([part.factors for part in parts], ignore_index=True)
+        left_out = sum((Counter(part.left_out) for part in parts), Counter())
+        return People(parts[0].skeleton, **columns, factors=factors, left_out=dict(left_out))
 
     def describe(self) -> pd.DataFrame:
-        """Counts over all persons (first row) and over the persons in whom each keypoint is labelled.
+        """Counts: the first row is over all persons, each further row over those in whom one keypoint is labelled.
 
-        Columns: persons, images, labelled and visible keypoints, median_height_px of the boxes.
+        Columns: persons, images, labelled and visible (keypoints), median_height_px (of the boxes).
         """
         labelled, visible = self.visibility > 0, self.visibility == 2
         everyone = np.ones(len(self), bool)

@@ -10,11 +10,14 @@ from hpelib.data.files import reject, require_file
 
 
 def grouped_split(n: int, groups: Sequence[Sequence[int]], fractions: Sequence[float], seed: int) -> list[np.ndarray]:
-    """Positions 0 to n - 1 divided at random into len(fractions) sorted parts, no group in two of them.
+    """Divide positions 0 to n - 1 at random into len(fractions) sorted parts; no group is in two of them.
 
-    groups: positions that belong together; whoever is in none stands alone. fractions: share of each
-    part, summing to 1. The same arguments give the same parts. Each part is as near to its share as the
-    groups allow: they are dealt out largest first, each to the part that lacks most.
+    `groups` lists positions that belong together; a position that is in no group stands alone. `fractions` is the share
+    of each part. Groups are dealt out from the largest to the smallest, each to the part that lacks most persons, so
+    that parts come as near to their shares as the groups allow. The same arguments give the same parts.
+
+    Raises:
+        ValueError: fractions are not positive or do not sum to 1, or a position is unknown or in two groups.
     """
     if abs(sum(fractions) - 1) > 1e-9 or min(fractions) <= 0:
         raise ValueError(f"fractions must be positive and sum to 1, got {list(fractions)}")
@@ -33,10 +36,13 @@ def grouped_split(n: int, groups: Sequence[Sequence[int]], fractions: Sequence[f
 
 
 def read_groups(csv: str | Path, image_numbers: np.ndarray) -> list[np.ndarray]:
-    """Groups of near-duplicates (columns group, image_number) as positions in `image_numbers`.
+    """Groups of near-duplicates as positions in `image_numbers`.
 
-    Images that are not among `image_numbers` are passed over. ValueError where a column is missing or holds anything
-    but whole numbers, or an image is in two groups.
+    The file has the columns group and image_number. Images that are not among `image_numbers` are passed over.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a column is missing or holds anything but whole numbers, or an image is in two groups.
     """
     table = pd.read_csv(require_file(csv))
     if not {"group", "image_number"} <= set(table.columns):

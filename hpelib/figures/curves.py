@@ -1,4 +1,4 @@
-"""Curves and charts of results. Tables come in long form, one row per measurement, as the study writes them."""
+"""Curves and charts of results, from tables in long form: one row for each measurement."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,11 @@ HATCHES = {"-": None, "--": "////", "-.": "....", ":": "xxxx"}
 
 
 def learning_curves(history: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
-    """One panel per metric against the epoch: mean over seeds, band of one standard deviation.
+    """One panel for each metric against the epoch: mean over seeds, with a band of one standard deviation.
 
-    `history` has the columns `name`, `seed`, `epoch` and those of `metrics`, which maps column to axis label; a
-    metric is NaN where it was not measured.
+    Args:
+        history: columns name, seed, epoch and those of `metrics`; NaN where a metric was not measured.
+        metrics: the axis label of each column to draw.
     """
     figure = _seed_bands(history, "epoch", metrics, "epoch")
     for axes in figure.axes:
@@ -29,10 +30,12 @@ def learning_curves(history: pd.DataFrame, metrics: Mapping[str, str]) -> Figure
 
 
 def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], threshold: str) -> Figure:
-    """PCK in percent against the threshold: mean over seeds, band of one standard deviation.
+    """PCK in percent against the threshold: mean over seeds, with a band of one standard deviation.
 
-    `table` has the columns `name`, `seed`, `threshold` and those of `metrics`, which maps column to axis label;
-    `threshold` is the label of the other axis, such as "threshold / head size".
+    Args:
+        table: columns name, seed, threshold and those of `metrics`.
+        metrics: the axis label of each column to draw.
+        threshold: the label of the other axis, such as "threshold / head size".
     """
     figure = _seed_bands(table, "threshold", metrics, threshold)
     for axes in figure.axes:
@@ -42,10 +45,11 @@ def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], threshold: str) 
 
 
 def joint_bars(table: pd.DataFrame, label: str) -> Figure:
-    """Bars per joint and network with intervals.
+    """Bars with intervals, one for each joint and network. Both keep the order of their first appearance.
 
-    `table` has the columns `name`, `joint`, `value`, `low`, `high`; the interval's ends may be NaN. Joints and
-    networks keep the order of their first appearance; `label` names value and unit.
+    Args:
+        table: columns name, joint, value, low, high; low and high may be NaN.
+        label: name and unit of the value, such as "PCKh@0.5 (%)".
     """
     _require(table, ("name", "joint", "value", "low", "high"))
     joints, names = table["joint"].unique(), table["name"].unique()
@@ -72,8 +76,9 @@ def joint_bars(table: pd.DataFrame, label: str) -> Figure:
 def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
     """Accuracy against multiply-accumulates and parameters (logarithmic), with the front that no network surpasses.
 
-    `table` has one row per network and the columns `name`, `value`, `low`, `high` (interval, may be NaN), `macs`
-    and `params`; `label` names value and unit.
+    Args:
+        table: one row for each network; columns name, value, low, high (may be NaN), macs, params.
+        label: name and unit of the value, such as "PCKh@0.5 (%)".
     """
     _require(table, ("name", "value", "low", "high", "macs", "params"))
     with style.apply():
@@ -97,7 +102,10 @@ def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
 
 
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
-    """Positions, cheapest first, of those that nothing as cheap or cheaper reaches or exceeds."""
+    """Positions of the points that no other point beats, cheapest first.
+
+    A point is beaten by one that costs no more and is at least as accurate. Of equal points the first stays.
+    """
     costs, accuracies = np.asarray(costs, dtype=float), np.asarray(accuracies, dtype=float)
     order = np.lexsort((-accuracies, costs))
     best_before = np.maximum.accumulate(np.concatenate(([-np.inf], accuracies[order][:-1])))

@@ -1,4 +1,4 @@
-"""What is behind the people: floors in perspective, walls, streets, noise."""
+"""What is behind the people: floors in perspective, walls, streets, meaningless shapes, texture."""
 
 import cv2
 import numpy as np
@@ -6,11 +6,11 @@ import numpy as np
 from hpelib.mannequins.raster import Camera
 from hpelib.mannequins.scenes import BackdropSpec
 
-FAR_M = 60.0
+FAR_M = 60.0  # distance of the horizon
 
 
 def paint_backdrop(spec: BackdropSpec, camera: Camera) -> np.ndarray:
-    """(H, W, 3) float32 RGB, about 0..1, without light or people."""
+    """The background without light or people, (H, W, 3) float32 RGB, about 0..1."""
     rng = np.random.default_rng(spec.seed)
     colours = np.array(spec.colours, np.float32)
     size = (camera.height, camera.width)
@@ -27,7 +27,11 @@ def paint_backdrop(spec: BackdropSpec, camera: Camera) -> np.ndarray:
 
 
 def ground_position(camera: Camera, step_px: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World x and distance in m where the ray of every `step_px`-th pixel meets the ground, and whether it does."""
+    """Where the line of sight of every `step_px`-th pixel meets the ground.
+
+    Returns:
+        World x in m, distance in m, and whether it meets the ground at all (bool), (H / step_px, W / step_px) each.
+    """
     u = np.arange(0, camera.width, step_px, dtype=np.float32) - (camera.width - 1) / 2
     v = np.arange(0, camera.height, step_px, dtype=np.float32)[:, None] - (camera.height - 1) / 2
     axes = camera.axes.astype(np.float32)
@@ -38,32 +42,32 @@ def ground_position(camera: Camera, step_px: int = 1) -> tuple[np.ndarray, np.nd
 
 
 def _ground_and_wall(spec, camera, rng, colours) -> np.ndarray:
+    """A striped or tiled ground in perspective, up to the wall of a room or to the horizon."""
     indoors = spec.kind == "room"
     sky = colours[0] if indoors else np.array([0.62, 0.76, 0.92], np.float32) * np.float32(rng.uniform(0.7, 1.05))
     ramp = np.linspace(0, 1, camera.height, dtype=np.float32)[:, None, None]
     column = sky * (0.85 + 0.15 * ramp) if indoors else sky + (1 - sky) * 0.4 * ramp
     picture = np.repeat(column, camera.width, axis=1)
-    level = camera.to_image(camera.to_camera(np.array([0.0, 0.0, -spec.wall_m if indoors else -FAR_M])))[1]
+    end_m = spec.wall_m if indoors else FAR_M
+    base = int(camera.project(np.array([0.0, 0.0, -end_m]))[1])  # the row where the ground ends
     if indoors:
-        _mark_wall(rng, picture, colours, int(level))
+        _mark_wall(rng, picture, colours, base)
     else:
-        _build_skyline(rng, picture, colours, int(level), buildings=spec.kind == "street")
+        _build_skyline(rng, picture, colours, base, buildings=spec.kind == "street")
 
     x, distance, floor = ground_position(camera)
-    floor &= distance < (spec.wall_m if indoors else FAR_M)
+    floor &= distance < end_m
     tile = rng.uniform(0.25, 1.2)
-    odd = np.floor(x / tile).astype(np.int32)
+    odd = np.floor(x / tile).astype(np.int32)  # counts stripes, or tiles once their rows are added
     if rng.random() < 0.6:
         odd += np.floor(distance / tile).astype(np.int32)
     green = np.array([0.36, 0.52, 0.24]) * rng.uniform(0.7, 1.3)
     ground = green if spec.kind == "field" else 0.35 + 0.6 * colours[1]
-    haze = np.linspace(0, 0 if indoors else 0.6, 32)[:, None]
-    tones = np.stack(
-        [ground * (1 - haze) + sky * haze, ground * (1 - rng.uniform(0, 0.35) * (1 - haze)) * (1 - haze) + sky * haze]
-    )
+    haze = np.linspace(0, 0 if indoors else 0.6, 32)[:, None]  # the farther the ground, the more it looks like sky
+    dark = ground * (1 - rng.uniform(0, 0.35) * (1 - haze)) * (1 - haze) + sky * haze
+    tones = np.concatenate([ground * (1 - haze) + sky * haze, dark]).astype(np.float32)
     tone = (odd & 1) * 32 + np.minimum(distance * (31 / 40), 31).astype(np.int32)
-    painted = tones.reshape(-1, 3).astype(np.float32).take(np.clip(tone, 0, 63), axis=0)
-    cv2.copyTo(painted, floor.view(np.uint8), picture)
+    cv2.copyTo(tones.take(np.clip(tone, 0, 63), axis=0), floor.view(np.uint8), picture)
     return picture
 
 
@@ -84,6 +88,7 @@ def _mark_wall(rng, picture, colours, base) -> None:
 
 
 def _build_skyline(rng, picture, colours, base, buildings: bool) -> None:
+    """Houses with windows, or else trees, along the horizon."""
     height, width = picture.shape[:2]
     windows = (np.arange(height)[:, None] % 14 < 7) & (np.arange(width) % 11 < 5)
     for _ in range(rng.integers(6, 14)):
@@ -102,7 +107,7 @@ def _build_skyline(rng, picture, colours, base, buildings: bool) -> None:
 
 
 def _scatter_shapes(rng, picture, colours, count) -> None:
-    """Overlapping polygons, discs and rods: edges that mean nothing, some of them as long and thin as limbs."""
+    """Overlapping polygons, discs and rods: edges that mean nothing, some as long and thin as limbs."""
     height, width = picture.shape[:2]
     for _ in range(count):
         colour = np.clip(colours[rng.integers(len(colours))] * rng.uniform(0.6, 1.3), 0, 1).tolist()
@@ -119,7 +124,7 @@ def _scatter_shapes(rng, picture, colours, count) -> None:
 
 
 def _texture(rng, size, octaves) -> np.ndarray:
-    """Value noise of several octaves, (H, W) float32, about -1..1."""
+    """Random spots, coarse and ever finer (value noise), (H, W) float32, about -1..1."""
     height, width = size
     total = np.zeros(size, np.float32)
     for octave in range(octaves):

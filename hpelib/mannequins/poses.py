@@ -1,33 +1,37 @@
-"""Joint angles of the mannequins and the forward kinematics that turns them into a 3D skeleton.
+"""From joint angles to a skeleton in 3D (forward kinematics).
 
-Body axes: x to the person's left, y up, z to where the person looks. All angles are zero when the person
-stands upright with hanging arms; they are anatomical (flexion, abduction, external rotation) and in degrees,
-so that the same number means the same on both sides. Segment lengths follow Winter, "Biomechanics and Motor
-Control of Human Movement", fig. 4.1 (after Drillis and Contini), as fractions of the stature.
+The axes of the body: x points to the person's left, y up, and z to where the person looks. All angles are in degrees
+and zero when the person stands upright with hanging arms. They have anatomical names (flexion, abduction, external
+rotation), so the same number means the same movement on the left and on the right.
+
+The lengths of the segments are fractions of the stature, after Winter, "Biomechanics and Motor Control of Human
+Movement", figure 4.1 (from Drillis and Contini).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, radians, sin
 
 import numpy as np
 
-SIDES = {"left": 1.0, "right": -1.0}  # sign of the body's x axis
+SIDES = {"left": 1.0, "right": -1.0}  # the sign of x on each side of the body
 TRUNK_ANGLES = (
     *("pelvis_tilt", "pelvis_roll", "spine_flexion", "spine_bend", "spine_twist"),
     *("head_flexion", "head_bend", "head_twist"),
 )
+SIDEWAYS = ("pelvis_roll", "spine_bend", "spine_twist", "head_bend", "head_twist")  # a mirror changes their sign
 LIMB_ANGLES = (
     *("shoulder_flexion", "shoulder_abduction", "shoulder_rotation", "elbow_flexion", "wrist_twist"),
     *("hip_flexion", "hip_abduction", "hip_rotation", "knee_flexion", "ankle_flexion"),
 )
 ANGLES = TRUNK_ANGLES + tuple(f"{side}_{angle}" for side in SIDES for angle in LIMB_ANGLES)
+DOWN = (0.0, -1.0, 0.0)
 
-# name: fraction of the stature of an adult, of a child of about four years
+# name: fraction of the stature of an adult, and of a child of about four years
 SEGMENTS = {
-    "pelvis": (0.060, 0.060),  # mid hip to lumbar spine
+    "pelvis": (0.060, 0.060),  # from the middle of the hips to the lumbar spine
     "waist": (0.095, 0.090),
-    "chest": (0.130, 0.125),  # to the height of the shoulders
+    "chest": (0.130, 0.125),  # up to the height of the shoulders
     "neck": (0.052, 0.040),  # from there to the skull
     "head": (0.133, 0.185),
     "half_shoulders": (0.108, 0.104),
@@ -37,13 +41,13 @@ SEGMENTS = {
     "hand": (0.100, 0.090),
     "thigh": (0.245, 0.225),
     "shin": (0.246, 0.215),
-    "ankle": (0.045, 0.045),  # ankle to sole
+    "ankle": (0.045, 0.045),  # from the ankle to the sole
     "foot": (0.150, 0.150),
 }
 
 
 def rotation(x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> np.ndarray:
-    """(3, 3) matrix Rx(x) Ry(y) Rz(z), right-handed, of columns."""
+    """The right-handed rotation matrix Rx(x) Ry(y) Rz(z), (3, 3); it turns column vectors."""
     a, b, c = radians(x_deg), radians(y_deg), radians(z_deg)
     ca, sa, cb, sb, cc, sc = cos(a), sin(a), cos(b), sin(b), cos(c), sin(c)
     return np.array(
@@ -56,55 +60,60 @@ def rotation(x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> np.n
 
 
 def segment_lengths(stature_m: float, childness: float) -> dict[str, float]:
-    """Metres per name in `SEGMENTS`; childness 0 is an adult's proportions, 1 those of a child of four."""
+    """Length in m of every segment in `SEGMENTS`.
+
+    `childness` 0 gives the proportions of an adult, 1 those of a child of four, 0.5 the middle of both.
+    """
     return {name: stature_m * (adult + (child - adult) * childness) for name, (adult, child) in SEGMENTS.items()}
 
 
 @dataclass(frozen=True)
-class Skeleton3D:
-    """A posed skeleton in metres. `points` are joint centres, `frames` the (3, 3) axes of each segment."""
+class Body:
+    """A posed skeleton in metres."""
 
-    points: dict[str, np.ndarray]
-    frames: dict[str, np.ndarray]
-
-    def moved(self, offset: np.ndarray) -> "Skeleton3D":
-        return Skeleton3D({name: point + offset for name, point in self.points.items()}, self.frames)
+    lengths: dict[str, float]  # of the segments, by the names in SEGMENTS
+    points: dict[str, np.ndarray]  # (3,) joint centres, for example "left_knee"
+    frames: dict[str, np.ndarray]  # (3, 3) axes of each segment as columns, for example "left shin"
 
 
 def sample_angles(rng: np.random.Generator, prior: Mapping, limits: Mapping) -> dict[str, float]:
-    """One value per name in `ANGLES`, normal around the prior's [mean, sd] and clipped to the joint's limits.
+    """Random joint angles in degrees, one for each name in `ANGLES`.
 
-    A limb's entry without a side holds for both sides, which are drawn one by one; left and right then
-    change places half of the time.
+    `prior` maps a joint to the mean and standard deviation of a normal distribution; `limits` maps it to the least
+    and the greatest angle, and values beyond are clipped. A name without a side, such as `knee_flexion`, holds for
+    both knees, which get a random number each; `left_knee_flexion` overrides it. Joints that the prior leaves out get
+    mean 0 and deviation 4. Half of all poses are mirrored at the end.
     """
-    swap = rng.random() < 0.5
+    mirror = rng.random() < 0.5
     angles = {}
     for name, normal in zip(ANGLES, rng.standard_normal(len(ANGLES)).tolist(), strict=True):
         side, _, joint = name.partition("_")
         kind = joint if side in SIDES else name
         mean, sd = prior.get(name, prior.get(kind, (0.0, 4.0)))
         angles[name] = min(max(mean + sd * normal, limits[kind][0]), limits[kind][1])
-    if swap:
-        mirrored = {"spine_bend", "spine_twist", "head_bend", "head_twist", "pelvis_roll"}
-        other = {"left": "right", "right": "left"}
-        names = {name: f"{other[name.split('_')[0]]}_{name.split('_', 1)[1]}" for name in ANGLES[len(TRUNK_ANGLES) :]}
-        angles = {
-            name: angles[names[name]] if name in names else -angles[name] if name in mirrored else angles[name]
-            for name in ANGLES
-        }
-    return angles
+    return mirrored(angles) if mirror else angles
 
 
-def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_deg: float) -> Skeleton3D:
-    """The skeleton with the middle of the hips at the origin, turned by `yaw_deg` (0 looks along +z)."""
-    frames, points = {}, {"pelvis": np.zeros(3)}
-    frames["pelvis"] = rotation(y_deg=yaw_deg) @ rotation(angles["pelvis_tilt"], 0.0, angles["pelvis_roll"])
+def mirrored(angles: Mapping[str, float]) -> dict[str, float]:
+    """The same pose as a mirror shows it: left and right change places."""
+    other = {"left": "right", "right": "left"}
+    result = {}
+    for name, value in angles.items():
+        side, _, joint = name.partition("_")
+        result[f"{other[side]}_{joint}" if side in other else name] = -value if name in SIDEWAYS else value
+    return result
+
+
+def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_deg: float) -> Body:
+    """The skeleton with these angles. The middle of the hips is the origin; with `yaw_deg` 0 it looks along +z."""
     half_bend = rotation(angles["spine_flexion"] / 2, angles["spine_twist"] / 2, angles["spine_bend"] / 2)
+    half_nod = rotation(angles["head_flexion"] / 2, angles["head_twist"] / 2, angles["head_bend"] / 2)
+    frames = {"pelvis": rotation(y_deg=yaw_deg) @ rotation(angles["pelvis_tilt"], 0.0, angles["pelvis_roll"])}
     frames["waist"] = frames["pelvis"] @ half_bend
     frames["chest"] = frames["waist"] @ half_bend
-    half_nod = rotation(angles["head_flexion"] / 2, angles["head_twist"] / 2, angles["head_bend"] / 2)
     frames["neck"] = frames["chest"] @ half_nod
     frames["head"] = frames["neck"] @ half_nod
+    points = {"pelvis": np.zeros(3)}
 
     def step(start: str, segment: str, end: str, direction=(0.0, 1.0, 0.0)) -> None:
         points[end] = points[start] + frames[segment] @ (lengths[segment.rpartition(" ")[2]] * np.asarray(direction))
@@ -115,48 +124,37 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
     step("neck_base", "neck", "upper_neck", (0.0, 1.0, 0.12))
     step("upper_neck", "head", "head_top", (0.0, 1.0, 0.10))
     for side, sign in SIDES.items():
-        get = {angle: angles[f"{side}_{angle}"] for angle in LIMB_ANGLES}
-        arm, fore, hand, thigh, shin, foot = (
-            f"{side} {part}" for part in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot")
-        )
-        raised = max(0.0, max(get["shoulder_flexion"], get["shoulder_abduction"]) - 60.0)
+        angle = {name: angles[f"{side}_{name}"] for name in LIMB_ANGLES}
+        raised = max(0.0, max(angle["shoulder_flexion"], angle["shoulder_abduction"]) - 60.0)
         clavicle = frames["chest"] @ rotation(z_deg=sign * 0.2 * raised)  # the shoulder blade follows a raised arm
         points[f"{side}_shoulder"] = points["neck_base"] + clavicle @ (sign * lengths["half_shoulders"], 0.0, 0.0)
-        frames[arm] = (
-            frames["chest"]
-            @ rotation(-get["shoulder_flexion"], 0.0, sign * get["shoulder_abduction"])
-            @ rotation(y_deg=sign * get["shoulder_rotation"])
-        )
-        frames[fore] = frames[arm] @ rotation(-get["elbow_flexion"])
-        frames[hand] = frames[fore] @ rotation(y_deg=sign * get["wrist_twist"])
         points[f"{side}_hip"] = frames["pelvis"] @ (sign * lengths["half_hips"], 0.0, 0.0)
-        frames[thigh] = (
-            frames["pelvis"]
-            @ rotation(-get["hip_flexion"], 0.0, sign * get["hip_abduction"])
-            @ rotation(y_deg=sign * get["hip_rotation"])
-        )
-        frames[shin] = frames[thigh] @ rotation(get["knee_flexion"])
-        frames[foot] = frames[shin] @ rotation(-get["ankle_flexion"])
-        down = (0.0, -1.0, 0.0)
-        step(f"{side}_shoulder", arm, f"{side}_elbow", down)
-        step(f"{side}_elbow", fore, f"{side}_wrist", down)
-        step(f"{side}_hip", thigh, f"{side}_knee", down)
-        step(f"{side}_knee", shin, f"{side}_ankle", down)
-    return Skeleton3D(points, frames)
+        for trunk, joint, segment in (("chest", "shoulder", "upper_arm"), ("pelvis", "hip", "thigh")):
+            swing = rotation(-angle[f"{joint}_flexion"], 0.0, sign * angle[f"{joint}_abduction"])
+            frames[f"{side} {segment}"] = frames[trunk] @ swing @ rotation(y_deg=sign * angle[f"{joint}_rotation"])
+        frames[f"{side} forearm"] = frames[f"{side} upper_arm"] @ rotation(-angle["elbow_flexion"])
+        frames[f"{side} hand"] = frames[f"{side} forearm"] @ rotation(y_deg=sign * angle["wrist_twist"])
+        frames[f"{side} shin"] = frames[f"{side} thigh"] @ rotation(angle["knee_flexion"])
+        frames[f"{side} foot"] = frames[f"{side} shin"] @ rotation(-angle["ankle_flexion"])
+        step(f"{side}_shoulder", f"{side} upper_arm", f"{side}_elbow", DOWN)
+        step(f"{side}_elbow", f"{side} forearm", f"{side}_wrist", DOWN)
+        step(f"{side}_hip", f"{side} thigh", f"{side}_knee", DOWN)
+        step(f"{side}_knee", f"{side} shin", f"{side}_ankle", DOWN)
+    return Body(dict(lengths), points, frames)
 
 
-def plant_feet(skeleton: Skeleton3D, lengths: Mapping[str, float]) -> Skeleton3D:
-    """Both soles flat on one level: each leg bends anew so that its ankle comes to that level below where it was.
+def plant_feet(body: Body) -> Body:
+    """The same body with both soles flat on one level.
 
-    The lower ankle sets the level, as far as the other leg can reach it. Legs keep their plane; the knee follows
-    from the law of cosines, and the leg then swings about the hip. A foot that is too far away comes nearer.
+    The lower ankle sets the level, as far as the other leg can reach it. Each leg then bends anew: its ankle moves
+    straight up or down to that level (and nearer to the hip if it is out of reach), the law of cosines gives the angle
+    of the knee, and the leg swings about the hip to where the ankle has to be.
     """
-    points, frames = dict(skeleton.points), dict(skeleton.frames)
-    thigh, shin = lengths["thigh"], lengths["shin"]
+    points, frames = dict(body.points), dict(body.frames)
+    thigh, shin = body.lengths["thigh"], body.lengths["shin"]
     longest = 0.999 * (thigh + shin)
-    level = max(
-        min(points[f"{side}_ankle"][1] for side in SIDES), max(points[f"{side}_hip"][1] for side in SIDES) - longest
-    )
+    ankles, hips = ([points[f"{side}_{joint}"][1] for side in SIDES] for joint in ("ankle", "hip"))
+    level = max(min(ankles), max(hips) - longest)
     for side in SIDES:
         hip = points[f"{side}_hip"]
         target = points[f"{side}_ankle"] - hip
@@ -164,21 +162,20 @@ def plant_feet(skeleton: Skeleton3D, lengths: Mapping[str, float]) -> Skeleton3D
         away = np.sqrt(target[0] ** 2 + target[2] ** 2)
         target[[0, 2]] *= min(1.0, np.sqrt(max(longest**2 - target[1] ** 2, 0.0)) / max(away, 1e-9))
         reach = max(np.linalg.norm(target), abs(thigh - shin) + 1e-3)
-        knee_deg = np.degrees(np.arccos((reach**2 - thigh**2 - shin**2) / (2 * thigh * shin)))
-        bent = rotation(knee_deg)
-        straight = np.array([0.0, -thigh, 0.0]) + bent @ (0.0, -shin, 0.0)  # ankle in the thigh's axes
-        swing = _swing(frames[f"{side} thigh"] @ straight, target)
-        frames[f"{side} thigh"] = swing @ frames[f"{side} thigh"]
-        frames[f"{side} shin"] = frames[f"{side} thigh"] @ bent
-        points[f"{side}_knee"] = hip + frames[f"{side} thigh"] @ (0.0, -thigh, 0.0)
-        points[f"{side}_ankle"] = points[f"{side}_knee"] + frames[f"{side} shin"] @ (0.0, -shin, 0.0)
-        ahead = frames[f"{side} thigh"][:, 2] + frames[f"{side} shin"][:, 2]
+        bent = rotation(np.degrees(np.arccos((reach**2 - thigh**2 - shin**2) / (2 * thigh * shin))))
+        ankle = np.array([0.0, -thigh, 0.0]) + bent @ (0.0, -shin, 0.0)  # in the axes of the thigh
+        upper = _swing(frames[f"{side} thigh"] @ ankle, target) @ frames[f"{side} thigh"]
+        lower = upper @ bent
+        frames[f"{side} thigh"], frames[f"{side} shin"] = upper, lower
+        points[f"{side}_knee"] = hip + upper @ (0.0, -thigh, 0.0)
+        points[f"{side}_ankle"] = points[f"{side}_knee"] + lower @ (0.0, -shin, 0.0)
+        ahead = upper[:, 2] + lower[:, 2]
         frames[f"{side} foot"] = rotation(y_deg=np.degrees(np.arctan2(ahead[0], ahead[2])))
-    return Skeleton3D(points, frames)
+    return replace(body, points=points, frames=frames)
 
 
 def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Smallest rotation that takes the direction `start` to `end` (Rodrigues' formula)."""
+    """The smallest rotation that takes the direction `start` to `end` (Rodrigues' formula)."""
     start, end = start / np.linalg.norm(start), end / np.linalg.norm(end)
     x, y, z = np.cross(start, end)
     skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])

@@ -1,7 +1,7 @@
-"""What a scene is made of, as explicit numbers, and how such scenes are drawn at random.
+"""What a scene is made of, as plain numbers, and how such scenes are drawn at random from a recipe.
 
-A `SceneSpec` says everything that `render.render` needs: one factor can be changed by `dataclasses.replace`
-with all the rest held fixed.
+A `SceneSpec` holds everything that `render.render` needs. So one thing can be changed by `dataclasses.replace`, and all
+the rest stays as it was.
 """
 
 from dataclasses import dataclass
@@ -10,35 +10,22 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from hpelib.mannequins.figures import Build, Colour, Outfit
-from hpelib.mannequins.poses import ANGLES, SIDES, sample_angles
+from hpelib.layers.choices import require_choice
+from hpelib.mannequins.figures import Colour, Outfit, PersonSpec
+from hpelib.mannequins.poses import LIMB_ANGLES, SIDES, TRUNK_ANGLES, sample_angles
 from hpelib.mannequins.raster import Camera
 
 SPLITS = ("train", "val", "test")
 SUPPORTS = ("planted", "lowest", "air", "seat")
+BACKDROPS = {"room": 0.32, "street": 0.22, "field": 0.18, "studio": 0.1, "clutter": 0.18}  # with their probabilities
+STYLES = ("short", "fringe", "long", "bun", "cap", "bald")
+STYLE_SHARES = {"woman": (0.14, 0.22, 0.36, 0.2, 0.08, 0.0), "man": (0.52, 0.2, 0.02, 0.0, 0.16, 0.1)}
 SKINS = ((0.96, 0.80, 0.70), (0.90, 0.71, 0.58), (0.78, 0.57, 0.42), (0.58, 0.39, 0.27), (0.40, 0.26, 0.19))
 HAIRS = (
-    (0.10, 0.08, 0.07),
-    (0.26, 0.16, 0.10),
-    (0.42, 0.27, 0.15),
-    (0.80, 0.65, 0.38),
-    (0.62, 0.60, 0.58),
-    (0.55, 0.22, 0.10),
+    *((0.10, 0.08, 0.07), (0.26, 0.16, 0.10), (0.42, 0.27, 0.15)),
+    *((0.80, 0.65, 0.38), (0.62, 0.60, 0.58), (0.55, 0.22, 0.10)),
 )
 PATTERNS = ("plain", "plain", "stripes", "jacket", "logo", "panels")
-
-
-@dataclass(frozen=True)
-class PersonSpec:
-    stature_m: float
-    childness: float  # 0 an adult's proportions, 1 those of a child of four
-    build: Build
-    outfit: Outfit
-    angles: dict[str, float]  # degrees, by the names in poses.ANGLES
-    support: str  # one of SUPPORTS
-    lift_m: float  # above the ground, for support "air"
-    position_m: tuple[float, float]  # x, z on the ground
-    yaw_deg: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ class ThingSpec:
 
 @dataclass(frozen=True)
 class BackdropSpec:
-    kind: str  # room, street, field, studio, clutter
+    kind: str  # a key of BACKDROPS
     wall_m: float  # distance of the far wall
     colours: tuple[Colour, ...]
     grain: float  # contrast of the texture
@@ -63,10 +50,10 @@ class BackdropSpec:
 @dataclass(frozen=True)
 class ExposureSpec:
     light: float  # 1 is well lit
-    tint: Colour
+    tint: Colour  # factors on red, green, blue
     sun_deg: tuple[float, float]  # azimuth from the viewer's right, elevation
-    ambient: float
-    blur_px: float  # Gaussian sigma
+    ambient: float  # 0..1, the part of the light that comes from everywhere
+    blur_px: float  # sigma of the Gaussian
     noise: float  # sigma in grey levels
     jpeg_quality: int
     seed: int
@@ -83,34 +70,37 @@ class SceneSpec:
 
 
 def read_recipe(path: str | Path) -> dict:
-    """The recipe as nested dicts; ValueError names a pose whose support, arms or angles do not exist."""
+    """The recipe as nested dicts, for example data/mannequins.yaml.
+
+    Raises:
+        ValueError: a pose names arms, a support or a joint that does not exist; the message lists those that do.
+    """
     recipe = yaml.safe_load(Path(path).read_text())
-    known = set(ANGLES) | {name.partition("_")[2] if name.partition("_")[0] in SIDES else name for name in ANGLES}
     for name, pose in recipe["poses"].items():
+        require_choice(f"{path}: support of pose {name}", pose["support"], SUPPORTS)
         for arms in pose["arms"]:
-            if arms not in recipe["arms"]:
-                raise ValueError(f"{path}: pose '{name}' asks for arms '{arms}'; there are {', '.join(recipe['arms'])}")
-        if pose["support"] not in SUPPORTS:
-            raise ValueError(f"{path}: pose '{name}' has support '{pose['support']}'; use one of {', '.join(SUPPORTS)}")
-        unknown = set(pose) - known - {"weight", "support", "skirt", "arms"}
-        if unknown:
-            raise ValueError(
-                f"{path}: pose '{name}' sets {', '.join(sorted(unknown))}; joints are {', '.join(sorted(known))}"
-            )
+            require_choice(f"{path}: arms of pose {name}", arms, recipe["arms"])
+    for name, angles in (recipe["poses"] | {f"arms {name}": arms for name, arms in recipe["arms"].items()}).items():
+        for joint in sorted(set(angles) - {"weight", "support", "skirt", "arms"}):
+            side, _, kind = joint.partition("_")
+            known = (kind, LIMB_ANGLES) if side in SIDES else (joint, TRUNK_ANGLES + LIMB_ANGLES)
+            require_choice(f"{path}: joint of {name}", *known)
     return recipe
 
 
 def sample_scene(recipe: dict, seed: int, split: str, index: int) -> SceneSpec:
-    """Scene number `index` of a split; a function of its arguments alone, so that scenes can be made in any order."""
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got '{split}'")
+    """Scene number `index` of a split. It depends on the arguments alone, so scenes can be made in any order.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    require_choice("split", split, SPLITS)
     rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
-    width, height = (
-        int(rng.integers(low, high + 1)) for low, high in (recipe["image"]["width"], recipe["image"]["height"])
-    )
+    image, people = recipe["image"], recipe["people"]
+    width, height = (int(rng.integers(low, high + 1)) for low, high in (image["width"], image["height"]))
     focal = width * rng.uniform(*recipe["camera"]["focal"])
-    low, high = recipe["people"]["height_px"]
-    count = 1 + rng.choice(5, p=recipe["people"]["count"])
+    low, high = people["height_px"]
+    count = 1 + rng.choice(5, p=people["count"])
 
     statures = [_sample_stature(rng, recipe) for _ in range(count)]
     height_px = np.exp(rng.uniform(np.log(low), np.log(high), count))
@@ -118,22 +108,19 @@ def sample_scene(recipe: dict, seed: int, split: str, index: int) -> SceneSpec:
     depths = [focal * stature / size for (stature, _), size in zip(statures, height_px, strict=True)]
     camera = _aim(rng, recipe, width, height, focal, depths[0], height_px[0])
     spots = _place(rng, recipe, camera, depths, statures)
-    persons = tuple(
-        _sample_person(rng, recipe, stature, childness, spot)
-        for (stature, childness), spot in zip(statures, spots, strict=True)
-    )
+    persons = tuple(_sample_person(rng, recipe, *person) for person in zip(statures, spots, strict=True))
     wall = max(depths) + rng.uniform(0.8, 5.0)
     return SceneSpec(
         camera=camera,
         persons=persons,
-        crowd=_sample_crowd(rng, recipe, camera, wall) if rng.random() < recipe["people"]["crowd"] else (),
+        crowd=_sample_crowd(rng, recipe, camera, wall) if rng.random() < people["crowd"] else (),
         things=_sample_things(rng, recipe, camera, spots, wall),
         backdrop=BackdropSpec(
-            kind=str(rng.choice(["room", "street", "field", "studio", "clutter"], p=[0.32, 0.22, 0.18, 0.1, 0.18])),
+            kind=str(rng.choice(list(BACKDROPS), p=list(BACKDROPS.values()))),
             wall_m=wall,
             colours=tuple(_colour(rng) for _ in range(6)),
             grain=rng.uniform(0.03, 0.22),
-            seed=int(rng.integers(2**31)),
+            seed=_seed(rng),
         ),
         exposure=_sample_exposure(rng, recipe["exposure"]),
     )
@@ -148,13 +135,11 @@ def _sample_stature(rng, recipe) -> tuple[float, float]:
 
 
 def _aim(rng, recipe, width, height, focal, depth, height_px) -> Camera:
-    """A camera that has the first person in view, cut off by the frame now and then."""
-    truncated = rng.random() < recipe["framing"]["truncated"]
-    offset_px = (
-        rng.choice([-1, 1]) * rng.uniform(0.3, 0.55) * height_px
-        if truncated
-        else rng.uniform(-0.4, 0.4) * max(height - 1.1 * height_px, 0.0)
-    )
+    """A camera that has the first person in view; now and then the upper or lower edge cuts the person off."""
+    if rng.random() < recipe["framing"]["truncated"]:
+        offset_px = rng.choice([-1, 1]) * rng.uniform(0.3, 0.55) * height_px
+    else:
+        offset_px = rng.uniform(-0.4, 0.4) * max(height - 1.1 * height_px, 0.0)
     eye = rng.uniform(*recipe["camera"]["height_m"])
     pitch = np.degrees(np.arctan((eye - 0.85) / depth) + np.arctan(offset_px / focal))
     roll = rng.normal(0, recipe["camera"]["roll_deg"])
@@ -162,11 +147,11 @@ def _aim(rng, recipe, width, height, focal, depth, height_px) -> Camera:
 
 
 def _place(rng, recipe, camera, depths, statures) -> list[tuple[float, float]]:
-    """Ground positions x, z: the first within the frame, companions beside somebody, the rest anywhere in view."""
+    """Places x, z on the ground: the first within the frame, companions beside somebody, the rest anywhere in view."""
     spots: list[tuple[float, float]] = []
     for i, depth in enumerate(depths):
-        for _ in range(12):
-            half_view = depth * camera.width / 2 / camera.focal_px
+        half_view = depth * camera.width / 2 / camera.focal_px
+        for _ in range(12):  # tries to find a place that is free
             x = rng.uniform(-0.75, 0.75) * half_view if i == 0 else rng.uniform(-1.05, 1.05) * half_view
             z = -depth
             if i and rng.random() < recipe["framing"]["companion"]:
@@ -179,46 +164,43 @@ def _place(rng, recipe, camera, depths, statures) -> list[tuple[float, float]]:
     return spots
 
 
-def _sample_person(rng, recipe, stature, childness, spot) -> PersonSpec:
-    poses = recipe["poses"]
+def _sample_person(rng, recipe, body, spot) -> PersonSpec:
+    """Somebody of a given stature and childness (`body`) at a given place (`spot`)."""
+    stature, childness = body
+    poses, framing = recipe["poses"], recipe["framing"]
     weights = np.array([pose["weight"] for pose in poses.values()], dtype=float)
     pose = poses[str(rng.choice(list(poses), p=weights / weights.sum()))]
     arms = recipe["arms"][str(rng.choice(pose["arms"]))]
     woman = rng.random() < 0.5
     adult = 1.0 - 0.6 * childness
-    frontal = rng.random() < recipe["framing"]["facing_share"]
-    yaw = rng.normal(0, recipe["framing"]["facing_sd_deg"]) if frontal else rng.uniform(-180, 180)
+    faces_camera = rng.random() < framing["facing_share"]
+    yaw = rng.normal(0, framing["facing_sd_deg"]) if faces_camera else rng.uniform(-180, 180)
     return PersonSpec(
         stature_m=stature,
         childness=childness,
-        build=Build(
-            girth=float(np.clip(rng.normal(1.10 + 0.08 * childness, 0.10), 0.9, 1.45)),
-            shoulders=1.0 + adult * (rng.uniform(-0.10, 0.0) if woman else rng.uniform(-0.02, 0.10)),
-            hips=1.0 + adult * (rng.uniform(0.0, 0.12) if woman else rng.uniform(-0.04, 0.04)),
-        ),
+        girth=float(np.clip(rng.normal(1.10 + 0.08 * childness, 0.10), 0.9, 1.45)),
+        shoulders=1.0 + adult * (rng.uniform(-0.10, 0.0) if woman else rng.uniform(-0.02, 0.10)),
+        hips=1.0 + adult * (rng.uniform(0.0, 0.12) if woman else rng.uniform(-0.04, 0.04)),
         outfit=_sample_outfit(rng, woman, bool(pose.get("skirt")), adult),
         angles=sample_angles(rng, arms | pose, recipe["limits"]),
         support=pose["support"],
-        lift_m=float(rng.uniform(0.08, 0.55)) if pose["support"] == "air" else 0.0,
+        lift_m=rng.uniform(0.08, 0.55) if pose["support"] == "air" else 0.0,
         position_m=spot,
-        yaw_deg=float(yaw),
+        yaw_deg=yaw,
     )
 
 
 def _sample_outfit(rng, woman, may_wear_skirt, adult) -> Outfit:
     skin = SKINS[rng.integers(len(SKINS))]
-    styles = ["short", "fringe", "long", "bun", "cap", "bald"]
-    style = str(
-        rng.choice(styles, p=[0.14, 0.22, 0.36, 0.2, 0.08, 0.0] if woman else [0.52, 0.2, 0.02, 0.0, 0.16, 0.1])
-    )
+    style = str(rng.choice(STYLES, p=STYLE_SHARES["woman" if woman else "man"]))
     hair = _colour(rng) if style == "cap" else HAIRS[rng.integers(len(HAIRS))]
     skirt = may_wear_skirt and woman and rng.random() < 0.5
     top = _colour(rng)
     return Outfit(
-        skin=tuple(float(c) for c in np.clip(np.array(skin) + rng.normal(0, 0.025, 3), 0, 1)),
+        skin=tuple(np.clip(np.array(skin) + rng.normal(0, 0.025, 3), 0, 1).tolist()),
         hair=hair,
         hair_style=style,
-        beard=bool(not woman and adult == 1.0 and rng.random() < 0.25),
+        beard=not woman and adult == 1.0 and rng.random() < 0.25,
         top=top,
         bottom=top if skirt and rng.random() < 0.5 else _colour(rng),
         accent=_colour(rng),
@@ -226,23 +208,23 @@ def _sample_outfit(rng, woman, may_wear_skirt, adult) -> Outfit:
         pattern=PATTERNS[rng.integers(len(PATTERNS))],
         sleeve=float(rng.choice([0.12, 0.42, 0.6, 1.5, 1.93], p=[0.1, 0.3, 0.2, 0.1, 0.3])),
         leg=float(rng.choice([0.35, 0.65, 0.9, 1.5, 1.93], p=[0.1, 0.15, 0.1, 0.1, 0.55])),
-        skirt=float(rng.uniform(0.5, 1.4)) if skirt else 0.0,
+        skirt=rng.uniform(0.5, 1.4) if skirt else 0.0,
     )
 
 
 def _sample_crowd(rng, recipe, camera, wall) -> tuple[PersonSpec, ...]:
-    """A few small people side by side, about 40 px tall, in front of the wall."""
+    """A few people side by side in front of the wall, about 40 px tall."""
     depth = min(wall - 0.3, camera.focal_px * 1.7 / rng.uniform(32, 48))
     middle = rng.uniform(-0.3, 0.3) * depth * camera.width / camera.focal_px
     spots = [
         (middle + 0.42 * i + rng.normal(0, 0.08), -depth + rng.normal(0, 0.25)) for i in range(rng.integers(5, 10))
     ]
     upright = recipe | {"poses": {"standing": recipe["poses"]["standing"]}}
-    return tuple(_sample_person(rng, upright, *_sample_stature(rng, recipe), (float(x), float(z))) for x, z in spots)
+    return tuple(_sample_person(rng, upright, _sample_stature(rng, recipe), spot) for spot in spots)
 
 
 def _sample_things(rng, recipe, camera, spots, wall) -> tuple[ThingSpec, ...]:
-    """Furniture between the people and the wall, and something in front of somebody."""
+    """Furniture between the people and the wall, and now and then something in front of somebody."""
     things = []
     low, high = recipe["things"]["furniture"]
     nearest = -max(z for _, z in spots)
@@ -257,13 +239,13 @@ def _sample_things(rng, recipe, camera, spots, wall) -> tuple[ThingSpec, ...]:
         share = rng.uniform(0.6, 0.85)
         depth, x = -z * share, x * share + rng.normal(0, 0.22)
         kind = str(rng.choice(["box", "pole", "bush", "ball"], p=[0.45, 0.22, 0.15, 0.18]))
-        half, centre_height = {
+        half, height = {  # half the size, and the height of the centre if it does not stand on the ground
             "box": ((rng.uniform(0.1, 0.45), rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.3)), None),
             "pole": ((rng.uniform(0.03, 0.07),) * 2 + (1.6,), 1.6),
             "bush": ((rng.uniform(0.12, 0.3), rng.uniform(0.15, 0.3), 0.12), rng.uniform(0.2, 1.3)),
             "ball": ((rng.uniform(0.1, 0.22),) * 3, rng.uniform(0.2, 1.5)),
         }[kind]
-        things.append(_thing(rng, kind, (x, half[1] if centre_height is None else centre_height, -depth), half))
+        things.append(_thing(rng, kind, (x, half[1] if height is None else height, -depth), half))
     return tuple(things)
 
 
@@ -271,28 +253,21 @@ def _thing(rng, kind, centre, half_sizes) -> ThingSpec:
     base = np.array(_colour(rng))
     shades = [base, *(base * rng.uniform(0.6, 1.0, (int(rng.integers(3)), 1)))]  # planks of one material
     colours = tuple(tuple(shade.tolist()) for shade in shades)
-    return ThingSpec(
-        kind,
-        tuple(map(float, centre)),
-        tuple(map(float, half_sizes)),
-        float(rng.uniform(-45, 45)),
-        colours,
-        int(rng.integers(2**31)),
-    )
+    return ThingSpec(kind, centre, half_sizes, rng.uniform(-45, 45), colours, _seed(rng))
 
 
 def _sample_exposure(rng, limits) -> ExposureSpec:
     low, high = limits["jpeg_quality"]
     tint = 1 + rng.normal(0, 0.05, 3)
     return ExposureSpec(
-        light=float(rng.uniform(*limits["light"]) if rng.random() < limits["dim"] else rng.uniform(0.95, 1.2)),
-        tint=tuple(float(c) for c in tint),
-        sun_deg=(float(rng.uniform(20, 160)), float(rng.uniform(20, 75))),
-        ambient=float(rng.uniform(0.5, 0.8)),
-        blur_px=float(rng.uniform(*limits["blur_px"]) if rng.random() < limits["blurred"] else 0.0),
-        noise=float(rng.uniform(*limits["noise"]) if rng.random() < limits["noisy"] else 0.0),
+        light=rng.uniform(*limits["light"]) if rng.random() < limits["dim"] else rng.uniform(0.95, 1.2),
+        tint=tuple(tint.tolist()),
+        sun_deg=(rng.uniform(20, 160), rng.uniform(20, 75)),
+        ambient=rng.uniform(0.5, 0.8),
+        blur_px=rng.uniform(*limits["blur_px"]) if rng.random() < limits["blurred"] else 0.0,
+        noise=rng.uniform(*limits["noise"]) if rng.random() < limits["noisy"] else 0.0,
         jpeg_quality=int(rng.integers(low, high + 1)),
-        seed=int(rng.integers(2**31)),
+        seed=_seed(rng),
     )
 
 
@@ -300,4 +275,8 @@ def _colour(rng) -> Colour:
     """Any colour; dull ones are more frequent than bright ones."""
     hue, saturation, value = rng.random(), rng.random() ** 1.8, rng.uniform(0.12, 0.98)
     wheel = np.clip(np.abs((6 * hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
-    return tuple(float(c) for c in value * (1 - saturation + saturation * wheel))
+    return tuple((value * (1 - saturation + saturation * wheel)).tolist())
+
+
+def _seed(rng) -> int:
+    return int(rng.integers(2**31))

@@ -1,17 +1,16 @@
 """Percentage of correct keypoints: PCKh on MPII and PCK on LSP, from one matrix of hits.
 
-Sources: PCKh from Andriluka et al. 2014 as the official HRNet code computes it; PCK on LSP from Yang and Ramanan
-2013 as in bearpaw/eval_pose. Both count a keypoint whose error is exactly the threshold. Keypoints are scored where
+Sources: PCKh from Andriluka et al. 2014 as the official HRNet code computes it; PCK on LSP from Yang and Ramanan 2013
+as in bearpaw/eval_pose. Both count a keypoint whose error is exactly the threshold. Keypoints are scored where they are
 labelled (visibility above 0), occluded or not.
-
-The "Mean@0.1" that HRNet and SimpleBaseline print for MPII is PCKh at `LEGACY_PCKH_THRESHOLD`.
 """
 
 import numpy as np
 
 from hpelib.skeletons import LSP14, MPII16, Skeleton
 
-LEGACY_PCKH_THRESHOLD = 0.11  # their index 11 into steps of 0.01 was meant to be 0.10
+# HRNet and SimpleBaseline print PCKh at this threshold as "Mean@0.1": their index 11 into steps of 0.01 was to be 0.10
+LEGACY_PCKH_THRESHOLD = 0.11
 CURVE_THRESHOLDS = np.arange(51) / 100  # 0, 0.01, ..., 0.5
 
 
@@ -20,10 +19,14 @@ def pckh(
 ) -> dict[str, float]:
     """MPII's PCKh in percent: Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle and Mean.
 
-    A group is the plain average of left and right, Head is the head top alone. Mean is over all labelled keypoints
-    without pelvis and thorax, so each keypoint weighs as often as it is labelled. NaN where a keypoint never is.
+    A group is the plain average of left and right; Head is the head top alone. Mean is over all labelled keypoints
+    without pelvis and thorax, so that a keypoint counts as often as it is labelled. A figure is NaN where none of its
+    keypoints is labelled.
 
     Shapes: pred and gt (N, 16, 2) px, visible (N, 16), head_size (N,) px: 0.6 x diagonal of the head box.
+
+    Raises:
+        ValueError: as for `normalised_errors`.
     """
     return _figures(hits(pred, gt, visible, head_size, threshold), MPII16)
 
@@ -31,11 +34,14 @@ def pckh(
 def pck(
     pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, torso_size: np.ndarray, threshold: float = 0.2
 ) -> dict[str, float]:
-    """LSP's PCK in percent, person-centric: the same names as `pckh`, Head being head top and neck.
+    """LSP's person-centric PCK in percent, with the names of `pckh`; Head is head top and neck.
 
-    Mean is over all labelled keypoints, all 14 of them scored.
+    Mean is over all labelled keypoints; all 14 are scored.
 
     Shapes: pred and gt (N, 14, 2) px, visible (N, 14), torso_size (N,) px from `torso_size(gt)`.
+
+    Raises:
+        ValueError: as for `normalised_errors`.
     """
     return _figures(hits(pred, gt, visible, torso_size, threshold), LSP14)
 
@@ -45,22 +51,21 @@ def torso_size(gt: np.ndarray) -> np.ndarray:
     return np.linalg.norm(gt[:, LSP14.index("left_shoulder")] - gt[:, LSP14.index("right_hip")], axis=-1)
 
 
-def pckh_curve(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, head_size: np.ndarray) -> np.ndarray:
-    """MPII's mean PCKh in percent at each of `CURVE_THRESHOLDS`, (51,)."""
-    errors = normalised_errors(pred, gt, visible, head_size)[:, _scored(MPII16)]
+def shares_within(errors: np.ndarray) -> np.ndarray:
+    """Share of the errors, in percent, within each of `CURVE_THRESHOLDS`, (51,); errors that are NaN do not count."""
     errors = errors[~np.isnan(errors)]
     return np.array([_percent(errors <= threshold) for threshold in CURVE_THRESHOLDS])
 
 
-def area_under_curve(curve: np.ndarray) -> float:
-    """Area under a `pckh_curve` over its range of thresholds, in percent: 100 if every error is zero."""
-    return float(np.trapezoid(curve, CURVE_THRESHOLDS) / np.ptp(CURVE_THRESHOLDS))
+def area_under_curve(shares: np.ndarray) -> float:
+    """Area under `shares_within` over the range of its thresholds, in percent: 100 where every error is zero."""
+    return float(np.trapezoid(shares, CURVE_THRESHOLDS) / np.ptp(CURVE_THRESHOLDS))
 
 
 def hits(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, size: np.ndarray, threshold: float) -> np.ndarray:
     """1 where a keypoint lies within threshold x size of the truth, 0 where not, NaN where not labelled: (N, K).
 
-    A predicted NaN is a miss. Shapes and errors as in `normalised_errors`.
+    A prediction that is NaN is a miss. Shapes and errors are those of `normalised_errors`.
     """
     errors = normalised_errors(pred, gt, visible, size)
     return np.where(np.isnan(errors), np.nan, errors <= threshold)
@@ -70,8 +75,10 @@ def normalised_errors(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, siz
     """Distance to the truth over the person's size, (N, K): NaN where not labelled, infinite where not predicted.
 
     Shapes: pred and gt (N, K, 2) px, visible (N, K), size (N,) px.
-    Raises ValueError if shapes disagree, a labelled keypoint has no position, or the size of a person with labelled
-    keypoints is not positive.
+
+    Raises:
+        ValueError: shapes disagree, a labelled keypoint has no position, or a person with labelled keypoints has no
+            positive size.
     """
     pred, gt, size = (np.asarray(array, np.float64) for array in (pred, gt, size))
     labelled = np.asarray(visible) > 0

@@ -1,13 +1,18 @@
-"""How sure a figure is: bootstrap intervals over persons, paired differences of networks, spread over seeds.
+"""How sure a figure is: intervals over persons, paired differences of networks, noise over seeds, and verdicts.
 
-The person is what is drawn again, as the keypoints of one person succeed and fail together (Efron and Tibshirani
-1993, chapters 13 and 16). Intervals of one run speak of the sample of persons only; what a new seed changes is in
-`spread`.
+Intervals come from the bootstrap over persons (Efron and Tibshirani 1993, chapters 13 and 16). Whole persons are drawn
+again, because the keypoints of one person are often right or wrong together. Such an interval speaks about the sample
+of persons only. What a new seed of the training would change is measured apart, as the noise floor.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+
+SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
+GAIN, LOSS, NONE_SHOWN = "gain", "loss", "none shown"
 
 
 @dataclass(frozen=True)
@@ -21,97 +26,82 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """A gain over a baseline in percentage points, with two measures of what it could be by chance."""
+    """What a network gains over its baseline, in percentage points, and how much of that could be chance."""
 
     interval: Interval  # over persons, of the gain averaged over seeds
-    sd: float  # of the gain over seeds, NaN for a single one
+    sd: float  # standard deviation of the gain over seeds, NaN for a single seed
     noise_floor: float  # what a new seed changes anyway: sd of the baseline or of the gain, the larger; NaN likewise
 
 
-@dataclass(frozen=True)
-class Spread:
-    """One figure over several seeds. `sd` is the sample standard deviation, NaN for a single seed."""
+def bootstrap(scores: np.ndarray, level: float = 0.95, draws: int = 1000, seed: int = 0) -> Interval:
+    """The mean over labelled keypoints, times 100, with its percentile interval over persons.
 
-    mean: float
-    sd: float
-    low: float
-    high: float
-    count: int
+    Persons without a labelled keypoint do not count.
 
+    Args:
+        scores: (N, K), one row a person; hits (0 or 1) or any other figure, NaN where a keypoint is not labelled.
+        level: share of the redrawn means that lie in the interval.
 
-def bootstrap(hits: np.ndarray, level: float = 0.95, draws: int = 1000, seed: int = 0) -> Interval:
-    """Percentile interval of 100 x sum(hits) / number of labelled keypoints when persons are drawn again.
-
-    Persons without a labelled keypoint have no say.
-
-    Shapes: hits (N, K) as from `pck.hits`: 1, 0, or NaN where not labelled (or any other figure per keypoint).
-    Raises ValueError if nothing is labelled.
+    Raises:
+        ValueError: no keypoint is labelled.
     """
-    labelled = (~np.isnan(hits)).sum(1)  # (N,)
-    values = np.nansum(hits, axis=1)[labelled > 0]
+    labelled = (~np.isnan(scores)).sum(1)  # (N,)
+    values = np.nansum(scores, axis=1)[labelled > 0]
     labelled = labelled[labelled > 0]
     N = len(labelled)
     if N == 0:
         raise ValueError("no labelled keypoint to take a figure of")
-    times_drawn = np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), size=draws)  # (draws, N)
+    times_drawn = _draw(N, draws, seed)
     resampled = 100 * (times_drawn @ values) / (times_drawn @ labelled)
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(100 * float(values.sum() / labelled.sum()), float(low), float(high))
 
 
-def bootstrap_difference(
-    hits: np.ndarray, baseline: np.ndarray, level: float = 0.95, draws: int = 1000, seed: int = 0
-) -> Interval:
-    """Percentile interval of the gain over a baseline on the same persons, in percentage points.
-
-    Both networks are judged on the same drawn persons, which takes out what is hard for both.
-
-    Shapes: hits and baseline (N, K), NaN at the same places. Raises ValueError if they are not.
-    """
-    if hits.shape != baseline.shape or (np.isnan(hits) != np.isnan(baseline)).any():
-        raise ValueError(f"not the same persons and labelled keypoints: {hits.shape} and {baseline.shape}")
-    return bootstrap(hits - baseline, level, draws, seed)
+@lru_cache(maxsize=2)  # drawing takes far longer than all else, and most intervals of a page are over the same persons
+def _draw(persons: int, draws: int, seed: int) -> np.ndarray:
+    """How often each person is drawn in each draw, (draws, persons)."""
+    return np.random.default_rng(seed).multinomial(persons, np.full(persons, 1 / persons), size=draws)
 
 
-def spread(values: list[float]) -> Spread:
-    """Mean, standard deviation and range of a figure over seeds. Raises ValueError if there is none."""
-    values = np.asarray(values, np.float64)
-    if values.size == 0:
-        raise ValueError("no values to take the spread of")
-    sd = float(values.std(ddof=1)) if values.size > 1 else np.nan
-    return Spread(float(values.mean()), sd, float(values.min()), float(values.max()), values.size)
+def standard_deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation (divisor n - 1) of a figure over seeds; NaN for a single seed."""
+    return float(np.asarray(values, np.float64).std(ddof=1)) if len(values) > 1 else np.nan
 
 
 def seed_difference(
     scores: np.ndarray, baseline: np.ndarray, level: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> Difference:
-    """The gain over a baseline whose trainings had the same seeds, on the same persons.
+    """What a network gains over a baseline that was trained from the same seeds and tested on the same persons.
 
-    Persons are drawn again for the interval, seeds are not: scores are averaged over them first. What the interval
-    leaves out is in the noise floor, for which a restless network counts as much as a restless baseline.
+    Scores are averaged over seeds. Then persons are drawn again, the same ones for both networks, so that what is hard
+    for both cancels out. The interval does not cover new seeds; the noise floor does.
 
-    Shapes: scores and baseline (seeds, N, K), 0 to 1, NaN where not labelled. Raises ValueError if they do not match.
+    Args:
+        scores: (seeds, N, K) of the network, 0 to 1, NaN where a keypoint is not labelled.
+        baseline: the same of the baseline, NaN at the same places.
+
+    Raises:
+        ValueError: the two differ in shape or in what is labelled.
     """
-    interval = bootstrap_difference(scores.mean(axis=0), baseline.mean(axis=0), level, draws, seed)
-    of_seeds, of_baseline = (100 * np.nanmean(values, axis=(1, 2)) for values in (scores - baseline, baseline))
-    sd = spread(of_seeds).sd
-    return Difference(interval, sd, noise_floor=max(sd, spread(of_baseline).sd))
+    if scores.shape != baseline.shape or (np.isnan(scores) != np.isnan(baseline)).any():
+        raise ValueError(f"not the same persons and labelled keypoints: {scores.shape} and {baseline.shape}")
+    interval = bootstrap(scores.mean(axis=0) - baseline.mean(axis=0), level, draws, seed)
+    sd, baseline_sd = (
+        standard_deviation(100 * np.nanmean(each, axis=(1, 2))) for each in (scores - baseline, baseline)
+    )
+    return Difference(interval, sd, noise_floor=max(sd, baseline_sd))
 
 
-SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN = "supported", "not supported", "undecided", "not run"
+def verdict(difference: Difference, claimed: float = np.nan) -> str:
+    """Whether the data support a claimed gain.
 
+    - "supported": the whole interval lies above zero, and the gain exceeds the noise floor.
+    - "not supported": otherwise, if the interval's upper end plus the noise floor stays below the claimed gain.
+    - "undecided": all other cases. So is every difference from a single seed, whose noise is unknown.
 
-def verdict(difference: Difference | None, claimed: float = np.nan) -> str:
-    """Whether a gain that somebody claims, in percentage points, is there.
-
-    - "supported": the whole interval lies above zero, and the gain exceeds the noise floor;
-    - "not supported": otherwise, if even the interval's upper end plus the noise floor stays below the claimed gain,
-      or below zero where no size is claimed (NaN);
-    - "undecided": anything else, so also every difference within the noise and every one from a single seed;
-    - "not run": there is no difference, or it is NaN.
+    Args:
+        claimed: percentage points; NaN where the paper gives no size, which counts as zero.
     """
-    if difference is None or np.isnan(difference.interval.value):
-        return NOT_RUN
     interval, floor = difference.interval, difference.noise_floor
     if np.isnan(floor):
         return UNDECIDED
@@ -120,3 +110,19 @@ def verdict(difference: Difference | None, claimed: float = np.nan) -> str:
     if interval.high + floor < (0 if np.isnan(claimed) else claimed):
         return NOT_SUPPORTED
     return UNDECIDED
+
+
+def direction(difference: Difference, main_gain: float) -> str:
+    """Whether a difference is a "gain", a "loss", or "none shown".
+
+    It is a gain or a loss if the interval excludes zero, the difference exceeds the noise floor, and the main figure
+    of the tables goes the same way.
+
+    Args:
+        main_gain: what the network gains in the main figure, such as AP, of which no interval can be taken.
+    """
+    interval = difference.interval
+    excludes_zero = interval.low > 0 or interval.high < 0
+    if not (excludes_zero and abs(interval.value) > difference.noise_floor and interval.value * main_gain > 0):
+        return NONE_SHOWN
+    return GAIN if interval.value > 0 else LOSS

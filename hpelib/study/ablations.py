@@ -13,9 +13,9 @@ from hpelib.study.config import Run, make_run, profile_params
 
 
 def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
-    """The run of every row of the paper's ablations; they share seed, data, order of the data and schedule.
+    """The run of every row of the paper's ablations. The rows share seed, data, order of the data and schedule.
 
-    Where the profile has the paper's recipe under `paper_recipes`, it is laid over that of the common comparison.
+    Where the profile has a recipe of the paper under `paper_recipes`, it replaces that of the common comparison.
 
     Raises:
         ValueError: no such ablation, no such network in the profile, or a row that no run can be made of.
@@ -26,7 +26,7 @@ def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
     if paper not in profile["networks"]:
         raise ValueError(f"params.yaml: profile {params['profile']} has no network {paper}, so no ablation of it")
     own = {"recipe": profile.get("paper_recipes", {}).get(paper, {})}
-    networks = profile["networks"] | {paper: _lay_over(profile["networks"][paper], own)}
+    networks = profile["networks"] | {paper: lay_over(profile["networks"][paper], own)}
     runs = {}
     for row, changes in ablation["rows"].items():
         entries = networks | {paper: row_entry(networks, paper, changes)}
@@ -36,11 +36,11 @@ def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
 
 
 def row_entry(networks: dict, paper: str, changes: dict) -> dict:
-    """The network's entry with a row's changes laid over it, mappings key by key; null takes a key away.
+    """The network's entry with a row's changes laid over it.
 
-    `backbone_options` that name another network of the profile stand for that one's options.
+    `backbone_options` may name another network of the profile. They are then the options of that network.
     """
-    entry = _lay_over(networks[paper], changes)
+    entry = lay_over(networks[paper], changes)
     backbone = entry.get("options", {}).get("backbone_options")
     if isinstance(backbone, str):
         entry["options"]["backbone_options"] = networks[backbone].get("options", {})
@@ -48,19 +48,23 @@ def row_entry(networks: dict, paper: str, changes: dict) -> dict:
 
 
 def describe_rows(params: dict, paper: str) -> pd.DataFrame:
-    """One line per row: what is laid over the network's entry, as name=value."""
+    """One line for each row: what is laid over the network's entry, as name=value."""
     rows = params["ablations"][paper]["rows"]
     lines = {row: ", ".join(f"{name}={value}" for name, value in _flatten(changes)) for row, changes in rows.items()}
     return pd.Series(lines, name="differs from the full network in").rename_axis("row").to_frame()
 
 
-def _lay_over(entry: dict, changes: dict) -> dict:
+def lay_over(entry: dict, changes: dict) -> dict:
+    """`entry` with `changes` laid over it, mappings key by key; None takes a key away.
+
+    Example: {"a": {"b": 1, "c": 2}} with {"a": {"b": None, "d": 3}} gives {"a": {"c": 2, "d": 3}}.
+    """
     merged = dict(entry)
     for key, value in changes.items():
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, dict):
-            merged[key] = _lay_over(merged.get(key, {}), value)
+            merged[key] = lay_over(merged.get(key, {}), value)
         else:
             merged[key] = value
     return merged

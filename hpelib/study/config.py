@@ -1,8 +1,10 @@
-"""From params.yaml to runs: every run is one frozen value that says all about a training."""
+"""From params.yaml to runs. A `Run` is one frozen value that says everything about one training."""
 
 import dataclasses
 import hashlib
 import json
+import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from ruamel.yaml import YAML
 
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
+from hpelib.layers.choices import require_choice
 from hpelib.metrics.coco import NMS
 from hpelib.records import presets
 from hpelib.training.recipe import PRECISIONS, Recipe
@@ -18,21 +21,36 @@ from hpelib.training.recipe import PRECISIONS, Recipe
 PARAMS = Path("params.yaml")
 LABELS = ("true", "shuffled")
 SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its datasets and networks may override them
-PROFILE = (*SECTIONS, "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
-DATASET = (*SECTIONS, "source", "format", "root", "splits")
+PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
+DATASET = (*SECTIONS, "set")
+SET = ("source", "format", "root", "splits")
 NETWORK = (*SECTIONS, "model", "options", "pretrained", "datasets")
+NAME = re.compile(r"[A-Za-z0-9_]+")
 TYPES = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}  # of values that a field of a type takes
+
+
+def enter() -> Path:
+    """Make the repository's root the working directory, wherever a notebook was opened, and return it."""
+    root = Path(__file__).resolve().parents[2]
+    os.chdir(root)
+    return root
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One annotation format under one profile, and where its files lie."""
+    """One set of annotated pictures under one profile, and where its files lie."""
 
     name: str
     source: str  # what a report calls the pictures
-    format: str
+    format: str  # of `hpelib.formats.FORMATS`
     root: Path
     splits: dict  # train, val and test; for each the files that it is read from
+    work: Path = Path("work")  # the profile's folder, for what is computed
+
+    @property
+    def manifest(self) -> Path:
+        """Where the check of the set leaves what it found."""
+        return self.work / "data" / f"{self.name}.json"
 
 
 @dataclass(frozen=True)
@@ -44,10 +62,8 @@ class Protocol:
     precision: str = "fp32"  # what the network computes in, as in a recipe
 
     def __post_init__(self) -> None:
-        for field, choices in (("nms", NMS), ("precision", PRECISIONS)):
-            value = getattr(self, field)
-            if value not in choices:
-                raise ValueError(f"test: {field} is {value!r}, must be one of {', '.join(choices)}")
+        require_choice("test: nms", self.nms, NMS)
+        require_choice("test: precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -75,20 +91,21 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where the training leaves its files."""
+        work = self.dataset.work
         if self.is_control:
-            return Path("work/control") / self.dataset.name / "train"
+            return work / "control" / self.dataset.name / "train"
         if self.variant:
-            return Path("work/ablations") / self.network / f"seed{self.seed}" / self.variant
-        return Path("work/runs") / self.dataset.name / self.network / f"seed{self.seed}"
+            return work / "ablations" / self.network / f"seed{self.seed}" / self.variant
+        return work / "runs" / self.dataset.name / self.network / f"seed{self.seed}"
 
     @property
     def evaluation(self) -> Path:
         """Where the evaluation of this network, over all its seeds, leaves its files; a variant has one a seed."""
         if self.is_control:
-            return Path("work/control") / self.dataset.name / "eval"
+            return self.dataset.work / "control" / self.dataset.name / "eval"
         if self.variant:
             return self.folder
-        return Path("work/eval") / self.dataset.name / self.network
+        return self.dataset.work / "eval" / self.dataset.name / self.network
 
     @property
     def digest(self) -> str:
@@ -102,41 +119,81 @@ class Run:
 
 
 def load_params(path: Path = PARAMS) -> dict:
-    """The parameters as DVC sees them, which reads YAML 1.2: there 5e-05 is a number.
+    """The parameters as DVC sees them. DVC reads YAML 1.2, in which 5e-05 is a number.
 
     Raises:
         FileNotFoundError: there is no such file; the message says from where to run.
+        ValueError: a name in it does not exist or has characters that DVC's stages cannot have.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} not found in {Path.cwd()}; run from the repository's root")
-    return YAML(typ="safe").load(Path(path))
+    params = YAML(typ="safe").load(Path(path))
+    check_names(params)
+    return params
+
+
+def work_folder(params: dict) -> Path:
+    """The folder of everything that the current profile computes."""
+    return Path("work") / params["profile"]
 
 
 def profile_params(params: dict) -> dict:
-    return _choose(params["profiles"], params["profile"], "profile", PROFILE)
+    """The current profile. Sections that it does not have come from its `base`.
+
+    Example: `hrnet-official` has the base `paper` and no `test`, so it tests as `paper` does.
+
+    Raises:
+        ValueError: an unknown profile, base or section.
+    """
+    profile = _choose(params["profiles"], params["profile"], "profile", PROFILE)
+    if "base" in profile:
+        base = _choose(params["profiles"], profile["base"], "base of a profile", PROFILE)
+        profile = base | profile
+    return {section: value for section, value in profile.items() if section != "base"}
 
 
 def check_names(params: dict) -> None:
-    """ValueError naming the first network, model or dataset that params.yaml asks for and that is not there."""
-    profile, extra = profile_params(params), params["extra"]
+    """Check every name in params.yaml before anything runs.
+
+    Raises:
+        ValueError: naming the first network, model or dataset that is not there or may not be called so.
+    """
+    profile = profile_params(params)
+    for kind in ("networks", "datasets"):
+        for name in profile[kind]:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"params.yaml: {name!r} in the {kind} of profile {params['profile']}: a name may have "
+                    "letters, digits and _ only, because folders and stages are called by it"
+                )
     for name, network in profile["networks"].items():
         _choose(profile["networks"], name, "network", NETWORK)
         if network.get("model") not in presets():
             raise ValueError(f"params.yaml: network {name!r} is of model {network.get('model')!r}, which is none")
+    extra = params["extra"]
     for name in (*params["networks"], *extra["networks"], params["control"]):
         _choose(profile["networks"], name, "network", NETWORK)
-    for name in (*params["datasets"], *extra["datasets"]):
+    both = [*params["datasets"], *extra["datasets"]]
+    for name in both:
         _choose(profile["datasets"], name, "dataset", DATASET)
+    if sorted(both) != sorted(params["all_datasets"]):
+        raise ValueError(
+            f"params.yaml: all_datasets must have those of `datasets` and of `extra`: [{', '.join(both)}], "
+            f"got {params['all_datasets']}"
+        )
 
 
 def make_dataset(params: dict, name: str) -> Dataset:
     """The dataset `name` of the current profile.
 
     Raises:
-        ValueError: the profile has no such dataset.
+        ValueError: the profile has no such dataset, or the dataset names no set of `sets`.
     """
     entry = _choose(profile_params(params)["datasets"], name, "dataset", DATASET)
-    return Dataset(name, entry["source"], entry["format"], Path(entry["root"]), entry["splits"])
+    files = _choose(params["sets"], entry["set"], f"set of the dataset {name!r}", SET)
+    work = work_folder(params)
+    root = Path(files["root"].replace("{work}", str(work)))
+    return Dataset(name, files["source"], files["format"], root, files["splits"], work)
 
 
 def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = "true") -> Run:
@@ -147,8 +204,7 @@ def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = 
     Raises:
         ValueError: an unknown profile, dataset, network or parameter, with the known ones, or a value of another type.
     """
-    if labels not in LABELS:
-        raise ValueError(f"labels are {labels!r}, must be one of {', '.join(LABELS)}")
+    require_choice("labels", labels, LABELS)
     profile = profile_params(params)
     entry = _choose(profile["networks"], network, "network", NETWORK)
     together = entry.get("datasets", {})
@@ -182,19 +238,14 @@ def networks_on(params: dict, dataset: str) -> list[str]:
     return extra["networks"] if dataset in extra["datasets"] else params["networks"]
 
 
-def all_datasets(params: dict) -> list[str]:
-    """The datasets of the study: those that every network is trained on, then those of `extra`."""
-    return params["datasets"] + params["extra"]["datasets"]
-
-
 def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -> list[Run]:
-    """The runs that differ in their seed alone; the control has only the first seed."""
+    """The runs that differ in their seed alone. The control has only the first seed."""
     seeds = params["seeds"] if labels == "true" else params["seeds"][:1]
     return [make_run(params, network, dataset, seed, labels) for seed in seeds]
 
 
 def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:
-    """The entry `name`, which must have none but these keys."""
+    """The entry `name`, after a check that it has no other keys than `keys`."""
     if name not in entries:
         raise ValueError(f"params.yaml: unknown {what} {name!r}; known here: {', '.join(entries)}")
     if unknown := sorted(entries[name].keys() - set(keys)):
@@ -203,11 +254,16 @@ def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:
 
 
 def _build(kind: type, values: dict):
-    known = {field.name: field.type for field in dataclasses.fields(kind)}
+    """A value of the dataclass `kind`, after a check of names and types, so that a misspelt parameter is named."""
+    fields = dataclasses.fields(kind)
+    known = {field.name: field.type for field in fields}
+    needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
     if unknown := values.keys() - known.keys():
         raise ValueError(
             f"params.yaml: {kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
         )
+    if missing := needed - values.keys():
+        raise ValueError(f"params.yaml: {kind.__name__} needs {', '.join(sorted(missing))}")
     for name, value in values.items():
         if known[name] in TYPES and type(value) not in TYPES[known[name]]:
             raise ValueError(

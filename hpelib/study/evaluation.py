@@ -1,19 +1,66 @@
-"""What an evaluation found, as files: written by the step that evaluates, read by everything that shows results.
+"""What an evaluation found, as files. The step that evaluates writes them, and every page of results reads them.
 
 This module needs no torch, so that a page of results starts fast.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hpelib.data.files import write_whole
+from hpelib.formats import FORMATS, Format
 from hpelib.skeletons import SKELETONS
+from hpelib.study.config import Protocol
 
+TABLES = {"figures": "%.6f", "curves": "%.4f"}  # of an evaluation, each a CSV file whose numbers are written so
 ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was evaluated and how: all that a page must say about the figures beside them."""
+
+    network: str  # in params.yaml
+    model: str  # for `create_model`, with `options`
+    options: dict
+    dataset: str
+    format: str  # of the annotations, a key of `FORMATS`
+    source: str  # of the pictures, such as "mannequins"
+    skeleton: str  # a key of `SKELETONS`
+    profile: str
+    labels: str  # that the network was trained on, "true" or "shuffled"
+    codec: str
+    precision: str  # that the network was trained in, such as "fp32"
+    test: Protocol
+    input_size: tuple[int, int]  # (width, height) px
+    seeds: tuple[int, ...]
+    epochs: int
+    persons: int
+    params: int
+    macs: int
+    legacy_gflops: float
+
+    @property
+    def form(self) -> Format:
+        """The format of the annotations, with the metrics that go with it."""
+        return FORMATS[self.format]
+
+    @staticmethod
+    def read(path: Path) -> "Summary":
+        """Read a summary.json.
+
+        Raises:
+            ValueError: fields are missing or unknown, because another version of the study wrote the file.
+        """
+        values = json.loads(path.read_text())
+        if wrong := values.keys() ^ {field.name for field in fields(Summary)}:
+            raise ValueError(f"{path}: unknown or missing {', '.join(sorted(wrong))}; run: dvc repro --force evaluate")
+        values |= {name: tuple(values[name]) for name in ("input_size", "seeds")}
+        return Summary(**values | {"test": Protocol(**values["test"])})
 
 
 @dataclass(frozen=True)
@@ -25,37 +72,53 @@ class Evaluation:
     keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored
     keypoints: np.ndarray  # (seeds, N, K, 2) image px, predicted from annotated boxes
     confidences: np.ndarray  # (seeds, N, K) heatmap maxima of these
-    summary: dict
+    summary: Summary
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Keypoints of each reported joint group."""
-        return SKELETONS[self.summary["skeleton"]].groups
+        return SKELETONS[self.summary.skeleton].groups
+
+    def values(self, metric: str) -> list[float]:
+        """The figures called `metric`, in percent, one for each seed; empty if the metric was not measured."""
+        return self.figures.loc[self.figures["metric"] == metric, "value"].tolist()
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Evaluation":
+        """The part of the evaluation that is about these seeds."""
+        places = [self.summary.seeds.index(seed) for seed in seeds]
+        tables = {name: table[table["seed"].isin(seeds)] for name, table in vars(self).items() if name in TABLES}
+        arrays = {name: getattr(self, name)[places] for name in ARRAYS}
+        return Evaluation(**tables, **arrays, summary=replace(self.summary, seeds=tuple(seeds)))
+
+
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation of several that differ only in their seeds, such as those of one row of an ablation."""
+    tables = {name: pd.concat([getattr(part, name) for part in parts], ignore_index=True) for name in TABLES}
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    seeds = tuple(seed for part in parts for seed in part.summary.seeds)
+    return Evaluation(**tables, **arrays, summary=replace(parts[0].summary, seeds=seeds))
 
 
 def save(evaluation: Evaluation, folder: Path) -> None:
     """Write the evaluation as CSV, JSON and NPZ, for `load`."""
     folder.mkdir(parents=True, exist_ok=True)
-    evaluation.figures.to_csv(folder / "figures.csv", index=False, float_format="%.6f")
-    evaluation.curves.to_csv(folder / "curves.csv", index=False, float_format="%.4f")
+    for name, form in TABLES.items():
+        getattr(evaluation, name).to_csv(folder / f"{name}.csv", index=False, float_format=form)
     np.savez_compressed(folder / "keypoints.npz", **{name: getattr(evaluation, name) for name in ARRAYS})
-    text = json.dumps(evaluation.summary, indent=2) + "\n"
+    text = json.dumps(asdict(evaluation.summary), indent=2) + "\n"
     write_whole(folder / "summary.json", lambda path: path.write_text(text))
 
 
 def load(folder: Path) -> Evaluation:
-    """An evaluation that `save` wrote.
+    """Read an evaluation that `save` wrote.
 
     Raises:
-        FileNotFoundError: there is none, or it was not finished.
+        FileNotFoundError: the folder holds no evaluation, or one that was not finished.
+        ValueError: another version of the study wrote it.
     """
     if not (folder / "summary.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished evaluation; run: dvc repro evaluate")
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     with np.load(folder / "keypoints.npz") as file:
         arrays = {name: file[name] for name in ARRAYS}
-    return Evaluation(
-        figures=pd.read_csv(folder / "figures.csv"),
-        curves=pd.read_csv(folder / "curves.csv"),
-        summary=json.loads((folder / "summary.json").read_text()),
-        **arrays,
-    )
+    return Evaluation(**tables, **arrays, summary=Summary.read(folder / "summary.json"))

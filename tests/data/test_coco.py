@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from hpelib.data.coco import read_coco, read_detections, write_coco
+from hpelib.data.coco import check_coco, read_coco, read_detections, write_coco
 from hpelib.skeletons import COCO17
 
 COCO_MINI = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco_mini"
@@ -104,6 +105,8 @@ def test_factors_are_carried(tmp_path):
         ("annotations", {"keypoints": [float("nan")] * 51}, "'keypoints' must be finite"),
         ("annotations", {"keypoints": [5, 5, 3] * 17}, "visibility other than 0, 1, 2, by id: 2"),
         ("annotations", {"bbox": [1, 2, 3]}, "'bbox'"),
+        ("annotations", {"bbox": [40, 20, -30, 30]}, "box has a negative width or height, by id: 2"),
+        ("annotations", {"iscrowd": "0"}, "'iscrowd' is not 0 or 1, by id: 2"),
         ("annotations", {"bbox": [200, 2, 30, 30]}, "box lies outside the image, by id: 2"),
         ("annotations", {"bbox": [2, -50, 30, 30]}, "box lies outside the image, by id: 2"),
         ("annotations", {"id": 1}, "ids used more than once: 1"),
@@ -195,3 +198,50 @@ def test_detections_on_images_without_annotations(tmp_path):
     assert read_detections(tmp_path / "boxes.json", path, tmp_path).image_ids.tolist() == [3]
     with pytest.raises(ValueError, match="no list 'annotations'"):
         read_coco(path, tmp_path)
+
+
+def add_category(path: Path, **category) -> None:
+    document = json.loads(path.read_text())
+    document["categories"].insert(0, category)
+    path.write_text(json.dumps(document))
+
+
+def test_of_two_categories_named_person_the_one_with_keypoints_is_taken(tmp_path):
+    """As in exports whose root category has the name of its only child."""
+    path = write(tmp_path, [annotation(1), annotation(2, category_id=0)])
+    add_category(path, id=0, name="person", supercategory="none")
+    assert read_coco(path, tmp_path).ids.tolist() == [1]
+
+
+def test_two_categories_named_person_that_cannot_be_told_apart_are_named(tmp_path):
+    path = write(tmp_path, [annotation(1)])
+    add_category(path, id=4, name="person", keypoints=list(COCO17.keypoints))
+    with pytest.raises(ValueError, match=r"2 categories are named 'person' \(ids 4, 1\), and 2 of them list keypoints"):
+        read_coco(path, tmp_path)
+
+
+def test_another_skeleton_is_read_and_written_in_the_same_format(tmp_path):
+    pair = dataclasses.replace(COCO17, name="pair", keypoints=("top", "bottom"), bones=((0, 1),))
+    image = {"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    path = tmp_path / "pair.json"
+    write_coco(path, [image], [annotation(1, image_id=1, keypoints=[20, 10, 2, 0, 0, 0])], pair)
+    people = read_coco(path, tmp_path, pair)
+    assert people.skeleton is pair
+    assert people.visibility.tolist() == [[2, 0]]
+    with pytest.raises(ValueError, match="must list the 17 keypoints of coco17"):
+        read_coco(path, tmp_path)
+
+
+def test_boxes_written_as_two_corners_are_refused(tmp_path):
+    boxes = [[30, 20, 60, 50], [40, 15, 70, 55], [5, 5, 30, 40]]  # right, right, and one that could be a box
+    corners = [annotation(number, bbox=box) for number, box in enumerate(boxes, start=1)]
+    path = write(tmp_path, corners)
+    with pytest.raises(
+        ValueError, match=r"persons\.json: 2 of 3 boxes reach far beyond their image.*not x1, y1, x2, y2"
+    ):
+        check_coco(path, read_coco(path, tmp_path))
+    path = write(
+        tmp_path, [annotation(number, bbox=[x, y, u - x, v - y]) for number, (x, y, u, v) in enumerate(boxes, 1)]
+    )
+    check_coco(path, read_coco(path, tmp_path))

@@ -1,10 +1,23 @@
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from hpelib.data.files import check_images, column, find_images, read_json, read_mat, write_json, write_mat
+from hpelib.data.crops import read_image
+from hpelib.data.files import (
+    check_coordinates,
+    check_images,
+    column,
+    find_images,
+    read_json,
+    read_mat,
+    write_json,
+    write_mat,
+)
 from hpelib.data.people import People
 from hpelib.skeletons import LSP14
 
@@ -158,3 +171,128 @@ def test_check_images_names_the_bad_ones(tmp_path, data, fault):
         (tmp_path / "bad.jpg").write_bytes(data)
     with pytest.raises(ValueError, match=rf"1 of 2 images cannot be used: \S*bad\.jpg \({fault}\)"):
         check_images(people_in([tmp_path / "good.jpg", tmp_path / "bad.jpg"]))
+
+
+STRAY = b"\x12\xff\x12\x34\xff\xd3\x56" * 100  # with bytes that look like markers
+
+
+@pytest.mark.parametrize("settings", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]], ids=["plain", "restarts"])
+def test_sound_jpegs_with_extraneous_bytes_before_their_end_are_accepted(tmp_path, settings):
+    whole = encoded(".jpg", settings)
+    (tmp_path / "a.jpg").write_bytes(whole[:-2] + STRAY + whole[-2:])
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    with pytest.raises(OSError, match="image"), Image.open(tmp_path / "a.jpg") as image:
+        image.load()
+    hashes = check_images(people_in([tmp_path / "a.jpg", tmp_path / "whole.jpg"]))
+    assert len(set(hashes.values())) == 1, "no pixel is lost"
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "with an end"])
+def test_extraneous_bytes_do_not_hide_that_pixels_are_lost(tmp_path, end):
+    (tmp_path / "a.jpg").write_bytes(encoded(".jpg")[:-300] + STRAY + end)
+    with pytest.raises(ValueError, match=r"a\.jpg \(truncated\)"):
+        check_images(people_in([tmp_path / "a.jpg"]))
+
+
+def save_turned(path, orientation) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", [2, 3, 4, 6])
+def test_images_with_an_exif_orientation_are_read_as_stored_and_named(tmp_path, caplog, orientation, suffix):
+    for name, tag in (("turned", orientation), ("upright", 1)):
+        save_turned(tmp_path / f"{name}.{suffix}", tag)
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("turned", "upright")]
+    with caplog.at_level(logging.WARNING):
+        hashes = check_images(people_in(paths))
+    assert len(set(hashes.values())) == 1
+    (message,) = caplog.messages
+    assert "1 of 2 images have an EXIF orientation" in message
+    assert f"turned.{suffix} ({orientation})" in message
+
+
+@pytest.mark.parametrize("orientation", [2, 6])
+def test_a_tiff_with_an_orientation_is_refused_for_opencv_turns_only_some(tmp_path, orientation):
+    save_turned(tmp_path / "a.tif", orientation)
+    with pytest.raises(ValueError, match=r"a\.tif \(a TIFF with an orientation tag: save it upright\)"):
+        check_images(people_in([tmp_path / "a.tif"]))
+
+
+def test_images_of_equal_pixels_have_one_hash(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(".jpg"))
+    cv2.imwrite(str(tmp_path / "copy.png"), read_image(tmp_path / "a.jpg")[..., ::-1])
+    cv2.imwrite(str(tmp_path / "other.png"), read_image(tmp_path / "a.jpg")[:, ::-1, ::-1])
+    first, copy, other = check_images(people_in(sorted(tmp_path.iterdir()))).values()
+    assert first == copy != other
+
+
+@pytest.fixture
+def plausible(tmp_path) -> People:
+    """Eight persons of 20 x 40 px in the right half of a picture of 200 x 100 px."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((100, 200, 3), np.uint8))
+    random = np.random.default_rng(0)
+    starts = random.uniform((105, 5), (170, 55), (8, 2))
+    return replace(
+        people_in([tmp_path / "a.png"] * 8),
+        keypoints=(starts[:, None] + random.uniform(0, (20, 40), (8, 14, 2))).astype(np.float32),
+        boxes=np.concatenate([starts, np.tile([20, 40], (8, 1))], 1).astype(np.float32),
+    )
+
+
+def test_coordinates_in_boxes_and_pictures_are_plausible(plausible):
+    check_coordinates(plausible, "own test")
+    strays = plausible.keypoints.copy()
+    strays[0, :4] = 0, 50  # outside their box, as annotators do
+    check_coordinates(replace(plausible, keypoints=strays), "own test")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda k: k / (200, 100), "112 of 112 labelled keypoints lie outside the boxes"),
+        (lambda k: k[..., ::-1], "labelled keypoints lie outside the boxes"),
+        (lambda k: k * 4, "labelled keypoints lie outside the boxes"),
+        (lambda k: np.where(np.arange(14)[:, None] == 3, 0, k), "8 of 112 labelled keypoints lie at exactly 0, 0"),
+        (
+            lambda k: np.where(np.arange(14)[:, None] == 3, -1, k),
+            "8 of 112 labelled keypoints lie at exactly 0, 0|outside",
+        ),
+    ],
+    ids=["fractions", "y before x", "of a larger picture", "unlabelled as 0, 0", "unlabelled as 0, 0 from 1"],
+)
+def test_impossible_coordinates_are_refused(plausible, change, message):
+    keypoints = change(plausible.keypoints).astype(np.float32)
+    with pytest.raises(ValueError, match=f"own test: .*{message}"):
+        check_coordinates(replace(plausible, keypoints=keypoints), "own test")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda k: k / (200, 100), "most persons are under 2 px"),
+        (lambda k: k[..., ::-1], "of 112 labelled keypoints lie outside their pictures"),
+        (lambda k: k * 4, "of 112 labelled keypoints lie outside their pictures"),
+    ],
+    ids=["fractions", "y before x", "of a larger picture"],
+)
+def test_impossible_coordinates_are_refused_where_boxes_come_from_them(plausible, change, message):
+    """As in the Leeds sets, where a person fills the picture."""
+    keypoints = np.random.default_rng(0).uniform((20, 10), (190, 90), (8, 14, 2))
+    for points in (keypoints, change(keypoints)):
+        boxes = np.concatenate([points.min(1), np.ptp(points, axis=1)], 1).astype(np.float32)
+        people = replace(plausible, keypoints=points.astype(np.float32), boxes=boxes)
+        if points is keypoints:
+            check_coordinates(people, "own test")
+    with pytest.raises(ValueError, match=f"own test: .*{message}"):
+        check_coordinates(people, "own test")
+
+
+def test_a_box_outside_its_picture_is_named(plausible):
+    boxes = plausible.boxes.copy()
+    boxes[5, 0] = 201
+    with pytest.raises(ValueError, match="own test: 1 boxes outside the picture, by id: 5"):
+        check_coordinates(replace(plausible, boxes=boxes), "own test")

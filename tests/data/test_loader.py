@@ -245,7 +245,7 @@ def test_what_cannot_be_loaded_is_refused(people):
         make_loader(people.take([]), SETTINGS, train=False)
     with pytest.raises(ValueError, match="batch_size to at most 5"):
         make_loader(people, replace(SETTINGS, batch_size=8), train=True, world_size=2)
-    with pytest.raises(ValueError, match="'rgb' or 'bgr'"):
+    with pytest.raises(ValueError, match="'rbg' is none of 'rgb', 'bgr'"):
         replace(SETTINGS, pixel_order="rbg")
     with pytest.raises(ValueError, match="batch_size"):
         replace(SETTINGS, batch_size=0)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import hpelib.data
 from hpelib.data.people import People
 from hpelib.skeletons import COCO17, LSP14
 
@@ -48,30 +47,16 @@ def test_take_follows_numpy(indices):
     assert list(taken.factors.index) == list(range(len(taken)))
 
 
-def test_concatenate_undoes_a_division():
-    table = people(4)
-    joined = People.concatenate([table.take([0, 1]), table.take([2, 3])])
-    np.testing.assert_array_equal(joined.ids, table.ids)
-    np.testing.assert_array_equal(joined.image_ids, table.image_ids)
-    np.testing.assert_array_equal(joined.keypoints, table.keypoints)
-
-
-def test_concatenate_renumbers_where_ids_collide():
-    joined = People.concatenate([people(ids=np.arange(3)) for _ in range(3)])
+def test_concatenated_sets_keep_their_persons_and_images_apart():
+    parts = [replace(people(ids=np.arange(3)), left_out={"crowds": 2}) for _ in range(3)]
+    joined = People.concatenate(parts)
     assert len(np.unique(joined.ids)) == 9
     assert len(np.unique(joined.image_ids)) == 6  # two images each
     np.testing.assert_array_equal(joined.ids[:3], [0, 1, 2])
-
-
-def test_concatenate_keeps_images_apart_that_have_one_id():
-    table = people(4)
-    others = replace(
-        table, ids=table.ids + 100, image_paths=np.array([f"b/{path}" for path in table.image_paths], object)
-    )
-    joined = People.concatenate([table, others])
-    pairs = set(zip(joined.image_ids.tolist(), joined.image_paths, strict=True))
-    assert len(pairs) == len(np.unique(joined.image_ids)) == 2 * len(np.unique(table.image_ids))
-    assert len(np.unique(joined.ids)) == 8
+    np.testing.assert_array_equal(joined.keypoints[3:6], parts[1].keypoints)
+    assert joined.summary() == "9 persons; left out: 6 crowds"
+    alone = People.concatenate(parts[:1])
+    np.testing.assert_array_equal(alone.image_ids, parts[0].image_ids)
 
 
 def test_concatenate_needs_one_skeleton():
@@ -107,10 +92,3 @@ def test_describe_counts():
 def test_what_does_not_hold_is_refused(column, value, message):
     with pytest.raises(ValueError, match=message):
         replace(people(), **{column: value})
-
-
-def test_the_face_is_lazy_and_says_what_it_offers():
-    assert hpelib.data.People is People
-    assert "read_coco" in dir(hpelib.data)
-    with pytest.raises(AttributeError, match="read_mpii"):
-        hpelib.data.read_voc  # noqa: B018

@@ -12,8 +12,8 @@ from hpelib.data.coco import read_coco, read_detections
 from hpelib.data.lsp import read_lsp
 from hpelib.data.mpii import read_mpii
 from hpelib.mannequins import writing
-from hpelib.mannequins.render import render_scene
-from hpelib.mannequins.scenes import read_recipe
+from hpelib.mannequins.render import render
+from hpelib.mannequins.scenes import read_recipe, sample_scene
 from hpelib.mannequins.writing import write_mannequins
 from hpelib.skeletons import COCO17, LSP14, MPII16
 
@@ -34,14 +34,14 @@ LOCKED_OPENCV = "5.0.0"
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> tuple[Path, dict]:
     root = tmp_path_factory.mktemp("mannequins") / "set"
-    return root, write_mannequins(root, RECIPE, COUNTS, seed=0, processes=1)
+    return root, write_mannequins(root, RECIPE, COUNTS, seed=0, processes=2)
 
 
 @pytest.fixture(scope="module")
 def truths(written) -> dict:
-    """Persons with keypoints of the training scenes, rendered anew, by (image id, box)."""
+    """Everybody in the training scenes, rendered anew in this process, by (image id, box)."""
     _, summary = written
-    scenes = (render_scene(RECIPE, 0, "train", index) for index in range(summary["train"]["images"]))
+    scenes = (render(sample_scene(RECIPE, 0, "train", index)) for index in range(summary["train"]["images"]))
     return {(i, tuple(truth.box)): truth for i, scene in enumerate(scenes, start=1) for truth in scene.persons}
 
 
@@ -138,25 +138,45 @@ def test_splits_share_no_picture(written):
     assert not pictures["train"] & pictures["val"]
 
 
-def test_digests_do_not_depend_on_the_processes_and_are_those_on_record(written, tmp_path):
+def test_digests_are_those_on_record(written):
     _, summary = written
-    again = write_mannequins(tmp_path / "set", RECIPE, {"train": COUNTS["train"]}, seed=0, processes=2)
-    assert again["train"] == summary["train"]
     assert {split: summary[split]["annotation_digest"] for split in COUNTS} == ANNOTATION_DIGESTS
     if cv2.__version__ == LOCKED_OPENCV:
         assert {split: summary[split]["pixel_digest"] for split in COUNTS} == PIXEL_DIGESTS
 
 
-def test_a_run_that_fails_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
+def test_a_set_with_nobody_who_fits_into_lsp(tmp_path):
+    summary = write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=2, processes=1)  # all are cut off
+    assert (summary["val"]["persons"], summary["val"]["lsp_persons"]) == (1, 0)
+    assert len(coco_of(tmp_path / "set", "val")) == 1
+
+
+def test_a_crowd_is_annotated_without_keypoints(tmp_path):
+    recipe = RECIPE | {"people": RECIPE["people"] | {"crowd": 1.0}}
+    write_mannequins(tmp_path / "set", recipe, {"val": 12}, seed=0, processes=1)
+    coco = COCO(tmp_path / "set/coco/annotations/person_keypoints_val.json")
+    crowds = [annotation for annotation in coco.dataset["annotations"] if annotation["iscrowd"]]
+    assert len(crowds) > 1
+    for annotation in crowds:
+        assert (annotation["num_keypoints"], set(annotation["keypoints"])) == (0, {0})
+        assert annotation["area"] == coco.annToMask(annotation).sum() > 0
+
+
+def test_a_run_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("disk full")
 
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "old").touch()
     monkeypatch.setattr(writing, "write_lsp", full_disk)
     with pytest.raises(OSError, match="disk full"):
         write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=0, processes=1)
-    assert not (tmp_path / "set").exists()
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["old"]
 
 
-def test_counts_of_an_unknown_split(tmp_path):
-    with pytest.raises(ValueError, match="counts names valid; splits are train, val, test"):
-        write_mannequins(tmp_path / "set", RECIPE, {"valid": 3}, seed=0)
+@pytest.mark.parametrize(
+    ("counts", "message"), [({"valid": 3}, "'valid' is none of 'train', 'val', 'test'"), ({"val": 0}, "got 0 for val")]
+)
+def test_counts_that_cannot_be(tmp_path, counts, message):
+    with pytest.raises(ValueError, match=message):
+        write_mannequins(tmp_path / "set", RECIPE, counts, seed=0)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,7 +7,15 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hpelib.metrics.coco import coco_ap, coco_results, keypoint_similarity, oks_nms, rescore, soft_oks_nms
+from hpelib.metrics.coco import (
+    coco_ap,
+    coco_results,
+    keypoint_similarity,
+    oks_nms,
+    oks_recall,
+    rescore,
+    soft_oks_nms,
+)
 from hpelib.skeletons import COCO17
 
 COCO_MINI = Path(__file__).resolve().parents[3] / "shared/data/coco_mini/annotations/person_keypoints_train2017.json"
@@ -338,3 +347,58 @@ def test_annotations_of_coco_as_results_are_perfect():
     )
     assert figures["AP"] == pytest.approx(100)
     assert figures["AR"] == pytest.approx(100)
+
+
+def test_figures_are_those_of_pycocotools_to_the_last_digit(truth):
+    """Also though no figure is taken by `COCOeval.summarize`, which knows no other limit than 20 persons."""
+    path, keypoints = truth
+    moved = keypoints + np.random.default_rng(5).normal(0, 6, keypoints.shape)
+    results = results_for(np.concatenate([moved, keypoints]), [0.9, 0.5, 0.7, 0.2, 0.8, 0.3, 0.6, 0.4])
+    results = [result | {"image_id": 10 + i % 4} for i, result in enumerate(results)]
+    official = COCO(str(path))
+    evaluation = COCOeval(official, official.loadRes([dict(result) for result in results]), "keypoints")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert list(coco_ap(path, results).values()) == (100 * evaluation.stats).tolist()
+    assert 0 < evaluation.stats[0] < 1
+
+
+def in_one_image(path, keypoints):
+    """Ground truth and exact results of persons who share image 10."""
+    make_truth(path, keypoints, np.full(len(keypoints), 20000))
+    document = json.loads(path.read_text())
+    document["annotations"] = [person | {"image_id": 10} for person in document["annotations"]]
+    path.write_text(json.dumps(document))
+    return [result | {"image_id": 10} for result in results_for(keypoints, np.linspace(1, 0.5, len(keypoints)))]
+
+
+def test_more_than_twenty_persons_in_an_image_need_a_larger_limit(tmp_path):
+    path = tmp_path / "truth.json"
+    results = in_one_image(path, poses(np.random.default_rng(6), 25, size=2000)[..., :2])
+    assert coco_ap(path, results)["AR"] == pytest.approx(100 * 20 / 25)
+    assert coco_ap(path, results)["AP"] == pytest.approx(80.2, abs=0.05)
+    assert coco_ap(path, results, max_persons=25)["AP"] == 100
+
+
+def test_persons_who_are_not_scored_cost_nothing_found_or_not(tmp_path):
+    path = tmp_path / "truth.json"
+    results = in_one_image(path, poses(np.random.default_rng(7), 4, size=2000)[..., :2])
+    everybody = coco_ap(path, results[:3])
+    assert everybody["AR"] == 75
+    assert coco_ap(path, results[:3], ids=[1, 2, 3])["AP"] == 100, "nobody missed the fourth"
+    assert coco_ap(path, results, ids=[2, 3, 4])["AP"] == 100, "the first was found and is no false positive"
+
+
+def test_another_skeleton_is_scored_by_its_own_sigmas(tmp_path):
+    loose = dataclasses.replace(COCO17, name="loose", sigmas=tuple(10 * sigma for sigma in COCO17.sigmas))
+    keypoints = poses(np.random.default_rng(8), 3)[..., :2]
+    path = make_truth(tmp_path / "truth.json", keypoints, [2000, 2000, 2000])
+    results = results_for(keypoints + 15, np.ones(3))
+    assert coco_ap(path, results)["AP"] < 50 < coco_ap(path, results, loose)["AP"]
+
+
+def test_recall_is_the_share_of_thresholds_that_a_person_reaches():
+    similarity = np.array([[0.9, 0.64, np.nan], [0.2, 0.2, 0.2], [np.nan] * 3])
+    found = oks_recall(similarity)
+    np.testing.assert_array_equal(found[:, 0], [0.6, 0, np.nan])  # 0.77 reaches 0.50 to 0.75

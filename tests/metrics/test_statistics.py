@@ -7,9 +7,9 @@ from hpelib.metrics.statistics import (
     Difference,
     Interval,
     bootstrap,
-    bootstrap_difference,
+    direction,
     seed_difference,
-    spread,
+    standard_deviation,
     verdict,
 )
 
@@ -33,12 +33,10 @@ def test_interval_equals_a_plain_loop_over_redrawn_persons():
 
 
 def test_an_interval_that_nobody_asks_more_of_holds_95_percent_of_1000_draws():
-    hits, baseline = (draw_hits(np.random.default_rng(seed), 30) for seed in (9, 9))
-    baseline[:10] = baseline[:10] * 0.5
+    hits = draw_hits(np.random.default_rng(9), 30)
     asked = {"level": 0.95, "draws": 1000, "seed": 0}
     assert bootstrap(hits) == bootstrap(hits, **asked)
-    assert bootstrap_difference(hits, baseline) == bootstrap_difference(hits, baseline, **asked)
-    pair = np.stack([hits] * 2), np.stack([baseline] * 2)
+    pair = np.stack([hits] * 2), np.stack([hits * 0.5] * 2)
     assert seed_difference(*pair) == seed_difference(*pair, **asked)
     others = [asked | {"level": 0.9}, asked | {"draws": 999}, asked | {"seed": 1}]
     assert bootstrap(hits) not in [bootstrap(hits, **other) for other in others]
@@ -65,7 +63,7 @@ def test_pairing_sees_a_gain_that_single_intervals_hide():
     baseline = draw_hits(rng, 200)
     better = baseline.copy()
     better[:20][better[:20] == 0] = 1
-    gain = bootstrap_difference(better, baseline)
+    gain = seed_difference(better[None], baseline[None]).interval
     assert gain.value == pytest.approx(bootstrap(better).value - bootstrap(baseline).value)
     assert gain.low > 0
     assert bootstrap(better).low < bootstrap(baseline).high
@@ -73,7 +71,9 @@ def test_pairing_sees_a_gain_that_single_intervals_hide():
 
 def test_a_network_does_not_differ_from_itself():
     hits = draw_hits(np.random.default_rng(5), 20)
-    assert bootstrap_difference(hits, hits) == Interval(0, 0, 0)
+    found = seed_difference(np.stack([hits] * 2), np.stack([hits] * 2))
+    assert found.interval == Interval(0, 0, 0)
+    assert found.sd == 0
 
 
 def test_difference_needs_the_same_persons():
@@ -82,7 +82,7 @@ def test_difference_needs_the_same_persons():
     others[0, 0] = 1 if np.isnan(hits[0, 0]) else np.nan
     for baseline in (hits[:10], others):
         with pytest.raises(ValueError, match="not the same persons"):
-            bootstrap_difference(hits, baseline)
+            seed_difference(hits[None], baseline[None])
 
 
 def test_no_labels_no_interval():
@@ -90,17 +90,9 @@ def test_no_labels_no_interval():
         bootstrap(np.full((3, 2), np.nan))
 
 
-def test_spread_by_hand():
-    result = spread([88.0, 90.0, 89.0])
-    assert (result.mean, result.sd, result.low, result.high, result.count) == (89, 1, 88, 90, 3)
-
-
-def test_spread_of_one_seed_has_no_deviation():
-    result = spread([88.0])
-    assert result.mean == 88
-    assert math.isnan(result.sd)
-    with pytest.raises(ValueError, match="no values"):
-        spread([])
+def test_the_deviation_over_seeds_is_that_of_a_sample():
+    assert standard_deviation([88.0, 90.0, 89.0]) == 1
+    assert math.isnan(standard_deviation([88.0]))
 
 
 def make_difference(value, low, high, noise_floor):
@@ -163,12 +155,23 @@ def test_a_seed_difference_covers_the_true_gain_as_often_as_it_says():
         ((1.0, 0.2, 1.8), 0.4, math.nan, "supported"),  # the gain exceeds the noise, not all of its interval
         ((5.0, 4.0, 6.0), math.nan, 0.1, "undecided"),  # one seed
         ((0.0, 0.0, 0.0), 0.0, 0.1, "not supported"),  # the same network
-        ((math.nan, math.nan, math.nan), 0.1, 0.1, "not run"),
     ],
 )
 def test_verdicts_follow_the_rule(interval, noise_floor, claimed, expected):
     assert verdict(make_difference(*interval, noise_floor), claimed) == expected
 
 
-def test_without_a_run_there_is_no_verdict():
-    assert verdict(None, 0.5) == "not run"
+@pytest.mark.parametrize(
+    ("interval", "noise_floor", "main_gain", "expected"),
+    [
+        ((1.0, 0.5, 1.5), 0.4, 0.1, "gain"),
+        ((-1.0, -1.5, -0.5), 0.4, -0.1, "loss"),
+        ((1.0, 0.5, 1.5), 0.4, -0.1, "none shown"),  # the main figure goes the other way
+        ((1.0, 0.5, 1.5), 1.0, 0.1, "none shown"),  # within the noise
+        ((1.0, -0.1, 2.1), 0.4, 0.1, "none shown"),  # the interval holds zero
+        ((-1.0, -2.1, 0.1), 0.4, -0.1, "none shown"),
+        ((1.0, 0.5, 1.5), math.nan, 0.1, "none shown"),  # one seed
+    ],
+)
+def test_a_direction_needs_interval_noise_and_main_figure_to_agree(interval, noise_floor, main_gain, expected):
+    assert direction(make_difference(*interval, noise_floor), main_gain) == expected

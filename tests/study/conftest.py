@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,18 +18,40 @@ from hpelib.data.coco import write_coco
 from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
+from hpelib.data.people import People
+from hpelib.mannequins.stress import pictures
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Dataset, Run, make_dataset, make_run, study_runs
-from hpelib.study.evaluation import Evaluation, save
-from hpelib.study.steps import prepare as datasets
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.config import Dataset, Protocol, Run, make_dataset, make_run, study_runs
+from hpelib.study.evaluation import Evaluation, Summary, save
+from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
 from hpelib.training.checkpoints import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 48
 IMAGES = {"train": [0, 0, 1, 2, 3], "val": [0, 0], "test": [0, 1, 1]}  # of each person, by split
+SUMMARY = Summary(
+    network="hourglass",
+    model="hourglass",
+    options={},
+    dataset="mpii",
+    format="mpii",
+    source="noise",
+    skeleton="mpii16",
+    profile="tiny",
+    labels="true",
+    codec="dark",
+    precision="bf16",
+    test=Protocol(),
+    input_size=(32, 48),
+    seeds=(0, 1),
+    epochs=1,
+    persons=20,
+    params=1_234_567,
+    macs=89_100_000,
+    legacy_gflops=0.0831,
+)
 HALF_BODY = (6, 18)  # (width, height) px: joints lie this far around somebody's middle at most
 
 
@@ -47,6 +70,12 @@ def copy_working_tree() -> Callable[[Path], None]:
 
 
 @pytest.fixture
+def summary() -> Summary:
+    """The summary of an evaluation on MPII; tests replace what they are about."""
+    return SUMMARY
+
+
+@pytest.fixture
 def params(tmp_path) -> dict:
     """Parameters whose only profile trains a narrow network on the tiny sets below tmp_path."""
     splits = {
@@ -59,20 +88,31 @@ def params(tmp_path) -> dict:
             split: {"annotations": f"{split}.json", "ground_truth": f"{split}.mat", "images": split} for split in IMAGES
         },
         "lsp": {split: {"folder": split} for split in IMAGES},
-        "lspet": {"train": {"fraction": 0.5}, "val": {"fraction": 0.25}, "test": {"fraction": 0.25}},
+        "lspet": {
+            split: {"fraction": fraction, "near_duplicates": str(tmp_path / "lspet" / "near_duplicates.csv")}
+            for split, fraction in {"train": 0.5, "val": 0.25, "test": 0.25}.items()
+        },
     }
     return {
         "profile": "tiny",
         "datasets": list(splits),
         "networks": ["hourglass"],
         "extra": {"datasets": [], "networks": []},
+        "all_datasets": list(splits),
         "error_datasets": ["coco"],
         "ablations": {},
         "seeds": [0, 1],
+        "ablation_seeds": [0],
         "control": "hourglass",
+        "sets": {
+            name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
+            for name, files in splits.items()
+        },
         "profiles": {
             "tiny": {
                 "threads": 1,
+                "mannequins": {"seed": 0, "persons": {"train": 8, "val": 4, "test": 4}},
+                "stress": {"seed": 0, "persons": 2},
                 "inputs": {
                     "codec": "dark",
                     "input_size": [32, 32],
@@ -82,10 +122,7 @@ def params(tmp_path) -> dict:
                 },
                 "augmentation": {"rotation_deg": 30},
                 "recipe": {"epochs": 1, "learning_rate": 0.001},
-                "datasets": {
-                    name: {"source": "noise", "format": name, "root": str(tmp_path / name), "splits": files}
-                    for name, files in splits.items()
-                },
+                "datasets": {name: {"set": name} for name in splits},
                 "networks": {
                     "hourglass": {
                         "model": "hourglass",
@@ -110,13 +147,13 @@ def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], No
     params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
     params["networks"] = ["hourglass", "hrnet"]
 
-    def leave(entry: str, dataset: str, values: list[float]) -> None:
+    def leave(entry: str, dataset: str, values: list[float], labels: str = "true") -> None:
         network, _, row = entry.partition(":")
         if row:
             for seed, value in enumerate(values):
                 _leave(ablation_runs(params, network, seed)[row], [value])
         else:
-            _leave(study_runs(params, network, dataset)[0], values)
+            _leave(study_runs(params, network, dataset, labels)[0], values)
 
     return leave
 
@@ -135,16 +172,20 @@ def _leave(run: Run, values: list[float]) -> None:
         for seed, value in zip(seeds, values, strict=True)
         for metric in (*metrics, *skeleton.groups)
     ]
-    summary = {"skeleton": skeleton.name, "dataset": run.dataset.name, "source": "noise", "profile": run.profile}
-    summary |= {"persons": 20, "input_size": [32, 32], "epochs": 1, "codec": "dark", "format": run.dataset.name}
-    summary |= {"precision": "bf16", "test": {"precision": "fp32"}}
     evaluation = Evaluation(
         figures=pd.DataFrame(figures),
         curves=pd.DataFrame({"seed": seeds, "threshold": 0.5, "correct": values}),
         keypoint_scores=keypoint_scores,
         keypoints=np.zeros((*keypoint_scores.shape, 2)),
         confidences=np.zeros_like(keypoint_scores),
-        summary=summary,
+        summary=replace(
+            SUMMARY,
+            network=run.network,
+            skeleton=skeleton.name,
+            dataset=run.dataset.name,
+            format=run.dataset.name,
+            seeds=tuple(seeds),
+        ),
     )
     save(evaluation, run.evaluation)
 
@@ -153,10 +194,10 @@ def _leave(run: Run, values: list[float]) -> None:
 def trained(params, write_set, tmp_path, monkeypatch) -> dict:
     """Parameters of a prepared COCO set on which the network has random weights for its second seed."""
     monkeypatch.chdir(tmp_path)
-    params["datasets"] = ["coco"]
+    params["datasets"] = params["all_datasets"] = ["coco"]
     dataset = write_set("coco")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     run = make_run(params, "hourglass", "coco", 1)
     run.folder.mkdir(parents=True)
     network = build_network(run, read_split(dataset, "test"))
@@ -166,15 +207,13 @@ def trained(params, write_set, tmp_path, monkeypatch) -> dict:
 
 
 @pytest.fixture
-def write_set(params, monkeypatch) -> Callable[[str], Dataset]:
+def write_set(params) -> Callable[[str], Dataset]:
     """`write_set(format)` writes the tiny set of that format and returns its description."""
     writers = {"coco": _write_coco, "mpii": _write_mpii, "lsp": _write_lsp, "lspet": _write_lspet}
 
     def write(name: str) -> Dataset:
         dataset = make_dataset(params, name)
         writers[name](dataset.root, np.random.default_rng(0))
-        if name == "lspet":
-            monkeypatch.setattr(datasets, "NEAR_DUPLICATES", dataset.root / "near_duplicates.csv")
         return dataset
 
     return write
@@ -251,3 +290,26 @@ def _write_images(folder: Path, names: set[str], random: np.random.Generator) ->
     folder.mkdir(parents=True)
     for name in sorted(names):
         cv2.imwrite(str(folder / name), random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+
+
+@pytest.fixture
+def stress_people(tmp_path) -> People:
+    """Two persons of a stress test, with stand-ins for its pictures: picture i of person p has the grey 100 p + i."""
+    rows = [(person, *picture) for person in range(2) for picture in pictures()]
+    factors = pd.DataFrame(rows, columns=["person", "factor", "level"])
+    n = len(rows)
+    paths = [str(tmp_path / f"{row:03d}.png") for row in range(n)]
+    for row, path in enumerate(paths):
+        grey = 100 * factors["person"][row] + row % len(pictures())
+        cv2.imwrite(path, np.full((40, 40, 3), grey, np.uint8))
+    return People.build(
+        MPII16,
+        image_paths=np.array(paths, object),
+        image_ids=np.arange(n),
+        ids=np.arange(n),
+        keypoints=np.random.default_rng(0).uniform(5, 35, (n, 16, 2)),
+        visibility=np.full((n, 16), 2),
+        boxes=np.tile((5, 5, 30, 30), (n, 1)),
+        head_sizes_px=np.full(n, 20.0),
+        factors=factors,
+    )

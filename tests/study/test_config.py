@@ -1,18 +1,23 @@
 import copy
 import dataclasses
 import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
 
 from hpelib.models import create_model
-from hpelib.skeletons import COCO17, LSP14, MPII16
+from hpelib.skeletons import MPII16
 from hpelib.study.config import (
     Protocol,
-    all_datasets,
+    Run,
     load_params,
     make_dataset,
     make_run,
@@ -20,20 +25,15 @@ from hpelib.study.config import (
     profile_params,
     study_runs,
 )
+from hpelib.study.stages import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-NUM_KEYPOINTS = {
-    "coco": COCO17.num_keypoints,
-    "mpii": MPII16.num_keypoints,
-    "lsp": LSP14.num_keypoints,
-    "lspet": LSP14.num_keypoints,
-}
 COMBINATIONS = [
-    pytest.param(profile, network, dataset, id=f"{profile}-{network}-{dataset}")
-    for profile, entry in PARAMS["profiles"].items()
-    for network in entry["networks"]
-    for dataset in entry["datasets"]
+    (profile, network, dataset)
+    for profile in PARAMS["profiles"]
+    for network in profile_params(PARAMS | {"profile": profile})["networks"]
+    for dataset in profile_params(PARAMS | {"profile": profile})["datasets"]
 ]
 
 
@@ -90,10 +90,10 @@ def test_layers_are_merged_field_by_field(params):
         (lambda p: p["profiles"]["tiny"]["networks"].pop("hourglass"), r"unknown network 'hourglass'"),
         (lambda p: p["profiles"]["tiny"]["recipe"].update(epoch=3), r"Recipe has no epoch; it has .*epochs"),
         (lambda p: p["profiles"]["tiny"]["inputs"].update(sigmas=3), r"InputSettings has no sigmas; it has .*sigma"),
-        (lambda p: p["profiles"]["tiny"].update(test={"nms": "none"}), r"nms is 'none', must be one of hard, soft"),
+        (lambda p: p["profiles"]["tiny"].update(test={"nms": "none"}), r"nms='none' is none of 'hard', 'soft'"),
         (
             lambda p: p["profiles"]["tiny"].update(test={"precision": "half"}),
-            r"precision is 'half', must be .*fp32, bf16",
+            r"precision='half' is none of .*'fp32', 'bf16'",
         ),
         (
             lambda p: p["profiles"]["tiny"]["networks"]["hourglass"].update(datasets={"cocoo": {}}),
@@ -138,17 +138,17 @@ def test_a_value_of_another_type_is_named(params, section, values, message):
 
 
 def test_labels_are_true_or_shuffled(params):
-    with pytest.raises(ValueError, match="labels are 'shufled', must be one of true, shuffled"):
+    with pytest.raises(ValueError, match="labels='shufled' is none of 'true', 'shuffled'"):
         make_run(params, "hourglass", "coco", 0, "shufled")
 
 
-def test_numbers_are_read_as_dvc_writes_them(tmp_path):
+def test_numbers_are_read_as_dvc_writes_them(tmp_path, params):
     path = tmp_path / "params.yaml"
-    path.write_text("rate: 0.1\n")
+    path.write_text(yaml.safe_dump(params))
     with modify_yaml(path) as contents:
-        contents["rate"] = 0.00005
-    assert path.read_text() == "rate: 5e-05\n"
-    assert load_params(path) == {"rate": 0.00005}
+        contents["profiles"]["tiny"]["recipe"]["learning_rate"] = 0.00005
+    assert "learning_rate: 5e-05" in path.read_text()
+    assert make_run(load_params(path), "hourglass", "coco", 0).recipe.learning_rate == 0.00005
 
 
 def test_params_are_looked_for_in_the_root(tmp_path, monkeypatch):
@@ -157,11 +157,74 @@ def test_params_are_looked_for_in_the_root(tmp_path, monkeypatch):
         load_params()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.update(networks=["hourglas"]), "unknown network 'hourglas'; known here: hourglass"),
+        (lambda p: p["extra"].update(networks=["hrnets"]), "unknown network 'hrnets'"),
+        (lambda p: p.update(control="hrnets"), "unknown network 'hrnets'"),
+        (lambda p: p.update(datasets=["mpi"]), "unknown dataset 'mpi'; known here: coco, lsp, lspet, mpii"),
+        (lambda p: p.update(datasets=["mpii"]), r"all_datasets must have those .*\[mpii\], got \['coco', 'mpii'"),
+        (lambda p: p["profiles"]["tiny"].update(base="papr"), "unknown base of a profile 'papr'; known here: tiny"),
+        (
+            lambda p: p["profiles"]["tiny"]["networks"].update(slim={"model": "hrnet_w31"}),
+            "network 'slim' is of model 'hrnet_w31', which is none",
+        ),
+        (lambda p: p["profiles"]["tiny"]["networks"].update(slim={}), "network 'slim' is of model None"),
+        *(
+            (
+                lambda p, kind=kind, name=name: p["profiles"]["tiny"][kind].update({name: {"model": "hourglass"}}),
+                rf"'{re.escape(name)}' in the {kind} of profile tiny: a name may have letters, digits and _ only",
+            )
+            for kind in ("networks", "datasets")
+            for name in ("hourglass_lr0.001", "two words", "a-b", "")
+        ),
+    ],
+)
+def test_a_wrong_name_is_refused_when_the_file_is_read(tmp_path, params, change, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    assert load_params(path) == params
+    change(params)
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(ValueError, match=message):
+        load_params(path)
+
+
+def test_a_profile_takes_the_sections_that_it_lacks_from_its_base(params):
+    params["profiles"]["child"] = {"base": "tiny", "recipe": {"epochs": 7, "learning_rate": 1.0}}
+    params["profile"] = "child"
+    run = make_run(params, "hourglass", "coco", 0)
+    assert (run.recipe.epochs, run.inputs.codec, run.profile) == (7, "dark", "child")
+    del params["profiles"]["child"]["recipe"]["learning_rate"]
+    with pytest.raises(ValueError, match="Recipe needs learning_rate"):  # a section is taken whole or not at all
+        make_run(params, "hourglass", "coco", 0)
+
+
+def test_results_of_profiles_lie_side_by_side(params):
+    params["profiles"]["other"] = params["profiles"]["tiny"]
+    params["sets"]["coco"]["root"] = "{work}/drawn/coco"
+    runs = [make_run(params | {"profile": name}, "hourglass", "coco", 0) for name in ("tiny", "other")]
+    for run, work in zip(runs, ("work/tiny", "work/other"), strict=True):
+        for path in (run.folder, run.evaluation, run.dataset.root, run.dataset.manifest):
+            assert path.is_relative_to(work)
+    assert runs[0].dataset.root == Path("work/tiny/drawn/coco")
+
+
+def test_a_set_serves_any_dataset_that_names_it(params):
+    params["profiles"]["tiny"]["datasets"]["again"] = {"set": "coco"}
+    again, coco = make_dataset(params, "again"), make_dataset(params, "coco")
+    assert (again.name, again.root, again.splits, again.format) == ("again", coco.root, coco.splits, "coco")
+    assert again.manifest != coco.manifest
+    params["profiles"]["tiny"]["datasets"]["again"] = {"set": "cocoo"}
+    with pytest.raises(ValueError, match="unknown set of the dataset 'again' 'cocoo'; known here: coco, mpii"):
+        make_dataset(params, "again")
+
+
 def test_extra_datasets_have_networks_of_their_own(params):
     params |= {"datasets": ["mpii"], "extra": {"datasets": ["lsp"], "networks": ["hrnet"]}}
     assert networks_on(params, "mpii") == params["networks"]
     assert networks_on(params, "lsp") == ["hrnet"]
-    assert all_datasets(params) == ["mpii", "lsp"]
 
 
 def test_a_run_is_frozen(params):
@@ -209,20 +272,28 @@ def test_the_control_is_one_run_and_has_its_own_folders(params):
     (control,) = study_runs(params, "hourglass", "mpii", labels="shuffled")
     assert [run.seed for run in runs] == [run.inputs.seed for run in runs] == [0, 1]
     folders = [folder for run in (*runs, control) for folder in (run.folder, run.evaluation)]
-    assert len(set(folders)) == 5  # the seeds share one evaluation
+    assert len(set(folders)) == 5, "the seeds share one evaluation"
     assert control.is_control
     assert not runs[0].is_control
 
 
-@pytest.mark.parametrize(("profile", "network", "dataset"), COMBINATIONS)
-def test_every_network_of_every_profile_takes_the_input_of_every_dataset(profile, network, dataset):
-    run = make_run(PARAMS | {"profile": profile}, network, dataset, 0)
-    K, (width, height) = NUM_KEYPOINTS[run.dataset.format], run.inputs.input_size
-    with torch.device("meta"):  # shapes without numbers: full-size networks cost nothing
-        model = create_model(run.model, num_keypoints=K, **run.options).eval()
-        with torch.no_grad():
-            heatmaps = model(torch.empty(1, 3, height, width))
-    assert heatmaps.shape == (1, K, *reversed(run.inputs.heatmap_size))
+def test_every_network_of_every_profile_takes_the_input_of_every_dataset():
+    runs = [make_run(PARAMS | {"profile": name}, network, dataset, 0) for name, network, dataset in COMBINATIONS]
+    for (name, options), those in group_by(runs, lambda run: (run.model, json.dumps(run.options))).items():
+        with torch.device("meta"), torch.no_grad():  # shapes without numbers: full-size networks cost nothing
+            model = create_model(name, **json.loads(options)).eval()
+            for (width, height), alike in group_by(those, lambda run: run.inputs.input_size).items():
+                found = tuple(model(torch.empty(1, 3, height, width)).shape)
+                for run in alike:
+                    expected = (1, 17, *reversed(run.inputs.heatmap_size))
+                    assert found == expected, f"{run.network} on {run.dataset.name} under {run.profile}"
+
+
+def group_by(runs: list[Run], key: Callable) -> dict[tuple, list[Run]]:
+    groups = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
 
 
 # persons a step, epochs, learning rate, scale, angle, half body, shift: as published
@@ -278,3 +349,96 @@ def test_building_a_run_leaves_the_parameters_as_they_were(params):
     before = copy.deepcopy(params)
     make_run(params, "hourglass", "coco", 0)
     assert params == before
+
+
+def leaves(entry: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    """Every value that is no mapping, by the keys that lead to it."""
+    found = {}
+    for key, value in entry.items():
+        found |= leaves(value, (*path, key)) if isinstance(value, dict) else {(*path, key): value}
+    return found
+
+
+def look_up(entry: dict, path: tuple[str, ...]) -> object:
+    for key in path:
+        entry = entry[key]
+    return entry
+
+
+NAMES = {  # parameters that name things of which there must be one, and other names for them
+    ("profile",): "standard",
+    ("datasets",): ["mpii"],
+    ("networks",): ["hrnet"],
+    ("extra", "datasets"): ["lsp", "coco"],
+    ("extra", "networks"): ["ditn"],
+    ("all_datasets",): ["lsp", "mpii", "coco"],
+    ("control",): "ditn",
+}
+
+
+def another(path: tuple[str, ...], value: object, number: int) -> object:
+    """What the parameter at `path` is set to in place of `value`: something that no other parameter is set to."""
+    if path in NAMES:
+        return NAMES[path]
+    if path[-1] in ("model", "set", "base"):
+        known = {"model": ["hourglass", "hrnet_w48"], "set": list(PARAMS["sets"]), "base": ["standard"]}[path[-1]]
+        return next(name for name in known if name != value)
+    return [number] if isinstance(value, list) else number
+
+
+def as_override(path: tuple[str, ...], value: object) -> str:
+    """What stands behind `--set-param`. JSON is how its grammar writes lists and quoted strings."""
+    return f"{'.'.join(path)}={json.dumps(value)}"
+
+
+@pytest.fixture
+def params_file(tmp_path) -> Path:
+    """A copy of params.yaml."""
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def set_all(path: Path) -> set[tuple[str, ...]]:
+    """Set every value of the file to another one, all in one command. Return those that the file then lacks."""
+    before = leaves(yaml.safe_load(path.read_text()))
+    wanted = {keys: another(keys, value, 1000 + number) for number, (keys, value) in enumerate(before.items())}
+    apply_overrides(path, [as_override(keys, value) for keys, value in wanted.items()])
+    found = leaves(yaml.safe_load(path.read_text()))
+    return {keys for keys in wanted.keys() | found.keys() if wanted.get(keys) != found.get(keys)}
+
+
+def test_every_parameter_can_be_set_by_dvc(params_file):
+    assert len(leaves(load_params(params_file))) > 300
+    assert set_all(params_file) == set()
+    load_params(params_file)
+
+
+def test_a_value_with_two_places_would_be_seen(tmp_path):
+    """An anchor makes one place of two: whoever sets both finds one of them as it was."""
+    path = tmp_path / "params.yaml"
+    path.write_text("a:\n  part: &part {x: 1}\nb:\n  part: *part\n")
+    assert set_all(path)
+
+
+def printed_overrides() -> list[tuple[str, ...]]:
+    """What README, guides and params.yaml itself give to --set-param: one tuple a command."""
+    found = []
+    for page in (ROOT / "README.md", ROOT / "params.yaml", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in text.splitlines():
+            given = re.findall(r"(?:-S|--set-param)[ =](\'[^\']*\'|\"[^\"]*\"|[^\s`]+)", line)
+            found.append(tuple(shlex.split(" ".join(given))))
+            found += [(change,) for change in re.findall(r"^\| `([\w.-]+=[^`]+)` \|", line)]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+@pytest.mark.parametrize("given", printed_overrides(), ids=" ".join)
+def test_every_printed_command_applies_to_the_parameters(params_file, given):
+    apply_overrides(params_file, list(given))
+    params = load_params(params_file)
+    for name, value in (assignment.lstrip("+").split("=", 1) for assignment in given):
+        assert look_up(params, tuple(name.split("."))) == yaml.safe_load(value)
+    assert len(list(stages(params))) > 10, "every run of the study can be made"
+
+
+def test_commands_are_found_in_the_guides():
+    assert len(printed_overrides()) > 10

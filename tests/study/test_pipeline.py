@@ -10,7 +10,6 @@ import pytest
 import yaml
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
-
 from hpelib.study.sources import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]

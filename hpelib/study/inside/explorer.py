@@ -13,7 +13,7 @@ from hpelib.figures.heatmaps import common_limits, draw_heatmap
 from hpelib.figures.looks import draw_change, draw_panel, panels_of
 from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
-from hpelib.study.config import all_datasets, networks_on, study_runs
+from hpelib.study.config import networks_on, study_runs
 from hpelib.study.inside.views import NOTHING, ORDERS, Gallery
 
 MAX_PANELS = 4  # of one layer
@@ -96,7 +96,7 @@ def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
 
     `dataset`, and `order` of `ORDERS`, are what is chosen at first.
     """
-    choice = widgets.Dropdown(description="dataset", options=all_datasets(params), value=dataset)
+    choice = widgets.Dropdown(description="dataset", options=params["all_datasets"], value=dataset)
     box = widgets.VBox()
 
     def offer(dataset: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,15 +39,14 @@ class Gallery:
         Raises:
             FileNotFoundError: no network was evaluated.
         """
-        found: dict[str, list[np.ndarray]] = {}
+        seeds: dict[Path, list[int]] = {}  # of each evaluation
         for run in self.runs.values():
-            if (run.evaluation / "summary.json").is_file():
-                evaluation = load(run.evaluation)
-                seed = evaluation.summary["seeds"].index(run.seed)
-                found.setdefault(run.network, []).append(evaluation.keypoint_scores[seed])
-        if not found:
+            seeds.setdefault(run.evaluation, []).append(run.seed)
+        evaluated = {folder: of_network for folder, of_network in seeds.items() if (folder / "summary.json").is_file()}
+        if not evaluated:
             raise FileNotFoundError("no network was evaluated, so there are no scores; run: dvc repro evaluate")
-        return np.array([np.nan_to_num(seeds).mean(axis=(0, 2)) for seeds in found.values()])
+        found = [load(folder).of_seeds(of_network).keypoint_scores for folder, of_network in evaluated.items()]
+        return np.array([np.nan_to_num(scores).mean(axis=(0, 2)) for scores in found])
 
     def persons(self, order: str) -> list[int]:
         """Positions of all test people in one of `ORDERS`. Disputed are those on whom the networks' scores differ.

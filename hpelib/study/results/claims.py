@@ -1,20 +1,15 @@
-"""The quantitative claims of the papers, each against what this study measured of it."""
+"""The quantitative claims of the papers, each beside what this study measured of it."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hpelib.metrics.statistics import (
-    NOT_RUN,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    UNDECIDED,
-    seed_difference,
-    verdict,
-)
-from hpelib.study.results.measurements import COUNTS, RECALL, find, full_sizes
+from hpelib.metrics.statistics import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, seed_difference, verdict
+from hpelib.study.counts import COUNTS
+from hpelib.study.evaluation import Evaluation
+from hpelib.study.results import measurements
+from hpelib.study.results.measurements import are_rows, brackets, find, full_sizes, judged
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -35,96 +30,79 @@ MEASURED = (
     *("seeds", "training", "profile", "verdict"),
 )
 AT_MOST = "% or less"
-SIZES = tuple(COUNTS.values())
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
-
-RULE = f"""\
-**Accuracy.** Both sides are trained here from the same seeds, on the same data, for as long and at the same learning \
-rate, each with its own loss, and judged on the same persons. The gain is averaged over seeds and has a 95 % interval \
-over persons (paired bootstrap). The *noise floor* is what a new seed changes anyway: the standard deviation over \
-seeds of the side said to be worse or of the gain itself, whichever is larger. A claim is
-
-- **{SUPPORTED}** if the whole interval lies above zero and the gain exceeds the noise floor;
-- **{NOT_SUPPORTED}** otherwise, if even the interval's upper end plus the noise floor stays below the claimed gain \
-(below zero, where the paper gives no size);
-- **{UNDECIDED}** in all other cases: a difference within the noise is no gain;
-- **{NOT_RUN}** if one side was not trained here under this profile.
-
-*{SUPPORTED.capitalize()}* is about the direction of a gain alone, however small it is. *{NOT_SUPPORTED.capitalize()}* \
-is about its size as well: a gain that is smaller than the claimed one by more than the noise, even where some gain \
-is left. AP is no mean over persons. Claims about it are judged by *{RECALL}*, the share of the thresholds 0.50 to \
-0.95 that a person's OKS reaches from the annotated box, and are undecided if AP itself does not rise; claimed points \
-of AP are compared with points of {RECALL}. For AP of one size of persons there is no interval, so claims about it are \
-undecided.
-
-**Size.** Claims about parameters and compute are answered exactly, by counting both networks at the papers' size: \
-supported if the count is the claimed one within one unit of the last printed digit ("% or less": at most the claimed \
-share; without a figure: if the side said to be cheaper is)."""
-
-
-PROFILE_NOTES = {
-    "quick": "**Profile `quick`**: narrow networks on small pictures of rendered people, trained for about a minute on "
-    "one core. What is said here is about networks of that size on that data. It is not comparable to the papers' "
-    "figures and neither confirms nor refutes them.",
-    "standard": "**Profile `standard`**: networks of the papers' size, but on rendered people and in a short training. "
-    "It is not comparable to the papers' figures and neither confirms nor refutes them.",
-}
 
 
 def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
-    """The claims, with the columns `COLUMNS`; `difference` stays text, as its last digit counts.
+    """Read the claims: the columns `COLUMNS`, and `claimed`, the difference as a number.
+
+    The difference itself stays text, because its last printed digit counts.
 
     Raises:
-        ValueError: other columns, a repeated id, or a difference that is no number.
+        ValueError: other columns, a repeated id, or a cell that cannot be read; the message names the place.
     """
-    claims = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if tuple(claims.columns) != COLUMNS:
-        raise ValueError(f"{path}: columns {', '.join(claims.columns)}; expected are {', '.join(COLUMNS)}")
+    claims = measurements.read_table(path, COLUMNS, entries=("better", "worse"))
     if (repeated := claims.loc[claims["id"].duplicated(), "id"]).size:
         raise ValueError(f"{path}: id {', '.join(repeated)} is there twice")
-    for claim in claims.itertuples():
-        try:
-            _number(claim.difference)
-        except ValueError as error:
-            raise ValueError(f"{path}: {claim.id}: difference {claim.difference!r} is no number") from error
+    claims["claimed"] = pd.to_numeric(claims["difference"], errors="coerce")
+    if (wrong := claims[claims["claimed"].isna() & (claims["difference"] != "")]).size:
+        raise ValueError(f"{path}: {wrong.iloc[0]['id']}: difference {wrong.iloc[0]['difference']!r} is no number")
     return claims
 
 
-def ledger(params: dict, claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims with what was measured of each, in columns beside those of `claims`.
+def ledger(params: dict, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+    """The claims with what was measured of each, in the columns `MEASURED`; NaN where nothing was.
 
-    `claimed` is the difference as a number, `ours` the same difference here, averaged over seeds. `judged_by` names the
-    figure of `gain`, `low` and `high` (interval over persons), `sd` (of the gain over seeds) and `noise_floor`. Then
-    `seeds`, how many; `training`, how long and by whose recipe; `profile`, "full size" for counted claims; `verdict`.
-    What was not measured is NaN.
+    - `ours`: the claimed difference as measured here, averaged over seeds.
+    - `gain`, `low`, `high`: the figure `judged_by` with its interval over persons.
+    - `sd`: of the gain over seeds. `noise_floor`: see `Difference`. `seeds`: how many.
+    - `training`: how long and by whose recipe. `profile`: "full size" for claims about sizes.
+
+    Args:
+        claims: what `read_claims` returns, or some of its rows.
+        counts: sizes of networks, for `full_sizes`.
     """
-    counts = _counts(params, claims[claims["metric"].isin(SIZES)])
+    about_size = claims["metric"].isin(COUNTS)
+    sized = claims[about_size]
+    better, worse = (full_sizes(sized.assign(entry=sized[side]), counts) for side in ("better", "worse"))
     rows = [
-        _size_claim(claim, counts) if claim.metric in SIZES else _accuracy_claim(params, claim)
+        _judge_size(claim, better.loc[claim.Index, claim.metric], worse.loc[claim.Index, claim.metric])
+        if about_size[claim.Index]
+        else _judge_accuracy(params, claim)
         for claim in claims.itertuples()
     ]
-    found = pd.DataFrame(rows, index=claims.index).reindex(columns=MEASURED)
-    return claims.assign(claimed=claims["difference"].map(_number)).join(found)
+    return claims.join(pd.DataFrame(rows, index=claims.index).reindex(columns=MEASURED))
 
 
-def _accuracy_claim(params: dict, claim) -> dict:
+def _judge_accuracy(params: dict, claim) -> dict:
     better, worse = (find(params, entry, claim.dataset) for entry in (claim.better, claim.worse))
-    seeds = [seed for seed in better.seeds if seed in worse.seeds] if better and worse else []
+    seeds = [seed for seed in better.summary.seeds if seed in worse.summary.seeds] if better and worse else []
     if not seeds:
         return {"verdict": NOT_RUN}
-    better, worse = better.of_seeds(seeds), worse.of_seeds(seeds)
-    ours = np.mean(better.values(claim.metric)) - np.mean(worse.values(claim.metric))
-    row = {"ours": ours, "seeds": len(seeds), "profile": better.summary["profile"]}
-    row["training"] = better.training
+    training = measurements.training(better.summary, measurements.has_own_recipe(params, claim.better))
+    row = {"seeds": len(seeds), "training": training, "profile": better.summary.profile}
+    return row | judge(better.of_seeds(seeds), worse.of_seeds(seeds), claim.metric, claim.claimed)
+
+
+def judge(better: Evaluation, worse: Evaluation, metric: str, claimed: float) -> dict:
+    """The rule by which claims about accuracy are judged: figures for the ledger, with the verdict.
+
+    Args:
+        better, worse: evaluations of the two sides over the same seeds.
+        claimed: the gain in points; NaN where the paper gives no size.
+    """
+    ours = np.mean(better.values(metric)) - np.mean(worse.values(metric))
     if np.isnan(ours):
-        return row | {"verdict": NOT_RUN}
-    judged, baseline = better.judged(claim.metric), worse.judged(claim.metric)
-    if judged is None:
-        return row | {"verdict": UNDECIDED}
-    difference = seed_difference(judged.scores, baseline.scores)
-    found = verdict(difference, _number(claim.difference))
-    return row | {
-        "judged_by": judged.metric,
+        return {"ours": ours, "verdict": NOT_RUN}
+    sides = [judged(side, metric) for side in (better, worse)]
+    if None in sides:
+        return {"ours": ours, "verdict": UNDECIDED}
+    (name, scores), (_, baseline) = sides
+    difference = seed_difference(scores, baseline)
+    found = verdict(difference, claimed)
+    return {
+        "ours": ours,
+        "judged_by": name,
         "gain": difference.interval.value,
         "low": difference.interval.low,
         "high": difference.interval.high,
@@ -134,136 +112,66 @@ def _accuracy_claim(params: dict, claim) -> dict:
     }
 
 
-def _size_claim(claim, counts: pd.Series) -> dict:
-    better, worse = (counts[entry, claim.dataset, claim.input, claim.metric] for entry in (claim.better, claim.worse))
+def _judge_size(claim, better: float, worse: float) -> dict:
     ours = 100 * (better / worse - 1) if claim.unit == AT_MOST else better - worse
     if claim.unit == AT_MOST:
-        holds = ours <= _number(claim.difference)
+        holds = ours <= claim.claimed
     elif claim.difference:
-        holds = abs(ours - _number(claim.difference)) <= _last_digit(claim.difference)
+        last_digit = 10.0 ** -len(claim.difference.partition(".")[2])  # 0.01 for "0.16"
+        holds = abs(ours - claim.claimed) <= last_digit * (1 + 1e-9)
     else:
         holds = ours < 0
     return {"ours": ours, "profile": "full size", "verdict": SUPPORTED if holds else NOT_SUPPORTED}
 
 
-def _counts(params: dict, claims: pd.DataFrame) -> pd.Series:
-    """Sizes by entry, dataset, input and metric."""
-    keys = ["entry", "dataset", "input"]
-    sides = [claims.rename(columns={side: "entry"})[keys] for side in ("better", "worse")]
-    wanted = pd.concat(sides).drop_duplicates().reset_index(drop=True)
-    return wanted.join(full_sizes(params, wanted)).set_index(keys).stack()
-
-
-def _number(text: str) -> float:
-    return float(text) if text else np.nan
-
-
-def _last_digit(text: str) -> float:
-    """One unit of the last printed digit: 0.01 for "0.16"."""
-    return 10.0 ** -len(text.partition(".")[2]) * (1 + 1e-9)
-
-
-def counts(found: pd.DataFrame) -> pd.DataFrame:
+def tally(found: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each paper have which verdict, those about accuracy and those about size apart."""
-    rows = found[["paper", "verdict"]].assign(about=np.where(found["metric"].isin(SIZES), "size", "accuracy"))
-    order = pd.MultiIndex.from_frame(rows[["about", "paper"]].drop_duplicates()).sortlevel(0, sort_remaining=False)[0]
-    table = pd.crosstab([rows["about"], rows["paper"]], rows["verdict"]).reindex(columns=VERDICTS, fill_value=0)
-    return table.reindex(order)
+    about = np.where(found["metric"].isin(COUNTS), "size", "accuracy")
+    rows = found[["paper"]].assign(about=about).join(pd.get_dummies(found["verdict"], dtype=int))
+    counts = rows.groupby(["about", "paper"], sort=False).sum().reindex(columns=VERDICTS, fill_value=0)
+    return counts.sort_index(level="about", sort_remaining=False, kind="stable").rename_axis(columns="verdict")
 
 
 def answer(found: pd.DataFrame) -> str:
-    """Do the claimed gains hold on equal footing, in a few sentences that say no more than the verdicts."""
-    sizes = found["metric"].isin(SIZES)
+    """Whether the claimed gains hold on equal footing, in a few sentences."""
+    sizes = found["metric"].isin(COUNTS)
     parts = []
     for name, part in (("gains in accuracy", found[~sizes]), ("claims about size", found[sizes])):
         if len(part):
-            tally = ", ".join(f"{(part['verdict'] == each).sum()} {each}" for each in VERDICTS)
-            parts.append(f"Of {len(part)} {name}: {tally}.")
-    return " ".join([*parts, *_why_undecided(found)])
-
-
-def _why_undecided(found: pd.DataFrame) -> list[str]:
-    """One sentence about the undecided claims that more seeds could decide, if there are any."""
+            counted = ", ".join(f"{(part['verdict'] == each).sum()} {each}" for each in VERDICTS)
+            parts.append(f"Of {len(part)} {name}: {counted}.")
     undecided = found[found["verdict"] == UNDECIDED]
     single = undecided[(undecided["seeds"] == 1) & undecided["gain"].notna()]
-    if single.empty:
-        return []
-    of_rows = single["better"].str.contains(":") | single["worse"].str.contains(":")
-    wanted = [f"`{name}: [0, 1, 2]`" for name, of in (("ablation_seeds", of_rows), ("seeds", ~of_rows)) if of.any()]
-    return [
-        f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
-        f"{' and '.join(wanted)} in `params.yaml` would give them more."
+    if len(single):
+        of_rows = are_rows(single["better"]) | are_rows(single["worse"])
+        more = [f"`{name}: [0, 1, 2]`" for name, of in (("ablation_seeds", of_rows), ("seeds", ~of_rows)) if of.any()]
+        parts.append(
+            f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
+            f"{' and '.join(more)} in `params.yaml` would give them more."
+        )
+    return " ".join(parts)
+
+
+def table(found: pd.DataFrame) -> pd.DataFrame:
+    """The ledger as cells for a reader."""
+    unit = found["metric"].where(found["unit"] != AT_MOST, "% in " + found["metric"])
+    claimed = found["difference"].where(found["claimed"] < 0, "+" + found["difference"])
+    intervals = [
+        f"{row.gain:+.2f} {brackets(row.low, row.high, '+.2f')} {row.judged_by}" if row.gain == row.gain else ""
+        for row in found.itertuples()
     ]
-
-
-def training_note(found: pd.DataFrame) -> str:
-    """How the rows of ablations were trained beside the networks, if any was; nothing where both are alike."""
-    of_rows = found["better"].str.contains(":") & found["worse"].str.contains(":")
-    rows, networks = (trainings(found[which]) for which in (of_rows, ~of_rows))
-    if not rows or rows == networks:
-        return ""
-    beside = f"; whole networks: {networks}" if networks else ""
-    return (
-        "Claims about parts compare rows of ablations (`network:row`), which are trainings of their own: "
-        f"{rows}{beside}. Compare rows with rows only."
-    )
-
-
-def trainings(found: pd.DataFrame) -> str:
-    """The different trainings in the columns `training` and `seeds`, in words; nothing where none was measured."""
-    measured = found.dropna(subset=["training"])
-    pairs = dict.fromkeys(zip(measured["training"], measured["seeds"].astype(int), strict=True))
-    return " or ".join(f"{training}, {seeds} {'seed' if seeds == 1 else 'seeds'}" for training, seeds in pairs)
-
-
-def markdown(found: pd.DataFrame) -> str:
-    """The ledger as Markdown."""
-    return pd.DataFrame([_for_readers(row) for row in found.itertuples()]).to_markdown(
-        index=False, disable_numparse=True
-    )
-
-
-def profile_note(profiles: Iterable[str]) -> str:
-    """What figures of these profiles are about, and what not."""
-    return " ".join(PROFILE_NOTES[profile] for profile in sorted(set(profiles)) if profile in PROFILE_NOTES)
-
-
-def _for_readers(row) -> dict[str, str]:
-    unit = f"% in {row.metric}" if row.unit == AT_MOST else row.metric
-    judged = f"{row.gain:+.2f} [{row.low:+.2f}, {row.high:+.2f}] {row.judged_by}" if row.gain == row.gain else ""
-    return {
-        "id": row.id,
-        "claim": row.claim,
-        "source": row.source,
-        "compared": f"{row.better} with {row.worse}",
-        "paper": f"{row.difference if row.claimed < 0 else '+' + row.difference} {unit}"
-        if row.difference
-        else f"no figure ({unit})",
-        "ours": f"{row.ours:+.2f} {unit}" if row.ours == row.ours else NOT_RUN,
-        "95 % over persons": judged,
-        "sd over seeds": _cell(row.sd),
-        "noise floor": _cell(row.noise_floor),
-        "seeds": _cell(row.seeds, "{:.0f}"),
-        "profile": row.profile if row.verdict != NOT_RUN else "",
-        "verdict": f"**{row.verdict}**",
+    cells = {
+        "id": found["id"],
+        "claim": found["claim"],
+        "source": found["source"],
+        "compared": found["better"].map(str) + " with " + found["worse"].map(str),
+        "paper": (claimed + " " + unit).where(found["difference"] != "", "no figure (" + unit + ")"),
+        "ours": (found["ours"].map("{:+.2f} ".format) + unit).where(found["ours"].notna(), NOT_RUN),
+        "95 % over persons": intervals,
+        "sd over seeds": found["sd"].map("{:.2f}".format, na_action="ignore"),
+        "noise floor": found["noise_floor"].map("{:.2f}".format, na_action="ignore"),
+        "seeds": found["seeds"].map("{:.0f}".format, na_action="ignore"),
+        "profile": found["profile"].where(found["verdict"] != NOT_RUN),
+        "verdict": "**" + found["verdict"] + "**",
     }
-
-
-def _cell(value: float, form: str = "{:.2f}") -> str:
-    return "" if np.isnan(value) else form.format(value)
-
-
-def save(found: pd.DataFrame, folder: Path) -> None:
-    """Write claims.csv, what `ledger` returned, and claims.md, the same for a reader, into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found.to_csv(folder / "claims.csv", index=False, float_format="%.4f", na_rep="")
-    parts = [
-        "# The papers' claims",
-        profile_note(found["profile"].dropna()),
-        RULE,
-        answer(found),
-        counts(found).reset_index().to_markdown(index=False),
-        training_note(found),
-        markdown(found),
-    ]
-    (folder / "claims.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return pd.DataFrame(cells, dtype=object).fillna("")

@@ -1,84 +1,64 @@
-"""What the study measured of an *entry*: a network by its name, or the row of an ablation as `paper:row`."""
+"""What the study measured of an entry, and the words that pages use for it."""
 
-import dataclasses
-import json
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hpelib.formats import FORMATS
-from hpelib.records import records
-from hpelib.skeletons import SKELETONS
-from hpelib.study.ablations import ablation_runs, row_entry
-from hpelib.study.config import Run, networks_on, profile_params, study_runs
-from hpelib.study.evaluation import load
-from hpelib.study.results.sizes import WHOLE, measure
+from hpelib.metrics.statistics import standard_deviation
+from hpelib.study.ablations import ablation_runs
+from hpelib.study.config import networks_on, profile_params, study_runs
+from hpelib.study.counts import COUNTS, ENTRY
+from hpelib.study.entries import Entry
+from hpelib.study.evaluation import Evaluation, Summary, join, load
 
-COUNTS = {"params_M": "params (M)", "macs_G": "MACs (G)", "legacy_gflops": "legacy GFLOPs"}
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
 RECALL = "OKS recall"
-OWN_RECIPE = "the paper's own optimizer and scaled schedule"  # of ablations, see `ablation_runs`
 
 
-class Judged(NamedTuple):
-    """What an interval over persons is taken of."""
-
-    metric: str
-    scores: np.ndarray  # (seeds, N, 1 or more), 0 to 1, NaN where not scored
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One entry on one dataset's test split, over its seeds."""
-
-    figures: pd.DataFrame  # columns seed, metric, value (percent)
-    keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored
-    summary: dict  # of the first seed
-    recipe: str = ""  # whose, where it is not that of the study's networks
-
-    @property
-    def training(self) -> str:
-        """How long it was trained, and by whose recipe, in a few words."""
-        epochs = self.summary["epochs"]
-        whose = f" by {self.recipe}" if self.recipe else ""
-        return f"{epochs} {'epoch' if epochs == 1 else 'epochs'}{whose}"
-
-    @property
-    def seeds(self) -> list[int]:
-        return self.figures["seed"].unique().tolist()
-
-    def of_seeds(self, seeds: list[int]) -> "Measurement":
-        """The same of some of the seeds, in their order."""
-        figures = pd.concat([self.figures[self.figures["seed"] == seed] for seed in seeds])
-        scores = self.keypoint_scores[[self.seeds.index(seed) for seed in seeds]]
-        return dataclasses.replace(self, figures=figures, keypoint_scores=scores)
-
-    def values(self, metric: str) -> list[float]:
-        """One value per seed, in percent; none if the metric was not measured."""
-        return self.figures.loc[self.figures["metric"] == metric, "value"].tolist()
-
-    def judged(self, metric: str) -> Judged | None:
-        """What an interval over persons can be taken of, for `metric`; None where there is nothing.
-
-        PCK, PCKh and joint groups are means of hits. AP is no mean, so `OKS recall` stands in: the share of the OKS
-        thresholds 0.50 to 0.95 that a person reaches from the annotated box, which is on AP's scale.
-        """
-        groups = SKELETONS[self.summary["skeleton"]].groups
-        if metric in groups:
-            return Judged(metric, self.keypoint_scores[:, :, groups[metric]])
-        if metric in ("PCKh@0.5", "PCK@0.2"):
-            return Judged(metric, self.keypoint_scores)
-        if metric in ("AP_gt", "AP_det"):
-            return Judged(RECALL, oks_recall(self.keypoint_scores))
+def find(params: dict, entry: Entry, dataset: str) -> Evaluation | None:
+    """The evaluation of an entry over all seeds that are finished; None if the current profile has none of it."""
+    network, row = entry.network, entry.row
+    if network not in profile_params(params)["networks"]:
         return None
+    if not row:  # one evaluation holds all seeds
+        runs = study_runs(params, network, dataset)[:1] if network in networks_on(params, dataset) else []
+    elif params["ablations"][network]["dataset"] == dataset:
+        runs = [ablation_runs(params, network, seed)[row] for seed in params["ablation_seeds"]]
+    else:
+        runs = []
+    found = [load(run.evaluation) for run in runs if (run.evaluation / "summary.json").is_file()]
+    return join(found) if found else None
+
+
+def judged(evaluation: Evaluation, metric: str) -> tuple[str, np.ndarray] | None:
+    """The scores of which an interval over persons is taken, for `metric`, and the name of what they measure.
+
+    PCK, PCKh, OKS and the figures of joint groups are means over keypoints, so their own scores are taken. AP is no
+    such mean, so scores of `OKS recall` are taken instead.
+
+    Returns:
+        Name and scores (seeds, N, 1 or more), 0 to 1, NaN where not scored; None for metrics without such scores.
+    """
+    scores = evaluation.keypoint_scores
+    if metric in evaluation.groups:
+        return metric, scores[:, :, evaluation.groups[metric]]
+    if metric == evaluation.summary.form.keypoint_metric:
+        return metric, scores
+    return (RECALL, oks_recall(scores)) if metric in ("AP_gt", "AP_det") else None
 
 
 def oks_recall(similarity: np.ndarray) -> np.ndarray:
-    """Share of the OKS thresholds that each person reaches, (..., N, 1), NaN without labelled keypoints.
+    """Share of the ten OKS thresholds 0.50, 0.55, ..., 0.95 that each person's OKS reaches.
 
-    Shapes: similarity (..., N, K), NaN where not labelled.
+    Example: an OKS of 0.72 reaches five of the ten, which gives 0.5.
+
+    Args:
+        similarity: (..., N, K), 0 to 1, NaN where not labelled.
+
+    Returns:
+        (..., N, 1), NaN for persons without a labelled keypoint.
     """
     labelled = ~np.isnan(similarity)
     counts = labelled.sum(axis=-1, keepdims=True)  # (..., N, 1)
@@ -87,73 +67,93 @@ def oks_recall(similarity: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, reached, np.nan)
 
 
-def find(params: dict, entry: str, dataset: str) -> Measurement | None:
-    """The measurement of an entry over the seeds that are finished, or None where there is none in this study.
+def full_sizes(wanted: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+    """What entries cost at the papers' size: the columns `COUNTS` for each row of `wanted`, by its index.
 
-    What another profile left behind, or a network that the study no longer names, is not of this study.
+    Args:
+        wanted: columns entry, dataset and input ("256x192", height first).
+        counts: what `hpelib.study.counts.read_counts` returns.
+
+    Raises:
+        ValueError: an entry was not counted.
     """
-    folders = [run.evaluation for run in _runs(params, entry, dataset)]
-    found = [load(folder) for folder in folders if (folder / "summary.json").is_file()]
-    evaluations = [evaluation for evaluation in found if evaluation.summary["profile"] == params["profile"]]
-    if not evaluations:
-        return None
-    return Measurement(
-        figures=pd.concat([evaluation.figures for evaluation in evaluations], ignore_index=True),
-        keypoint_scores=np.concatenate([evaluation.keypoint_scores for evaluation in evaluations]),
-        summary=evaluations[0].summary,
-        recipe=_recipe(params, entry),
+    keys = wanted[ENTRY].astype({"entry": str})
+    sizes = keys.merge(counts, how="left", on=ENTRY).set_index(wanted.index)[[*COUNTS]]
+    if (missing := sizes.isna().all(axis=1)).any():
+        raise ValueError(f"no size was counted of {', '.join(keys[missing].iloc[0])}; run: dvc repro count")
+    return sizes
+
+
+def read_table(path: Path, columns: Sequence[str], entries: Sequence[str]) -> pd.DataFrame:
+    """Read a table of `data/` as text, but for the columns `entries`, which hold an `Entry`, or None where empty.
+
+    Raises:
+        ValueError: the table has other columns, or an entry cannot be read.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != columns:
+        raise ValueError(f"{path}: columns {', '.join(table.columns)}; expected are {', '.join(columns)}")
+    try:
+        for name in entries:
+            table[name] = table[name].map(lambda text: Entry.parse(text) if text else None)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return table
+
+
+def are_rows(entries: pd.Series) -> pd.Series:
+    """Which entries are rows of ablations, as True and False."""
+    return entries.map(lambda entry: entry is not None and entry.row != "").astype(bool)
+
+
+def mean_and_sd(values: Sequence[float]) -> str:
+    """A figure over its seeds as a cell: "39.3 ± 0.9", "39.3" for a single seed, "undefined" where one is NaN."""
+    return with_sd(np.asarray(values, np.float64).mean(), standard_deviation(values))
+
+
+def with_sd(mean: float, sd: float) -> str:
+    """`mean_and_sd` of a mean and a standard deviation."""
+    return "undefined" if np.isnan(mean) else f"{mean:.1f}" if np.isnan(sd) else f"{mean:.1f} ± {sd:.1f}"
+
+
+def brackets(low: float, high: float, form: str = ".1f") -> str:
+    """An interval as part of a cell: "[38.1, 40.6]"."""
+    return f"[{low:{form}}, {high:{form}}]"
+
+
+def has_own_recipe(params: dict, entry: Entry) -> bool:
+    """Whether the profile trains this entry by its paper's recipe: rows of ablations, where params.yaml gives one."""
+    return entry.row != "" and entry.network in profile_params(params).get("paper_recipes", {})
+
+
+def training(summary: Summary, own_recipe: bool = False) -> str:
+    """How long an entry was trained and by whose recipe, in a few words."""
+    epochs = f"{summary.epochs} {'epoch' if summary.epochs == 1 else 'epochs'}"
+    return f"{epochs} by the paper's own optimizer and scaled schedule" if own_recipe else epochs
+
+
+def describe(summary: Summary, own_recipe: bool = False) -> str:
+    """What was tested on what, in one sentence that stands beside every table."""
+    width, height = summary.input_size
+    return (
+        f"{summary.dataset}: {summary.persons} persons of the test split of {summary.source} ({summary.format} "
+        f"format), profile {summary.profile}, input {width}x{height} px (width x height), "
+        f"{training(summary, own_recipe)} in {summary.precision}, flip test in {summary.test.precision}, "
+        f"codec {summary.codec}, seeds {', '.join(map(str, summary.seeds))}."
     )
 
 
-def full_sizes(params: dict, wanted: pd.DataFrame) -> pd.DataFrame:
-    """What entries cost at the papers' size, by the index of `wanted`.
+def training_note(measured: pd.DataFrame, of_rows: pd.Series) -> str:
+    """How rows of ablations were trained, and whole networks; empty without rows, or where both are alike.
 
-    `wanted` has the columns entry, dataset and input ("256x192", height first). Columns of the result: params (M);
-    MACs (G), in 10^9; legacy GFLOPs, as the tool of the official HRNet code counts.
+    Args:
+        measured: columns training and seeds, NaN where nothing was measured.
+        of_rows: which lines of it are about rows of ablations.
     """
-    if wanted.empty:
-        return pd.DataFrame(columns=list(COUNTS.values()), dtype=float)
-    models = [full_size(params, entry) for entry in wanted["entry"]]
-    heights, widths = zip(*(map(int, size.split("x")) for size in wanted["input"]), strict=True)
-    rows = pd.DataFrame(
-        {
-            "model": [model for model, _ in models],
-            "options": [json.dumps(options) for _, options in models],
-            "module": WHOLE,
-            "keypoints": [FORMATS[name].skeleton.num_keypoints for name in wanted["dataset"]],
-            "input_width": widths,
-            "input_height": heights,
-            "printed_params_M": np.nan,
-            "printed_gflops": np.nan,
-            "printed_unit": "",
-        },
-        index=wanted.index,
-    )
-    return measure(rows)[list(COUNTS)].rename(columns=COUNTS)
-
-
-def full_size(params: dict, entry: str) -> tuple[str, dict]:
-    """Name and options of an entry's model at the papers' size, for `create_model`."""
-    network, _, row = entry.partition(":")
-    changes = params["ablations"][network]["rows"][row] if row else {}
-    sizes = {record.name: record.full_size for record in records().values()}
-    full = {name: {"model": model} for name, model in sizes.items()}
-    chosen = row_entry(full | {network: {"model": sizes.get(network, network)}}, network, changes)
-    return chosen["model"], chosen.get("options", {})
-
-
-def _recipe(params: dict, entry: str) -> str:
-    network, is_row, _ = entry.partition(":")
-    return OWN_RECIPE if is_row and network in profile_params(params).get("paper_recipes", {}) else ""
-
-
-def _runs(params: dict, entry: str, dataset: str) -> list[Run]:
-    """One run for each folder that the entry's evaluations lie in."""
-    network, _, row = entry.partition(":")
-    if network not in profile_params(params)["networks"]:
-        return []
-    if not row:
-        return study_runs(params, network, dataset)[:1] if network in networks_on(params, dataset) else []
-    if params["ablations"][network]["dataset"] != dataset:
-        return []
-    return [ablation_runs(params, network, seed)[row] for seed in params["ablation_seeds"]]
+    trainings = measured[["training", "seeds"]].dropna()
+    words = trainings["training"] + trainings["seeds"].map(lambda n: f", {n:.0f} {'seed' if n == 1 else 'seeds'}")
+    rows, networks = (" or ".join(words[which[words.index]].unique()) for which in (of_rows, ~of_rows))
+    if not rows or rows == networks:
+        return ""
+    beside = f"; whole networks: {networks}" if networks else ""
+    return f"Rows of ablations (`network:row`) are trainings of their own: {rows}{beside}. Compare rows with rows only."

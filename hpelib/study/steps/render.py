@@ -1,23 +1,27 @@
-"""The mannequins of the current profile, rendered to `work/mannequins`."""
+"""Draw the pictures that the current profile asks for.
+
+    python -m hpelib.study.steps.render people RECIPE TARGET    persons to train and test on
+    python -m hpelib.study.steps.render stress RECIPE TARGET    the stress set
+
+RECIPE is a file such as data/mannequins.yaml. TARGET is the folder to write; it is replaced if it is there. How many
+persons, and the seed, are in the section `mannequins` or `stress` of the profile.
+"""
 
 import os
 import sys
-from pathlib import Path
 
-import yaml
-
-from hpelib.mannequins.writing import write_mannequins
+from hpelib.layers.choices import require_choice
+from hpelib.mannequins.scenes import read_recipe
+from hpelib.mannequins.writing import write_mannequins, write_stress
 from hpelib.study.config import load_params, profile_params
 
-
-def render(recipe: Path, target: Path) -> dict:
-    """Render all splits that the profile counts, and return what was written."""
-    asked = profile_params(load_params())["mannequins"]
-    return write_mannequins(
-        target, yaml.safe_load(recipe.read_text()), asked["persons"], asked["seed"], os.cpu_count() or 1
-    )
-
+SETS = {"people": ("mannequins", write_mannequins), "stress": ("stress", write_stress)}  # section, what writes the set
 
 if __name__ == "__main__":
-    for split, made in render(Path(sys.argv[1]), Path(sys.argv[2])).items():
-        print(f"{split}: {made['persons']} persons in {made['images']} images")
+    kind, recipe, target = sys.argv[1:]
+    require_choice("the set to render", kind, SETS)
+    section, write = SETS[kind]
+    asked = profile_params(load_params())[section]
+    made = write(target, read_recipe(recipe), asked["persons"], asked["seed"], os.cpu_count() or 1)
+    for name, counts in (made if kind == "people" else {kind: made}).items():
+        print(f"{name}: {counts['persons']} persons in {counts.get('images', counts.get('pictures'))} pictures")

@@ -19,11 +19,11 @@ from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
 from hpelib.figures.people import prediction_sheet
+from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.study.config import Run
-from hpelib.study.scores import keypoint_figure, keypoint_scores, scorable
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.training.checkpoints import save_weights
 from hpelib.training.engine import autocast, precision_here
@@ -138,24 +138,25 @@ def make_validation(
 
     The network computes in the precision that it trains in.
     """
-    people = scorable(run.dataset, read_split(run.dataset, "val"))
+    people = FORMATS[run.dataset.format].scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=device, rank=rank, world_size=world_size)
 
     def validate(network: nn.Module) -> dict[str, float]:
         with autocast(run.recipe.precision, run.recipe.device):
             predictions = predict(network, loader, loader.codec, flip_test=False)
-        return keypoint_figure(run.dataset, people, predictions.keypoints)
+        return FORMATS[run.dataset.format].keypoint_figure(people, predictions.keypoints)
 
     return validate
 
 
 def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> Figure:
     """The `count` persons of the val split with the best, and with the worst, mean score over keypoints."""
-    people = scorable(run.dataset, read_split(run.dataset, "val"))
+    people = FORMATS[run.dataset.format].scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=run.recipe.device)
     with autocast(run.recipe.precision, run.recipe.device):
         predictions = predict(network, loader, loader.codec)
-    scores = np.nan_to_num(keypoint_scores(run.dataset, people, predictions.keypoints)).mean(axis=1)
+    scores = FORMATS[run.dataset.format].keypoint_scores(people, predictions.keypoints)
+    scores = np.nan_to_num(scores).mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
     crops = [crop_person(people, person, run.inputs) for person in chosen]

@@ -2,8 +2,8 @@
 
     python -m hpelib.study.tools.check_set mpii
 
-reads the annotations, looks for every picture, and prints how many persons and pictures there are beside what
-data/real_sets.yaml expects, and size and SHA-256 of every annotation file. `prepare` also decodes every picture.
+reads the annotations and looks for every picture. It prints how many persons and pictures there are beside the numbers
+that data/real_sets.yaml expects, and size and SHA-256 of every annotation file. `prepare` also decodes the pictures.
 """
 
 import hashlib
@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from hpelib.formats import FORMATS
 from hpelib.study.config import Dataset, load_params, make_dataset
-from hpelib.study.steps.prepare import annotation_files, read_split
+from hpelib.study.steps.prepare import read_split
 
 KNOWN = Path("data/real_sets.yaml")
 
@@ -52,7 +53,7 @@ def count(dataset: Dataset, expect: dict[str, int]) -> pd.DataFrame:
 def describe_files(dataset: Dataset) -> pd.DataFrame:
     """Columns bytes and sha256, by the annotation files."""
     rows = {}
-    for path in annotation_files(dataset):
+    for path in FORMATS[dataset.format].annotation_files(dataset):
         with path.open("rb") as file:
             rows[str(path)] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
     return pd.DataFrame.from_dict(rows, orient="index", columns=["bytes", "sha256"]).rename_axis("file")

@@ -26,7 +26,7 @@ from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.config import Dataset, Run, load_params, make_run, profile_params
 from hpelib.study.evaluation import save
 from hpelib.study.steps.evaluate import evaluate
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
 STEPS = 2
@@ -47,8 +47,8 @@ def dry_run(run: Run) -> dict:
     """
     dataset = write_stand_in(run.dataset, (STEPS + 1) * run.inputs.batch_size)
     run = dataclasses.replace(run, dataset=dataset, recipe=dataclasses.replace(run.recipe, epochs=1, processes=1))
-    manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
-    write_json(manifest_path(dataset), prepare(dataset))
+    dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
+    write_json(dataset.manifest, prepare(dataset))
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     people = training_people(run)
@@ -71,7 +71,7 @@ def project(found: dict, run: Run) -> dict:
     """`found` with the projected hours of `run`'s training and minutes of its test on the real set."""
     trained, tested = PERSONS[run.dataset.format]
     merged = run.dataset.splits["train"].get("merged", {}).values()
-    trained += sum(PERSONS["mpii"][0] if files else LSPET_PERSONS for files in merged)
+    trained += sum(PERSONS["mpii"][0] if "annotations" in files else LSPET_PERSONS for files in merged)
     steps = run.recipe.epochs * (trained // found["batch_size"])
     return found | {
         "epochs": run.recipe.epochs,

@@ -6,21 +6,20 @@ evaluates the run of `hrnet` on `coco` from seed 0 under the current profile of 
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hpelib.data.coco import check_image_sizes
 from hpelib.data.files import check_images
 from hpelib.formats import FORMATS
 from hpelib.metrics.statistics import bootstrap
 from hpelib.study.config import Dataset, Run, load_params, make_run
-from hpelib.study.scores import detection_figures, figures, keypoint_scores, scorable
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import predict_people
-from hpelib.study.steps.prepare import read_split, read_split_detections
+from hpelib.study.steps.prepare import read_split
 
 
 def score(run: Run, dataset: Dataset) -> pd.DataFrame:
@@ -33,27 +32,29 @@ def score(run: Run, dataset: Dataset) -> pd.DataFrame:
         FileNotFoundError: the run was not trained, or a file is missing.
         ValueError: the run is of another skeleton, heads have no size, or a file cannot be used.
     """
-    if FORMATS[dataset.format].keypoint_metric != FORMATS[run.dataset.format].keypoint_metric:
+    form = FORMATS[dataset.format]
+    if form.keypoint_metric != FORMATS[run.dataset.format].keypoint_metric:
         raise ValueError(f"{run.network} on {run.dataset.name} has other keypoints than the format {dataset.format}")
     torch.set_num_threads(run.threads)
-    people = scorable(dataset, read_split(dataset, "test"))
-    if dataset.format == "mpii" and np.isnan(people.head_sizes_px).any():
-        raise ValueError(
-            f"{dataset.root}: PCKh needs the size of heads; give `ground_truth`, a mat file like gt_valid.mat"
-        )
+    people = read_split(dataset, "test")
     check_images(people)
-    if dataset.format == "coco":
-        check_image_sizes(dataset.root / dataset.splits["test"]["annotations"], people)
+    form.check(dataset, "test", people)
+    form.check_truth(dataset, "test", people)
+    people = form.scored(people)
+    logger = logging.getLogger(__name__)
+    logger.info("scored: %s", people.summary())
 
     network = load_network(run, people)
     predictions = predict_people(run, network, people)
-    found = figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
-    detections = read_split_detections(dataset, "test")
+    found = form.figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
+    detections = form.read_detections(dataset, "test")
     if detections is not None:
+        logger.info("detected: %s", detections.summary())
         detected = predict_people(run, network, detections)
-        found |= detection_figures(dataset, detections, detected.keypoints, detected.scores, run.test.nms)
-    correct = keypoint_scores(dataset, people, predictions.keypoints)
-    means = {FORMATS[dataset.format].keypoint_metric: correct}
+        case = people, detections, detected.keypoints, detected.scores
+        found |= form.detection_figures(dataset, *case, run.test.nms)
+    correct = form.keypoint_scores(people, predictions.keypoints)
+    means = {form.keypoint_metric: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}
     intervals = {metric: bootstrap(values) for metric, values in means.items() if not np.isnan(values).all()}
     rows = [
@@ -86,4 +87,5 @@ def _parse() -> tuple[Run, Dataset]:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     print(score(*_parse()).to_string(index=False, float_format="%.1f", na_rep="-"))

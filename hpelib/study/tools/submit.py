@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from hpelib.data.files import check_images, write_mat
+from hpelib.formats import FORMATS
+from hpelib.formats.coco import person_results
 from hpelib.study.config import Dataset, Run, load_params, make_run
-from hpelib.study.scores import person_results
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import predict_people
-from hpelib.study.steps.prepare import read_split, read_split_detections
+from hpelib.study.steps.prepare import read_split
 
 
 def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path) -> Path:
@@ -33,7 +34,8 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path) -> Path:
     """
     if dataset.format not in ("coco", "mpii") or dataset.format != run.dataset.format:
         raise ValueError(f"no server takes predictions of a run on {run.dataset.format} for {dataset.format}")
-    people = read_split_detections(dataset, "test") if dataset.format == "coco" else read_split(dataset, "test")
+    form = FORMATS[dataset.format]
+    people = form.read_detections(dataset, "test") if dataset.format == "coco" else read_split(dataset, "test")
     if people is None:
         raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
     check_images(people)

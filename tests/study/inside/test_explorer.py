@@ -76,10 +76,10 @@ def test_scores_are_those_of_the_seeds_that_are_there(trained):
     evaluation = evaluate.evaluate([run])
     expected = pd.DataFrame(evaluation.keypoint_scores[0]).fillna(0).mean(axis=1)
     # as if another seed had been evaluated before its weights were deleted
-    evaluation.summary["seeds"] = [0, 1]
+    summary = dataclasses.replace(evaluation.summary, seeds=(0, 1))
     arrays = {name: np.repeat(getattr(evaluation, name), 2, axis=0) for name in ARRAYS}
     arrays["keypoint_scores"][0] = 0
-    save(dataclasses.replace(evaluation, **arrays), run.evaluation)
+    save(dataclasses.replace(evaluation, summary=summary, **arrays), run.evaluation)
     np.testing.assert_allclose(explorer.scores, [expected], rtol=1e-6)
 
 

@@ -1,57 +1,52 @@
-import json
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.metrics.cost import complexity
-from hpelib.models import create_model
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import study_runs
-from hpelib.study.results.measurements import Measurement, find, full_size, full_sizes, oks_recall
-from hpelib.study.steps import evaluate
+from hpelib.study.entries import Entry
+from hpelib.study.evaluation import load
+from hpelib.study.results import measurements
+from hpelib.study.results.measurements import find, full_sizes, judged, oks_recall
+
+ROOT = Path(__file__).parents[3]
+NETWORK, ROW = Entry("hourglass"), Entry("hourglass", "flat")
 
 
-def test_an_entry_that_was_not_run_is_none(study, params):
-    assert find(params, "hourglass", "coco") is None
-    assert find(params, "hrnet_w48", "mpii") is None, "not a network of the profile"
-    assert find(params, "hourglass:full", "coco") is None, "the ablation is on another dataset"
+def test_pages_of_results_load_no_torch():
+    pages = ("tables", "claims", "papers", "index")
+    code = f"import sys; from hpelib.study.results import {', '.join(pages)}; print(sorted(sys.modules))"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    for module in ("'torch'", "'accelerate'", "'hpelib.training.fit'", "'hpelib.study.steps"):
+        assert module not in loaded
 
 
-def test_an_unfinished_evaluation_is_none(study, params):
+def test_what_is_not_in_the_study_is_not_found(study, params):
     study("hourglass", "mpii", [50, 60])
-    folder = study_runs(params, "hourglass", "mpii")[0].evaluation
-    (folder / "summary.json").unlink()
-    assert find(params, "hourglass", "mpii") is None
+    assert find(params, NETWORK, "coco") is None, "not evaluated"
+    assert find(params, Entry("hrnet_w48"), "mpii") is None, "not a network of the profile"
+    assert find(params, Entry("hourglass", "full"), "coco") is None, "the ablation is on another dataset"
+    assert find(params | {"networks": ["hrnet"]}, NETWORK, "mpii") is None, "no longer in the study"
+    (study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json").unlink()
+    assert find(params, NETWORK, "mpii") is None, "not finished"
 
 
 def test_a_networks_seeds_lie_in_one_evaluation_and_a_rows_in_one_each(study, params):
     study("hourglass", "mpii", [50, 60])
     study("hourglass:flat", "mpii", [40, 45])
-    network, row = (find(params, entry, "mpii") for entry in ("hourglass", "hourglass:flat"))
-    assert network.seeds == row.seeds == [0, 1]
+    network, row = (find(params, entry, "mpii") for entry in (NETWORK, ROW))
+    assert network.summary.seeds == row.summary.seeds == (0, 1)
     assert network.values("PCKh@0.5") == [50, 60]
     assert row.values("PCKh@0.5") == [40, 45]
-    assert row.keypoint_scores.shape == network.keypoint_scores.shape == (2, 20, 16)
-    assert row.of_seeds([1]).values("PCKh@0.5") == [45]
-    np.testing.assert_array_equal(row.of_seeds([1]).keypoint_scores[0], row.keypoint_scores[1])
-
-
-def test_a_row_may_have_only_some_of_the_seeds(study, params):
-    study("hourglass:flat", "mpii", [40, 45])
+    saved = load(study_runs(params, "hourglass", "mpii")[0].evaluation)
+    np.testing.assert_array_equal(network.keypoint_scores, saved.keypoint_scores)
     (ablation_runs(params, "hourglass", 0)["flat"].evaluation / "summary.json").unlink()
-    assert find(params, "hourglass:flat", "mpii").seeds == [1]
-
-
-def test_what_another_profile_or_study_left_behind_is_not_measured(study, params):
-    study("hourglass", "mpii", [50, 60])
-    summary = study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json"
-    text = summary.read_text()
-    summary.write_text(json.dumps(json.loads(text) | {"profile": "standard"}))
-    assert find(params, "hourglass", "mpii") is None
-    summary.write_text(text)
-    assert find(params, "hourglass", "mpii").seeds == [0, 1]
-    assert find(params | {"networks": ["hrnet"]}, "hourglass", "mpii") is None
+    assert find(params, ROW, "mpii").summary.seeds == (1,), "a row may have only some of the seeds"
 
 
 def test_recall_is_the_share_of_thresholds_that_a_persons_oks_reaches():
@@ -68,44 +63,59 @@ def test_an_oks_of_exactly_a_half_reaches_the_first_threshold(similarity):
     assert oks_recall(np.array([similarity])).tolist() == [[0.1]]
 
 
-def test_what_an_interval_is_of_depends_on_the_metric():
-    scores = np.random.default_rng(0).uniform(size=(2, 5, 16))
-    measurement = Measurement(pd.DataFrame(), scores, {"skeleton": "mpii16"})
-    assert measurement.judged("PCKh@0.5").scores is scores
-    knee = measurement.judged("Knee")
-    assert (knee.metric, knee.scores.shape) == ("Knee", (2, 5, 2))
-    np.testing.assert_array_equal(knee.scores, scores[:, :, [1, 4]])
-    assert measurement.judged("AP_det").metric == "OKS recall"
-    assert measurement.judged("APM_det") is None
-
-
-@pytest.fixture
-def papers_params():
-    return {
-        "ablations": {
-            "ditn": {"rows": {"resnet": {"options": {"backbone": "resnet50", "backbone_options": "simple_baseline"}}}},
-            "daunet": {"rows": {"ibn": {"options": {"scru": False}}}},
-        }
-    }
-
-
-def test_the_full_size_of_an_entry_is_the_papers(papers_params):
-    assert full_size(papers_params, "hrnet") == ("hrnet_w32", {})
-    assert full_size(papers_params, "simple_baseline_resnet152") == ("simple_baseline_resnet152", {})
-    assert full_size(papers_params, "daunet:ibn") == ("daunet_resnet50", {"scru": False})
-    assert full_size(papers_params, "ditn:resnet") == ("ditn_w32", {"backbone": "resnet50", "backbone_options": {}})
-
-
-def test_sizes_are_counted_at_the_printed_input(papers_params):
-    wanted = pd.DataFrame({"entry": ["daunet:ibn"], "dataset": ["mpii"], "input": ["64x32"]}, index=[7])
-    found = full_sizes(papers_params, wanted).loc[7]
-    expected = complexity(create_model("daunet_resnet50", 16, scru=False), (32, 64))
-    assert found["params (M)"] == expected.params / 1e6
-    assert found["MACs (G)"] == expected.macs / 1e9
-    assert found["legacy GFLOPs"] == pytest.approx(expected.legacy_gflops)
-
-
-def test_a_measurement_reads_what_evaluate_saves(study, params):
+def test_what_stands_for_a_metric(study, params):
     study("hourglass", "mpii", [50, 60])
-    saved = evaluate.load(study_runs(params, "hourglass", "mpii")[0].evaluation)
-    np.testing.assert_array_equal(find(params, "hourglass", "mpii").keypoint_scores, saved.keypoint_scores)
+    study("hourglass", "coco", [50, 60])
+    mpii, coco = (find(params, NETWORK, dataset) for dataset in ("mpii", "coco"))
+    name, scores = judged(mpii, "Knee")
+    assert name == "Knee"
+    np.testing.assert_array_equal(scores, mpii.keypoint_scores[:, :, [1, 4]])
+    assert judged(mpii, "PCKh@0.5") == ("PCKh@0.5", mpii.keypoint_scores)
+    assert judged(coco, "OKS") == ("OKS", coco.keypoint_scores)
+    name, scores = judged(coco, "AP_det")
+    assert name == "OKS recall"
+    np.testing.assert_array_equal(scores, oks_recall(coco.keypoint_scores))
+    assert judged(coco, "APM_det") is None
+
+
+COUNTED = pd.DataFrame(
+    [("ditn", "mpii", "256x256", 1.5, 2.5, 3.5), ("ditn:full", "mpii", "256x256", 10.0, 20.0, 30.0)],
+    columns=["entry", "dataset", "input", "params (M)", "MACs (G)", "legacy GFLOPs"],
+)
+
+
+def test_sizes_are_looked_up_by_entry_dataset_and_input():
+    wanted = COUNTED[["entry", "dataset", "input"]].assign(entry=[Entry("ditn", "full"), Entry("ditn")])
+    wanted = wanted.set_axis([7, 3])
+    assert full_sizes(wanted, COUNTED).loc[7].tolist() == [10, 20, 30]
+    assert full_sizes(wanted, COUNTED).loc[3].tolist() == [1.5, 2.5, 3.5]
+    assert full_sizes(wanted[:0], COUNTED).empty
+    with pytest.raises(ValueError, match="no size was counted of ditn:full, mpii, 64x64; run: dvc repro count"):
+        full_sizes(wanted.assign(input="64x64"), COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("values", "cell"),
+    [([88.0, 90.0, 89.0], "89.0 ± 1.0"), ([61.04], "61.0"), ([1.0, np.nan], "undefined"), ([np.nan], "undefined")],
+)
+def test_a_cell_is_mean_and_deviation_over_seeds(values, cell):
+    assert measurements.mean_and_sd(values) == cell
+    assert measurements.mean_and_sd(pd.Series(values)) == cell
+
+
+def test_a_description_names_all_that_decides_a_figure(summary):
+    summary = dataclasses.replace(summary, epochs=3)
+    text = measurements.describe(summary, own_recipe=True)
+    wanted = ("mpii", "20 persons", "noise", "tiny", "32x48 px", "3 epochs by the paper's own", "bf16", "fp32", "dark")
+    for said in (*wanted, "seeds 0, 1"):
+        assert said in text
+    assert measurements.training(dataclasses.replace(summary, epochs=1)) == "1 epoch"
+
+
+def test_trainings_of_rows_are_told_apart_from_those_of_networks():
+    measured = pd.DataFrame({"training": ["own", "1 epoch", "1 epoch", np.nan], "seeds": [1, 2, 2, np.nan]})
+    of_rows = pd.Series([True, False, False, True])
+    text = measurements.training_note(measured, of_rows)
+    assert "of their own: own, 1 seed; whole networks: 1 epoch, 2 seeds." in text
+    assert measurements.training_note(measured[1:], of_rows[1:]) == "", "no row was measured"
+    assert measurements.training_note(measured.assign(training="1 epoch", seeds=3), of_rows) == "", "no difference"

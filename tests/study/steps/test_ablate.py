@@ -18,7 +18,7 @@ from hpelib.study.ablations import ablation_runs, describe_rows, row_entry
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import load
 from hpelib.study.steps.ablate import evaluate_row, shared_images, train_row
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import checkpoint_path
 from hpelib.training.objectives import make_objective
 
@@ -126,8 +126,8 @@ def prepared_mpii(write_set, tmp_path, monkeypatch):
     """A working directory that holds the tiny MPII set."""
     monkeypatch.chdir(tmp_path)
     dataset = write_set("mpii")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
 
 
 @pytest.mark.usefixtures("prepared_mpii")
@@ -140,8 +140,8 @@ def test_a_row_is_trained_and_judged_in_its_own_folder(ablated):
         scores[row] = evaluate_row(run)
         read = load(Path("work/ablations/hourglass/seed0") / row)
         np.testing.assert_array_equal(read.keypoint_scores, scores[row].keypoint_scores)
-        assert read.summary["options"] == run.options
-    assert scores["flat"].summary["params"] < scores["full"].summary["params"]
+        assert read.summary.options == run.options
+    assert scores["flat"].summary.params < scores["full"].summary.params
     assert not Path("work/runs").exists()
 
 
@@ -181,5 +181,5 @@ def test_finished_rows_outlast_an_interruption_of_their_stage(ablated):
     subprocess.run([*stage, "none"], check=True, capture_output=True)
     assert [path.name for path in Path("logs").iterdir()] == ["mpii-hourglass-full-seed0.jsonl"], "trained this time"
     assert {name: (first.folder / name).read_bytes() for name in left} == left
-    assert all(load(run.evaluation).summary["options"] == run.options for run in (first, second))
+    assert all(load(run.evaluation).summary.options == run.options for run in (first, second))
     assert list(Path("work/checkpoints").iterdir()) == [], "a later run starts anew"

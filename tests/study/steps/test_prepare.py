@@ -4,13 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from hpelib.formats import FORMATS, lspet
 from hpelib.skeletons import LSP14, MPII16
 from hpelib.study.steps import prepare as datasets
-from hpelib.study.steps.prepare import annotation_files, manifest_path, prepare, read_split, require_prepared
+from hpelib.study.steps.prepare import prepare, read_split, require_prepared
 
 COUNTS = {  # persons, images and labelled keypoints of each split
     "coco": {"train": (5, 4, 5 * 16), "val": (2, 1, 2 * 16), "test": (3, 2, 3 * 16)},
@@ -24,14 +26,15 @@ COUNTS = {  # persons, images and labelled keypoints of each split
 def test_the_manifest_counts_what_is_there(write_set, name):
     manifest = prepare(write_set(name))
     for split, (persons, images, keypoints) in COUNTS[name].items():
-        assert manifest[split] == {"persons": persons, "images": images, "labelled_keypoints": keypoints}
+        counts = {"persons": persons, "images": images, "labelled_keypoints": keypoints}
+        assert manifest[split] == counts | {"left_out": {}}
     assert (manifest["dataset"], manifest["source"]) == (name, "noise")
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_annotation_file_is_in_the_digest(write_set, name):
     dataset = write_set(name)
-    files = annotation_files(dataset)
+    files = FORMATS[name].annotation_files(dataset)
     assert set(files) == {path for path in dataset.root.rglob("*.*") if path.suffix not in (".png", ".jpg")}
     plain = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sorted(files))
     assert prepare(dataset)["annotations_sha256"] == hashlib.sha256(plain).hexdigest()
@@ -40,7 +43,7 @@ def test_every_annotation_file_is_in_the_digest(write_set, name):
 def test_an_image_in_two_splits_is_named(write_set):
     dataset = write_set("coco")
     splits = dataset.splits | {"val": {"annotations": "val.json", "images": "train"}}
-    with pytest.raises(ValueError, match=r"coco/train/0\.png is in both train and val"):
+    with pytest.raises(ValueError, match=r"train/0\.png is \S*train/0\.png of train"):
         prepare(dataclasses.replace(dataset, splits=splits))
 
 
@@ -51,7 +54,7 @@ def test_a_set_may_be_tested_on_its_validation_people(write_set):
     manifest = prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": tested}))
     assert manifest["test"] == manifest["val"]
     others = dataset.splits["val"] | {"images": "test"}  # other people, but in the same pictures
-    with pytest.raises(ValueError, match=r"test/0\.png is in both val and test"):
+    with pytest.raises(ValueError, match=r"test/0\.png is \S*test/0\.png of val"):
         prepare(dataclasses.replace(dataset, splits=dataset.splits | {"val": others}))
 
 
@@ -89,7 +92,7 @@ def test_what_scoring_refuses_is_refused_before_training(write_set):
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_missing_file_is_named_with_where_to_look(write_set, name):
     dataset = write_set(name)
-    for path in annotation_files(dataset):
+    for path in FORMATS[name].annotation_files(dataset):
         moved = path.rename(path.with_suffix(".away"))
         with pytest.raises(FileNotFoundError, match=f"{path.name} not found; docs/photographs.md says where"):
             prepare(dataset)
@@ -107,10 +110,10 @@ def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_
     monkeypatch.chdir(tmp_path)
     dataset = write_set("coco")
     command = "dvc repro --force --single-item prepare@coco"
-    with pytest.raises(FileNotFoundError, match=f"work/data/coco.json not found; run: {command}"):
+    with pytest.raises(FileNotFoundError, match=f"work/tiny/data/coco.json not found; run: {command}"):
         require_prepared(dataset)
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     assert require_prepared(dataset)["test"]["persons"] == 3
     path = dataset.root / "detections.json"
     path.write_text(path.read_text().replace("0.9", "0.8"))
@@ -121,7 +124,7 @@ def test_changed_annotations_are_refused_with_the_command_to_run(write_set, tmp_
 def test_the_manifest_lies_where_dvc_looks_for_it(params):
     for name in params["datasets"]:
         dataset = datasets.make_dataset(params, name)
-        assert manifest_path(dataset) == Path(f"work/data/{name}.json")
+        assert dataset.manifest == Path(f"work/tiny/data/{name}.json")
 
 
 def test_our_lspet_split_is_disjoint_complete_and_keeps_near_duplicates_together(write_set):
@@ -137,7 +140,7 @@ def test_our_lspet_split_is_disjoint_complete_and_keeps_near_duplicates_together
 
 def test_our_lspet_split_is_of_the_images_that_were_searched_for_near_duplicates(write_set, monkeypatch):
     dataset = write_set("lspet")
-    monkeypatch.setattr(datasets, "LSPET_IMAGES", 9)
+    monkeypatch.setattr(lspet, "SEARCHED_IMAGES", 9)
     numbers = [number for split in dataset.splits for number in read_split(dataset, split).ids.tolist()]
     assert sorted(numbers) == list(range(1, 10))
 
@@ -169,7 +172,10 @@ def test_lsp_persons_may_be_chosen_by_number(write_set):
 
 def test_mpii_and_lspet_join_the_training_of_lsp(write_set):
     lsp, mpii, lspet = (write_set(name) for name in ("lsp", "mpii", "lspet"))
-    merged = {str(mpii.root): {"annotations": "train.json", "images": "train"}, str(lspet.root): {}}
+    merged = {
+        "mpii": {"root": str(mpii.root), "annotations": "train.json", "images": "train"},
+        "lspet": {"root": str(lspet.root)},
+    }
     splits = lsp.splits | {"train": {"folder": "train", "numbers": [1, 2], "merged": merged}}
     dataset = dataclasses.replace(lsp, splits=splits)
     people, theirs = read_split(dataset, "train"), read_split(mpii, "train")
@@ -187,16 +193,76 @@ def test_mpii_and_lspet_join_the_training_of_lsp(write_set):
     assert len(read_split(dataset, "val")) == 2
 
 
-def test_only_coco_names_detections(write_set):
-    detections = datasets.read_split_detections(write_set("coco"), "test")
-    assert len(detections) == 3
-    assert (detections.visibility == 0).all()
-    assert datasets.read_split_detections(write_set("mpii"), "test") is None
-
-
 def test_an_unknown_split_or_format_is_named(write_set):
     dataset = write_set("lsp")
     with pytest.raises(ValueError, match="lsp has no split 'tests'; it has train, val, test"):
         read_split(dataset, "tests")
-    with pytest.raises(ValueError, match="unknown format 'cocoa'; known: coco, mpii, lsp, lspet"):
+    with pytest.raises(ValueError, match="dataset lsp: format='cocoa' is none of 'coco', 'lsp', 'lspet', 'mpii'"):
         read_split(dataclasses.replace(dataset, format="cocoa"), "train")
+
+
+def test_copies_of_a_picture_in_two_splits_are_refused_whatever_their_file(write_set):
+    dataset = write_set("mpii")
+    copy, original = dataset.root / "test/0.png", dataset.root / "train/2.png"
+    cv2.imwrite(str(copy), cv2.imread(str(original)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert copy.read_bytes() != original.read_bytes()
+    with pytest.raises(ValueError, match=r"mpii: 1 pictures of test .*test/0\.png is \S*train/2\.png of train"):
+        prepare(dataset)
+    accepted = dataset.splits | {"test": dataset.splits["test"] | {"may_share_pictures": True}}
+    assert prepare(dataclasses.replace(dataset, splits=accepted))["test"]["persons"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": 0}, "ids below 1"),
+        ({"num_keypoints": 0}, "'num_keypoints' is not that of its 'keypoints'"),
+        ({"iscrowd": 1, "keypoints": None}, "'keypoints' must be finite numbers"),
+    ],
+    ids=["id", "num_keypoints", "crowd without keypoints"],
+)
+def test_whatever_the_scorer_refuses_is_refused_before_training(write_set, changes, message):
+    dataset = write_set("coco")
+    edit(dataset.root / "test.json", "annotations", **changes)
+    with pytest.raises(ValueError, match=rf"test\.json: annotations.*{message}"):
+        prepare(dataset)
+
+
+def test_pckh_without_heads_is_refused_before_training(write_set):
+    dataset = write_set("mpii")
+    files = {kind: value for kind, value in dataset.splits["val"].items() if kind != "ground_truth"}
+    with pytest.raises(ValueError, match="give `ground_truth` of val"):
+        prepare(dataclasses.replace(dataset, splits=dataset.splits | {"val": files}))
+    prepare(
+        dataclasses.replace(
+            dataset, splits=dataset.splits | {"train": files | {"annotations": "train.json", "images": "train"}}
+        )
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_impossible_coordinates_are_refused_before_training(write_set, split):
+    dataset = write_set("coco")
+    path = dataset.root / f"{split}.json"
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        annotation["keypoints"] = [2 if k % 3 == 2 else value / 64 for k, value in enumerate(annotation["keypoints"])]
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"coco {split}: .*outside the boxes of their persons"):
+        prepare(dataset)
+
+
+def test_the_manifest_says_who_was_left_out_and_why(write_set):
+    dataset = write_set("coco")
+    edit(dataset.root / "train.json", "annotations", iscrowd=1)
+    assert prepare(dataset)["train"]["left_out"] == {"crowds": 1}
+
+
+def test_an_entry_of_a_split_must_have_what_its_format_needs_and_nothing_else(write_set):
+    dataset = write_set("coco")
+    for files, message in (
+        ({"annotations": "test.json"}, r"missing \['images'\], unknown \[\]"),
+        (dataset.splits["test"] | {"detection": "detections.json"}, r"missing \[\], unknown \['detection'\]"),
+    ):
+        with pytest.raises(ValueError, match=f"coco, split test: {message}; .*needs annotations, images and may have"):
+            prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": files}))

@@ -11,7 +11,7 @@ import torch
 from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study.config import Protocol, make_run
 from hpelib.study.steps import evaluate
-from hpelib.study.steps.prepare import manifest_path, prepare, read_split
+from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import (
     build_network,
     checkpoint_path,
@@ -31,8 +31,8 @@ def prepared(write_set, tmp_path, monkeypatch):
 
     def make(name: str):
         dataset = write_set(name)
-        manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
-        manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+        dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
+        dataset.manifest.write_text(json.dumps(prepare(dataset)))
         return dataset
 
     return make
@@ -131,7 +131,7 @@ def test_no_training_goes_on_from_other_parameters_annotations_or_code(prepared,
         paths.append(checkpoint_path(run))
     annotations = dataset.root / "val.json"
     annotations.write_text(annotations.read_text() + " ")
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     paths.append(checkpoint_path(run))
     assert len(set(paths)) == 5
     test_later = dataclasses.replace(run, test=Protocol(nms="soft"))
@@ -156,9 +156,9 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
     assert evaluation.keypoint_scores.shape == (2, 3, 17)
     assert np.isnan(evaluation.keypoint_scores[:, :, 0]).all(), "nobody's nose is labelled"
     assert {"AP_gt", "AP_det", "OKS", "Knee"} <= set(evaluation.figures["metric"])
-    assert evaluation.summary["seeds"] == [0, 1]
-    assert evaluation.summary["test"]["precision"] == "fp32"
-    assert evaluation.summary["params"] == sum(weight.numel() for weight in networks[0].parameters())
+    assert evaluation.summary.seeds == (0, 1)
+    assert evaluation.summary.test.precision == "fp32"
+    assert evaluation.summary.params == sum(weight.numel() for weight in networks[0].parameters())
     for seed in (0, 1):
         mean = 100 * np.nanmean(evaluation.keypoint_scores[seed])
         found = evaluation.figures.query("metric == 'OKS' and seed == @seed")["value"].item()

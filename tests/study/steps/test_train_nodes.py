@@ -14,7 +14,7 @@ import yaml
 
 from hpelib.models.weights import read_state_dict
 from hpelib.study.config import make_run
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,8 +66,8 @@ def end(node: subprocess.Popen) -> None:
 def test_two_nodes_leave_the_weights_of_two_processes(write_set, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dataset = write_set("lsp")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     Path("params.yaml").write_text(yaml.safe_dump(params))
     run_nodes("hourglass", "lsp", "0")
 

@@ -9,7 +9,7 @@ import torch
 
 from hpelib.models.weights import read_state_dict
 from hpelib.study.config import make_run
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
 
@@ -18,8 +18,8 @@ def run(write_set, params, tmp_path, monkeypatch):
     """A run on two processes in a working directory of its own."""
     monkeypatch.chdir(tmp_path)
     dataset = write_set("lsp")
-    manifest_path(dataset).parent.mkdir(parents=True)
-    manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+    dataset.manifest.parent.mkdir(parents=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
     params["profiles"]["tiny"]["recipe"] |= {"processes": 2, "epochs": 2}
     return make_run(params, "hourglass", "lsp", 0)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hpelib.study.config import load_params
 from hpelib.study.tools.check_set import count, describe_files, real_dataset
 
-ROOT = Path(__file__).resolve().parents[2]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+ROOT = Path(__file__).resolve().parents[3]
+PARAMS = load_params(ROOT / "params.yaml")
 KNOWN = yaml.safe_load((ROOT / "data/real_sets.yaml").read_text(encoding="utf-8"))
 
 
@@ -23,7 +24,7 @@ def test_every_set_that_is_described_is_read_by_a_profile(name):
 
 
 def test_mannequins_are_no_photographs(params):
-    for entry in params["profiles"]["tiny"]["datasets"].values():
+    for entry in params["sets"].values():
         entry["source"] = "mannequins"
     with pytest.raises(ValueError, match="no profile reads photographs for 'coco'"):
         real_dataset(params, "coco")

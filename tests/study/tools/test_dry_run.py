@@ -1,7 +1,8 @@
 import pytest
 
+from hpelib.formats import FORMATS
 from hpelib.study.config import make_run
-from hpelib.study.steps.prepare import annotation_files, read_split
+from hpelib.study.steps.prepare import read_split
 from hpelib.study.tools.dry_run import dry_run, project, write_stand_in
 
 
@@ -21,8 +22,10 @@ def test_every_stage_is_run_and_projected(params, tmp_path, monkeypatch, name):
 
 
 def test_sets_that_join_the_training_of_lsp_are_part_of_the_bill(params):
-    splits = params["profiles"]["tiny"]["datasets"]["lsp"]["splits"]
-    splits["train"] |= {"merged": {"datasets/mpii": {"annotations": "train.json"}, "datasets/lspet": {}}}
+    splits = params["sets"]["lsp"]["splits"]
+    splits["train"] |= {
+        "merged": {"mpii": {"root": "datasets/mpii", "annotations": "train.json"}, "lspet": {"root": "datasets/lspet"}}
+    }
     run = make_run(params, "hourglass", "lsp", 0)
     planned = project({"batch_size": 32, "s_per_step": 0.5, "s_per_test_box": 0.01}, run)
     persons = 1_000 + 22_246 + 10_000
@@ -33,10 +36,11 @@ def test_the_stand_in_has_the_layout_of_the_real_set(params, tmp_path, monkeypat
     """As LSP's: all splits in one folder, told apart by number, and nobody from other sets."""
     monkeypatch.chdir(tmp_path)
     numbers = {"train": [1, 1000], "val": [1001, 2000], "test": [1001, 2000]}
-    params["profiles"]["tiny"]["datasets"]["lsp"]["splits"] = {
-        split: {"folder": ".", "numbers": pair, "merged": {"datasets/lspet": {}}} for split, pair in numbers.items()
+    params["sets"]["lsp"]["splits"] = {
+        split: {"folder": ".", "numbers": pair, "merged": {"lspet": {"root": "datasets/lspet"}}}
+        for split, pair in numbers.items()
     }
     dataset = write_stand_in(make_run(params, "hourglass", "lsp", 0).dataset, 3)
-    assert [path.is_file() for path in annotation_files(dataset)] == [True]
+    assert [path.is_file() for path in FORMATS["lsp"].annotation_files(dataset)] == [True]
     assert read_split(dataset, "train").ids.tolist() == [1, 2, 3]
     assert read_split(dataset, "test").ids.tolist() == [4, 5, 6]

@@ -12,7 +12,7 @@ import yaml
 from hpelib.metrics.statistics import bootstrap
 from hpelib.study.config import Dataset, make_run
 from hpelib.study.steps import evaluate
-from hpelib.study.steps.prepare import manifest_path, prepare
+from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, training_people
 from hpelib.study.tools.score import score
 from hpelib.training.checkpoints import save_weights
@@ -25,8 +25,8 @@ def finished(write_set, params, tmp_path, monkeypatch):
 
     def make(name: str):
         dataset = write_set(name)
-        manifest_path(dataset).parent.mkdir(parents=True, exist_ok=True)
-        manifest_path(dataset).write_text(json.dumps(prepare(dataset)))
+        dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
+        dataset.manifest.write_text(json.dumps(prepare(dataset)))
         run = make_run(params, "hourglass", name, 0)
         save_weights(build_network(run, training_people(run)), run.folder / "weights.safetensors", "fp32")
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})

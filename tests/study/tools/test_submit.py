@@ -7,13 +7,13 @@ import pytest
 from scipy.io import loadmat
 
 from hpelib.data.loader import make_loader
+from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.metrics import coco
 from hpelib.metrics.coco import coco_ap
 from hpelib.study.config import Dataset, Protocol, make_run
-from hpelib.study.scores import detection_figures
 from hpelib.study.steps.evaluate import load_network
-from hpelib.study.steps.prepare import read_split, read_split_detections
+from hpelib.study.steps.prepare import read_split
 from hpelib.study.steps.train import build_network
 from hpelib.study.tools.submit import submit, write_coco_zip
 from hpelib.training.checkpoints import save_weights
@@ -52,9 +52,10 @@ def test_coco_gets_the_results_from_detections_on_images_without_annotations(fin
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == [f"{name}.json"]
         results = json.loads(archive.read(f"{name}.json"))
-    boxes = read_split_detections(dataset, "test")
+    boxes = FORMATS["coco"].read_detections(dataset, "test")
     found = predictions(run, boxes)
-    expected = detection_figures(dataset, boxes, found.keypoints, found.scores)
+    people = read_split(dataset, "test")
+    expected = FORMATS["coco"].detection_figures(dataset, people, boxes, found.keypoints, found.scores)
     scored = coco_ap(dataset.root / "test.json", results)
     assert {f"{figure}_det": value for figure, value in scored.items()} == pytest.approx(expected, nan_ok=True)
     assert all(set(result) == {"image_id", "category_id", "keypoints", "score"} for result in results)
@@ -82,7 +83,7 @@ def test_mpii_test_persons_need_no_joints(finished, tmp_path):
 def test_the_zip_holds_who_the_protocol_keeps(finished, tmp_path, nms, monkeypatch):
     run, dataset = finished("coco")
     kept = []
-    monkeypatch.setitem(coco.NMS, nms, lambda keypoints, *_: kept.append(len(keypoints)) or np.array([0]))
+    monkeypatch.setitem(coco.NMS, nms, lambda keypoints, *_, **__: kept.append(len(keypoints)) or np.array([0]))
     path = submit(dataclasses.replace(run, test=Protocol(nms=nms)), dataset, "ours", tmp_path)
     with zipfile.ZipFile(path) as archive:
         assert len(json.loads(archive.read(archive.namelist()[0]))) == len(kept) > 0

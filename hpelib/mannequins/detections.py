@@ -1,4 +1,4 @@
-"""Person boxes as a detector would give them, for evaluation without the true boxes."""
+"""Person boxes as a detector would find them, so that networks can also be scored without the true boxes."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,14 @@ import numpy as np
 def detect(
     rng: np.random.Generator, settings: Mapping, annotations: list[dict], image_id: int, size: tuple[int, int]
 ) -> list[dict]:
-    """COCO results (image_id, category_id, bbox, score) for one image of `size` (w, h) px and its annotations.
+    """Boxes for one image of `size` (width, height) px with these COCO annotations.
 
-    `settings` are the recipe's: probability of a miss and of a duplicate, mean number of false alarms per image,
-    sd of each side as a share of the box. Hidden people are missed more often and found less exactly; the score
-    falls with the error, and false alarms score low.
+    `settings` are those of the recipe: `missed` and `duplicates` are probabilities for each person, `false_alarms` is
+    the mean number for each image, `jitter` the standard deviation of each side as a share of the box. Hidden people
+    are missed more often and found less exactly. The score falls with the error, and false alarms score low.
+
+    Returns:
+        COCO results: image_id, category_id, bbox (x, y, w, h) in px, score in 0..1.
     """
     found = []
     for annotation in annotations:

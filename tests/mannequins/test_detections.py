@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpelib.mannequins.detector import detect
+from hpelib.mannequins.detections import detect
 
 SETTINGS = {"missed": -1.0, "duplicates": 0.0, "false_alarms": 0.0, "jitter": 0.05}
 BOX = np.array([4000.0, 3000.0, 200.0, 400.0])

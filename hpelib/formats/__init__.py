@@ -1,0 +1,179 @@
+"""What the annotation formats decide: one file a format, found by listing this folder.
+
+Each file holds its `FORMAT`: how a set is read, which persons its metric is defined for, and the figures of its tables.
+No other file names it, so a new format is added without editing a table. No torch is needed to read and to score.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+
+from hpelib.data.files import check_coordinates
+from hpelib.data.people import People
+from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_within
+from hpelib.skeletons import Skeleton
+
+SPLITS = ("train", "val", "test")
+MAY_SHARE = (
+    "may_share_pictures"  # what the entry of a split in any format may say: pictures of other splits are accepted
+)
+
+
+class Dataset(Protocol):
+    """What a format must know of a set; `hpelib.study.config.Dataset` is one."""
+
+    name: str
+    root: Path  # folder that the paths of `splits` are relative to
+    splits: Mapping[str, Mapping]  # the entries of `SPLITS`, or of some: what the persons of a split are read from
+
+
+class Format(ABC):
+    """One format of annotations. Figures are in percent; keypoints are (N, K, 2) image px and confidences (N, K)."""
+
+    name: ClassVar[str]
+    skeleton: ClassVar[Skeleton]
+    required: ClassVar[tuple[str, ...]]  # what the entry of a split must say, such as "annotations"
+    optional: ClassVar[tuple[str, ...]] = ()  # what it may say besides
+    annotations: ClassVar[tuple[str, ...]] = ()  # those of them that are annotation files
+    columns: ClassVar[tuple[str, ...]]  # the figures of a results table, the leading one first
+    main_metric: ClassVar[str]  # the leading figure of tables
+    keypoint_metric: ClassVar[str]  # the mean over keypoints that learning curves and intervals are of
+    judged_metric: ClassVar[str]  # the mean over persons by which gains and losses of `judges` are told
+    judges: ClassVar[tuple[str, ...]]
+    threshold_label: ClassVar[str]  # of the curve of correct keypoints over thresholds, for axes
+
+    def files(self, dataset: Dataset, split: str) -> Mapping:
+        """The entry of one split.
+
+        Raises:
+            ValueError: the set has no such split, or its entry lacks a key or has one that the format does not know.
+        """
+        if split not in dataset.splits:
+            raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
+        files, optional = dataset.splits[split], (*self.optional, MAY_SHARE)
+        missing = [key for key in self.required if key not in files]
+        unknown = [key for key in files if key not in self.required + optional]
+        if missing or unknown:
+            raise ValueError(
+                f"dataset {dataset.name}, split {split}: missing {missing}, unknown {unknown}; an entry of the format "
+                f"{self.name} needs {', '.join(self.required)} and may have {', '.join(optional)}"
+            )
+        return files
+
+    @abstractmethod
+    def read(self, dataset: Dataset, split: str) -> People:
+        """The persons of one split, in the order of the annotation file.
+
+        Raises:
+            FileNotFoundError: a file or an image is missing.
+            ValueError: an entry or an annotation cannot be used as it stands.
+        """
+
+    def read_detections(self, dataset: Dataset, split: str) -> People | None:
+        """The boxes of a detector on a split's images; None where the set names none."""
+        return None
+
+    def annotation_files(self, dataset: Dataset) -> list[Path]:
+        """Every annotation file of the set, once."""
+        entries = [self.files(dataset, split) for split in dataset.splits]
+        return sorted({dataset.root / files[kind] for files in entries for kind in self.annotations if kind in files})
+
+    def check(self, dataset: Dataset, split: str, people: People) -> None:
+        """Refuse annotations that cannot be right.
+
+        Raises:
+            ValueError: their coordinates are impossible, as `check_coordinates` says, or belong to other pictures.
+        """
+        check_coordinates(people, f"{dataset.name} {split}")
+
+    def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
+        """Refuse, before anything is predicted, what scoring would refuse afterwards.
+
+        Raises:
+            ValueError: the metric is defined for none of `people`, or an annotation cannot be scored.
+        """
+        if not len(self.scored(people)):
+            raise ValueError(f"{dataset.name} {split}: {self.main_metric} is defined for none of {len(people)} persons")
+
+    def scored(self, people: People) -> People:
+        """The persons that the metric is defined for; all figures of a table are over these."""
+        return people
+
+    @abstractmethod
+    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        """Error of each keypoint (N, K) in the unit of `threshold_label`; NaN where not labelled or not scored."""
+
+    @abstractmethod
+    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        """How right each keypoint is, (N, K) from 0 to 1; NaN where not labelled or not scored."""
+
+    def keypoint_figure(self, people: People, keypoints: np.ndarray) -> dict[str, float]:
+        """The mean of `keypoint_scores` in percent, by its name."""
+        return {self.keypoint_metric: 100 * float(np.nanmean(self.keypoint_scores(people, keypoints)))}
+
+    def judged_scores(self, keypoint_scores: np.ndarray) -> np.ndarray:
+        """The scores (..., N, 1 or K), 0 to 1, whose mean is `judged_metric`, from `keypoint_scores` (..., N, K)."""
+        return keypoint_scores
+
+    def curve(self, people: People, keypoints: np.ndarray) -> pd.DataFrame:
+        """Share of keypoints, in percent, within each threshold of the truth: columns threshold and correct."""
+        correct = shares_within(self.errors(people, keypoints))
+        return pd.DataFrame({"threshold": CURVE_THRESHOLDS, "correct": correct})
+
+    @abstractmethod
+    def figures(
+        self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
+    ) -> dict[str, float]:
+        """All figures for predictions from the annotated boxes of the test split; joint groups by their names.
+
+        `nms` is a key of `hpelib.metrics.coco.NMS`; formats without AP have no use for it.
+        """
+
+    def detection_figures(
+        self,
+        dataset: Dataset,
+        people: People,
+        detections: People,
+        keypoints: np.ndarray,
+        confidences: np.ndarray,
+        nms: str = "hard",
+    ) -> dict[str, float]:
+        """All figures for predictions from the boxes of `detections`, which should find `people`.
+
+        Raises:
+            ValueError: the metric has no figures for detected boxes.
+        """
+        raise ValueError(f"the format {self.name} has no figures for detected boxes")
+
+
+class PckFormat(Format):
+    """A format whose keypoints are right within `threshold` times a length of the person."""
+
+    threshold: ClassVar[float]
+
+    @abstractmethod
+    def lengths_px(self, people: People) -> np.ndarray:
+        """The length (N,) that errors are measured by."""
+
+    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        errors = normalised_errors(keypoints, people.keypoints, people.visibility, self.lengths_px(people))
+        errors[:, people.skeleton.unscored] = np.nan
+        return errors
+
+    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        errors = self.errors(people, keypoints)
+        return np.where(np.isnan(errors), np.nan, errors <= self.threshold)
+
+
+def _find() -> dict[str, Format]:
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    formats = [import_module(f"{__name__}.{name}").FORMAT for name in names]
+    return {form.name: form for form in formats}
+
+
+FORMATS = _find()

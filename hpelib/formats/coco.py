@@ -1,0 +1,139 @@
+"""COCO keypoints: AP and AR from annotated and from detected boxes, and the mean keypoint similarity."""
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+
+from hpelib.data.coco import check_coco, read_coco, read_detections
+from hpelib.data.crops import crop_regions
+from hpelib.data.people import People
+from hpelib.formats import Dataset, Format
+from hpelib.metrics.coco import (
+    MAX_PERSONS,
+    average_precisions,
+    coco_ap,
+    coco_results,
+    keypoint_similarity,
+    load_truth,
+    oks_recall,
+)
+from hpelib.skeletons import COCO17
+
+
+class Coco(Format):
+    """Entries: `annotations` (json), `images` (folder), `detections` (json), `max_persons` (of an image, for AP)."""
+
+    name = "coco"
+    skeleton = COCO17
+    required = ("annotations", "images")
+    optional = ("detections", "max_persons")
+    annotations = ("annotations", "detections")
+    columns = ("AP_gt", "AP50_gt", "AP75_gt", "AR_gt", "AP_det", "OKS")
+    main_metric = "AP_gt"
+    keypoint_metric = "OKS"
+    judged_metric = "OKS recall"
+    judges = ("AP_gt", "AP_det")
+    threshold_label = "1 - keypoint similarity"
+
+    def read(self, dataset: Dataset, split: str) -> People:
+        files = self.files(dataset, split)
+        return read_coco(dataset.root / files["annotations"], dataset.root / files["images"])
+
+    def read_detections(self, dataset: Dataset, split: str) -> People | None:
+        files = self.files(dataset, split)
+        if "detections" not in files:
+            return None
+        return read_detections(*(dataset.root / files[kind] for kind in ("detections", "annotations", "images")))
+
+    def check(self, dataset: Dataset, split: str, people: People) -> None:
+        super().check(dataset, split, people)
+        check_coco(dataset.root / self.files(dataset, split)["annotations"], people)
+
+    def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
+        """As `Format.check_truth`; images with more persons than AP scores are counted in the log, at level WARNING."""
+        super().check_truth(dataset, split, people)
+        load_truth(dataset.root / self.files(dataset, split)["annotations"], people.skeleton)
+        self.read_detections(dataset, split)
+        limit = self._limit(dataset, split)
+        crowded = (np.unique(people.image_ids, return_counts=True)[1] > limit).sum()
+        if crowded:
+            logging.getLogger(__name__).warning(
+                "%s %s: %d images have more than %d persons. As on COCO, AP scores the %d best results of an image and "
+                "takes all other persons for missed; `max_persons` in the entry of the split sets another limit",
+                dataset.name,
+                split,
+                crowded,
+                limit,
+                limit,
+            )
+
+    def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        return 1 - self.keypoint_scores(people, keypoints)
+
+    def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
+        return keypoint_similarity(keypoints, people.keypoints, people.areas, people.skeleton.sigmas)
+
+    def judged_scores(self, keypoint_scores: np.ndarray) -> np.ndarray:
+        return oks_recall(keypoint_scores)
+
+    def figures(
+        self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
+    ) -> dict[str, float]:
+        similarity = self.keypoint_scores(people, keypoints)
+        groups = {
+            group: 100 * float(np.nanmean(similarity[:, members])) for group, members in people.skeleton.groups.items()
+        }
+        results = person_results(people, keypoints, confidences, nms, self._limit(dataset, "test"))
+        return self._ap(dataset, people, results, "gt") | self.keypoint_figure(people, keypoints) | groups
+
+    def detection_figures(
+        self,
+        dataset: Dataset,
+        people: People,
+        detections: People,
+        keypoints: np.ndarray,
+        confidences: np.ndarray,
+        nms: str = "hard",
+    ) -> dict[str, float]:
+        results = person_results(detections, keypoints, confidences, nms, self._limit(dataset, "test"))
+        return self._ap(dataset, people, results, "det")
+
+    def _ap(self, dataset: Dataset, people: People, results: list[dict], boxes: str) -> dict[str, float]:
+        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
+        found = coco_ap(truth, results, people.skeleton, people.ids.tolist(), limit)
+        return {f"{name}_{boxes}": value for name, value in found.items()}
+
+    def ap_of_variants(
+        self,
+        dataset: Dataset,
+        people: People,
+        variants: Iterable[np.ndarray],
+        confidences: np.ndarray,
+        nms: str = "hard",
+    ) -> list[float]:
+        """The figure AP_gt alone, for several variants of the keypoints that were predicted in the annotated boxes.
+
+        Shapes: each of `variants` (N, K, 2) image px, confidences (N, K).
+        """
+        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
+        results = (person_results(people, keypoints, confidences, nms, limit) for keypoints in variants)
+        return average_precisions(truth, results, people.skeleton, people.ids.tolist(), limit)
+
+    def _limit(self, dataset: Dataset, split: str) -> int:
+        return self.files(dataset, split).get("max_persons", MAX_PERSONS)
+
+
+def person_results(
+    people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard", max_persons: int = MAX_PERSONS
+) -> list[dict]:
+    """COCO results after rescoring and OKS-NMS; the area is that of the padded box, with the official code's 3:4.
+
+    Shapes: keypoints (N, K, 2) image px, confidences (N, K).
+    """
+    width_px, height_px = crop_regions(people.centers, people.sizes_px, (3, 4)).T
+    persons = people.image_ids, keypoints, confidences, people.scores, width_px * height_px
+    return coco_results(*persons, nms=nms, sigmas=people.skeleton.sigmas, max_persons=max_persons)
+
+
+FORMAT = Coco()

@@ -1,0 +1,75 @@
+"""Leeds Sports Pose: PCK, whose unit is the length of the person's torso."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hpelib.data.lsp import mpii_as_lsp, read_lsp, read_lspet
+from hpelib.data.mpii import read_mpii
+from hpelib.data.people import People
+from hpelib.formats import Dataset, PckFormat
+from hpelib.metrics.accuracy import pck, torso_size
+from hpelib.skeletons import LSP14
+
+
+class Leeds(PckFormat):
+    """What both Leeds sets have in common: their joints and their metric."""
+
+    skeleton = LSP14
+    columns = ("PCK@0.2",)
+    main_metric = keypoint_metric = judged_metric = "PCK@0.2"
+    judges = ("PCK@0.2",)
+    threshold = 0.2
+    threshold_label = "threshold / torso size"
+
+    def scored(self, people: People) -> People:
+        """The persons whose torso, from left shoulder to right hip, is labelled and has a length."""
+        return people.keep(torso_size(people.keypoints) > 0, "persons without a labelled torso")
+
+    def lengths_px(self, people: People) -> np.ndarray:
+        return torso_size(people.keypoints)
+
+    def figures(
+        self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
+    ) -> dict[str, float]:
+        by_group = pck(keypoints, people.keypoints, people.visibility, torso_size(people.keypoints))
+        return {"PCK@0.2": by_group.pop("Mean")} | by_group
+
+
+class Lsp(Leeds):
+    """Entries: `folder` (joints.mat and images), `numbers` (first and last image), `merged` (sets that join the split).
+
+    `merged` has an entry for each set that joins the split, with its `root` and, for MPII, its files:
+    `{lspet: {root: datasets/lspet}, mpii: {root: datasets/mpii, annotations: annot/train.json, images: images}}`.
+    """
+
+    name = "lsp"
+    required = ("folder",)
+    optional = ("numbers", "merged")
+
+    def read(self, dataset: Dataset, split: str) -> People:
+        files = self.files(dataset, split)
+        people = read_lsp(dataset.root / files["folder"])
+        first, last = files.get("numbers", (1, len(people)))
+        own = people.take((people.ids >= first) & (people.ids <= last))
+        return People.concatenate([own, *map(_read_merged, files.get("merged", {}).values())])
+
+    def annotation_files(self, dataset: Dataset) -> list[Path]:
+        entries = [self.files(dataset, split) for split in dataset.splits]
+        merged = [other for files in entries for other in files.get("merged", {}).values()]
+        return sorted(
+            {dataset.root / files["folder"] / "joints.mat" for files in entries}
+            | {Path(files["root"]) / files.get("annotations", "joints.mat") for files in merged}
+        )
+
+
+def _read_merged(files: Mapping) -> People:
+    """The persons of LSPET in `root`, or those of MPII where `files` names annotations."""
+    root = Path(files["root"])
+    if "annotations" not in files:
+        return read_lspet(root)
+    return mpii_as_lsp(read_mpii(root / files["annotations"], root / files["images"]))
+
+
+FORMAT = Lsp()

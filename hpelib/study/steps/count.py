@@ -1,0 +1,137 @@
+"""Count the networks of the papers: parameters and multiply-accumulates, at the papers' size and input.
+
+    python -m hpelib.study.steps.count OUT.csv
+
+Counted are all rows of `data/paper_sizes.csv`, and all networks whose size a claim (`data/claims.csv`) or a table
+(`data/paper_results.csv`) states. A network that is named several times is built once, and counted once for each input.
+Nothing is computed, so a network takes less than a second. `hpelib.study.counts` reads the file.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from hpelib.formats import FORMATS
+from hpelib.layers.choices import require_choice
+from hpelib.metrics.cost import complexity
+from hpelib.models import create_model
+from hpelib.study.config import load_params
+from hpelib.study.counts import COUNTS, ENTRY, read_table
+from hpelib.study.entries import Entry, full_size
+
+CLAIMS, RESULTS, PRINTED = (Path("data") / f"{name}.csv" for name in ("claims", "paper_results", "paper_sizes"))
+COLUMNS = (
+    *("paper", "table", "row", "kind"),  # where the paper has the row, its name there, and one of KINDS
+    *("model", "options", "module", "keypoints"),  # for `create_model`, options as JSON; which part: see `_size_of`
+    *("input_width", "input_height"),  # px
+    *("printed_params_M", "printed_gflops", "printed_unit"),  # empty where the paper prints none; one of UNITS
+    "note",
+)
+KINDS = ("printed", "reading")  # a reading is another way to read what the paper leaves open, or a row without figures
+UNITS = ("MACs / 1e9", "MACs / 2^30", "legacy / 2^30", "unknown")
+WHOLE = "all"  # the module that is the network itself
+
+
+def read_printed(path: Path = PRINTED) -> pd.DataFrame:
+    """Read the table of printed sizes: the columns `COLUMNS` and `input`, such as "256x192".
+
+    Raises:
+        ValueError: a column is unknown or missing, or a cell has a value that is not allowed there.
+    """
+    table = read_table(path)
+    if wrong := sorted(set(table) ^ set(COLUMNS)):
+        raise ValueError(f"{path}: unknown or missing columns {', '.join(wrong)}; expected are {', '.join(COLUMNS)}")
+    for line, row in enumerate(table.to_dict("records"), start=2):
+        try:
+            _normal(row["options"])
+            require_choice("kind", row["kind"], KINDS)
+            require_choice("printed_unit", row["printed_unit"], UNITS if row["printed_gflops"] > 0 else ("",))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line} ({row['paper']}, {row['row']}): {error}") from error
+    return table.assign(input=table["input_height"].astype(str) + "x" + table["input_width"].astype(str))
+
+
+def _normal(options: str) -> str:
+    """The same text for equal options."""
+    try:
+        return json.dumps(dict(**json.loads(options)), sort_keys=True)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"options {options!r} are no JSON object; without options write {{}}") from error
+
+
+def read_entries(params: dict, claims: Path = CLAIMS, results: Path = RESULTS) -> pd.DataFrame:
+    """The networks whose sizes claims and tables state, each once, for `count`. They have the columns `ENTRY`, too.
+
+    Raises:
+        ValueError: an entry, dataset or input that is not there; the message names it.
+    """
+    claimed, stated = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (claims, results))
+    claimed = claimed[claimed["metric"].isin(COUNTS)]
+    stated = stated[stated["metric"].isin(("params (M)", "GFLOPs")) & (stated["kind"] == "network")]
+    sides = [claimed.rename(columns={side: "entry"}) for side in ("better", "worse")]
+    entries = pd.concat([*sides, stated])[ENTRY].drop_duplicates()
+    return pd.DataFrame([_describe(params, *entry) for entry in entries.to_numpy()])
+
+
+def _describe(params: dict, entry: str, dataset: str, size: str) -> dict:
+    """One row of `read_entries`."""
+    height, x, width = size.partition("x")
+    if dataset not in FORMATS or not (x and height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"{entry}: {dataset!r} is no dataset, or input {size!r} is not like 256x192 (height x width)")
+    model, options = full_size(params, Entry.parse(entry))
+    network = {"model": model, "options": json.dumps(options), "keypoints": FORMATS[dataset].skeleton.num_keypoints}
+    size_px = {"input_width": int(width), "input_height": int(height)}
+    return {"entry": entry, "dataset": dataset, "input": size, "module": WHOLE} | network | size_px
+
+
+def count(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` of `read_printed` or `read_entries` with the columns `COUNTS`, as `hpelib.study.counts` describes them.
+
+    Raises:
+        ValueError: a model, option or module that is not there; the message names it.
+    """
+    networks = rows.groupby(["model", rows["options"].map(_normal), "keypoints"], sort=False)
+    return rows.join(pd.concat(_count(of_network, *network) for network, of_network in networks))
+
+
+def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.DataFrame:
+    """The counts of all rows that are about one network, by their index."""
+    with torch.device("meta"):  # sizes need no weights
+        network = create_model(model, keypoints, **json.loads(options))
+    params = {name or WHOLE: sum(p.numel() for p in module.parameters()) for name, module in network.named_modules()}
+    _remove_norms(network)
+    found = {}
+    for size, of_size in rows.groupby(["input_width", "input_height"], sort=False):
+        cost = complexity(network, size)
+        macs = cost.macs_by_module | {WHOLE: cost.macs}
+        for index, module in of_size["module"].items():
+            legacy_gflops = cost.legacy_gflops if module == WHOLE else float("nan")
+            found[index] = (_size_of(module, params) / 1e6, _size_of(module, macs) / 1e9, legacy_gflops)
+    return pd.DataFrame.from_dict(found, orient="index", columns=COUNTS)
+
+
+def _remove_norms(network: nn.Module) -> None:
+    """Batch norms have no MACs, but half of the time of counting would be spent in them."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, nn.Identity())
+
+
+def _size_of(module: str, sizes: dict[str, int]) -> int:
+    """The size of a module without the others that are named after it: of "ditm - ditm.cab", ditm without its CAB."""
+    whole, *others = module.split(" - ")
+    if unknown := {whole, *others} - sizes.keys():
+        raise ValueError(f"module {module!r}: the network has no part {', '.join(sorted(unknown))}")
+    return sizes[whole] - sum(sizes[other] for other in others)
+
+
+if __name__ == "__main__":
+    wanted = pd.concat([read_printed(), read_entries(load_params())], ignore_index=True)
+    target = Path(sys.argv[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count(wanted).to_csv(target, index=False)

@@ -1,0 +1,43 @@
+import re
+
+import pandas as pd
+import pytest
+
+from hpelib.study.results.index import index
+
+
+@pytest.fixture
+def page(study, params, tmp_path):
+    """`page()` is the index of a study of one network on one dataset."""
+    study("hourglass", "mpii", [50, 60])
+    study("hourglass", "mpii", [3.21], labels="shuffled")
+    params |= {"datasets": ["mpii"], "networks": ["hourglass"], "error_datasets": [], "ablations": {"ditn": {}}}
+    folder = tmp_path / "reports/tiny"
+    (folder / "claims").mkdir(parents=True)
+    claim = {"metric": "PCKh@0.5", "verdict": "undecided", "better": "hourglass:full", "worse": "hourglass:flat"}
+    pd.DataFrame([claim | {"seeds": 1, "gain": 1.0}]).to_csv(folder / "claims/claims.csv", index=False)
+    return lambda: index(params, folder)
+
+
+def test_the_index_shows_results_order_control_and_claims(page):
+    text = page()
+    assert "\n## mpii\n" in text
+    assert re.search(r"\| hourglass +\| 55\.0 ± 7\.1", text)
+    assert "The order of networks is the same under all 2 seeds: hourglass." in text
+    assert "scores PCKh@0.5 3.2." in text
+    assert "Of 1 gains in accuracy: 0 supported, 0 not supported, 1 undecided, 0 not run." in text
+    assert "(../../docs/ledger_ditn.md)" in text
+    assert not re.search(r"\{[{%]|%\}", text)
+    assert "not comparable to any paper's figures" not in text, "that is about the quick profile"
+
+
+def test_the_index_links_only_to_what_is_there(page, params, tmp_path):
+    assert "mpii/data/contact_sheet.png" not in page(), "photographs stay where they were made"
+    assert "mpii/errors/errors.ipynb" not in page()
+    params["error_datasets"] = ["mpii"]
+    assert "mpii/errors/errors.ipynb" in page()
+    photographs = tmp_path / "reports/tiny/lspet/tables/tables.ipynb"
+    assert "lspet" not in page()
+    photographs.parent.mkdir(parents=True)
+    photographs.write_text("")
+    assert "(lspet/tables/tables.ipynb)" in page()
