@@ -156,8 +156,8 @@ def best_and_worst(
 ) -> tuple[list[Crop], list[np.ndarray], list[str], Skeleton]:
     """The `count` persons of the val split with the best mean score over keypoints, then the `count` worst.
 
-    Returns what `hpelib.figures.people.prediction_sheet` takes: crops, predicted keypoints (K, 2) in crop px, titles and
-    the skeleton.
+    Returns what `hpelib.figures.people.prediction_sheet` takes: crops, predicted keypoints (K, 2) in crop px, titles
+    and the skeleton.
     """
     form = FORMATS[run.dataset.format]
     people = form.scored(read_split(run.dataset, "val"))
@@ -168,7 +168,9 @@ def best_and_worst(
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
     crops = [crop_person(people, person, run.inputs) for person in chosen]
-    predicted = [to_crop(predictions.keypoints[person], crop.matrix) for person, crop in zip(chosen, crops, strict=True)]
+    predicted = [
+        to_crop(predictions.keypoints[person], crop.matrix) for person, crop in zip(chosen, crops, strict=True)
+    ]
     return crops, predicted, [f"{100 * score:.0f} %" for score in scores[chosen]], people.skeleton
 
 

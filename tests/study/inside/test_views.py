@@ -42,7 +42,7 @@ def study(params, narrow_options, tmp_path, monkeypatch) -> dict:
     )
     monkeypatch.setattr(views, "test_people", lambda run: people)
     monkeypatch.setattr(views, "load_network", build_network)
-    return params | {"datasets": ["coco"], "networks": list(NETWORKS), "seeds": [0]}
+    return params | {"datasets": ["coco"], "all_datasets": ["coco"], "networks": list(NETWORKS), "seeds": [0]}
 
 
 def test_every_network_has_a_baseline_or_is_one_and_a_story():
