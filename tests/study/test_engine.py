@@ -1,7 +1,6 @@
 """Notebooks run by `python -m papermill ... --engine hpelib`, as dvc.yaml runs them."""
 
 import copy
-import os
 import signal
 import subprocess
 import sys
