@@ -6,10 +6,8 @@ A kernel of its own would cost every stage two seconds. Here the cells run in an
 runs of the same thing is taken out of the page: times, ids, addresses in memory, the folder of this machine.
 """
 
-import ctypes
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -20,11 +18,12 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_output
 
+from hpelib.study.parents import die_with_parent
+
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-PR_SET_PDEATHSIG = 1
 
 
 class InProcess:
@@ -101,9 +100,3 @@ def scrub(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 if kind.startswith("text"):
                     texts[kind] = re.sub(r" at 0x[0-9a-f]+", "", texts[kind]).replace(str(Path.cwd()), ".")
     return nb
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it is killed, so that no training outlives its experiment (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -29,14 +29,24 @@ from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 
 from hpelib.study.config import load_params, profile_params
-from hpelib.study.engine import die_with_parent
+from hpelib.study.parents import die_with_study
 
 # Roughly, in minutes: long stages start first, and the sum of what is left says how long it will take.
 MINUTES = {"ablate": 5.0, "control": 1.5, "train": 1.0, "train_extra": 1.0, "stress_hits": 1.0}
 OTHER_MINUTES = 0.1
 GIB_A_JOB = 2.0
 LOGS = Path("logs")
-LIBRARIES = ["torch", "torch._dynamo", "torchvision", "timm", "accelerate", "safetensors.torch", "cv2", "pandas"]
+LIBRARIES = [
+    "dvc.repo",
+    "torch",
+    "torch._dynamo",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "safetensors.torch",
+    "cv2",
+    "pandas",
+]
 LIBRARIES += ["pycocotools.cocoeval", "scipy.optimize", "scipy.stats", "matplotlib.pyplot", "seaborn", "papermill.cli"]
 
 Upstream = dict[Stage, set[Stage]]  # for each stage those that it waits for
@@ -74,13 +84,15 @@ class Study:
         order, ready, done = TopologicalSorter(upstream), [], 0
         order.prepare()
         while order.is_active():
-            ready = sorted([*ready, *order.get_ready()], key=lambda stage: (_minutes(stage), stage.addressing))
+            ready += order.get_ready()
             while ready and len(self.running) < self.jobs:
-                stage = ready.pop()
+                stage = max(ready, key=lambda stage: (_minutes(stage), stage.addressing))
+                ready.remove(stage)
                 if self._needs_running(stage):
                     self._start(stage)
                 else:
                     order.done(stage)
+                    ready += order.get_ready()
                     done += 1
             if self.running:
                 names = [stage.addressing for _, stage, _ in self.running.values()]
@@ -137,7 +149,7 @@ class Study:
 
 def execute(stage: str, commands: str | list[str]) -> None:
     """Run the commands of a stage, each `python -m MODULE ARGUMENTS`, in this process."""
-    die_with_parent()
+    die_with_study()
     os.environ["DVC_STAGE"] = stage
     with (LOGS / f"{stage}.log").open("w") as log:
         for stream in (1, 2):
@@ -153,8 +165,9 @@ def execute(stage: str, commands: str | list[str]) -> None:
 
 def latest_score(stage: str) -> str:
     """The last line of a training's log, such as " (epoch 2, OKS 39.7)"; nothing before its first epoch has ended."""
-    log = LOGS / f"{stage.partition('@')[2]}.jsonl"
-    if not log.is_file():
+    kind, _, item = stage.partition("@")
+    log = LOGS / f"{item}.jsonl"
+    if kind not in MINUTES or not log.is_file():
         return ""
     record = json.loads(log.read_text().splitlines()[-1])
     metric, value = list(record.items())[-1]
@@ -178,6 +191,11 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", help="of dvc.yaml, to run only these and what they need")
     parser.add_argument("--jobs", type=int, help="stages at a time; by default one for each core, memory allowing")
     given = parser.parse_args()
+    if Path("work").is_symlink():
+        sys.exit(
+            "work is a link, which DVC does not follow. Put its cache on the other disk instead: "
+            "dvc cache dir --local FOLDER; dvc config --local cache.type symlink"
+        )
     LOGS.mkdir(exist_ok=True)
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     study = Study(given.jobs or default_jobs())

@@ -1,111 +1,247 @@
-import threading
+"""`make study` in a tiny repository whose stages do next to nothing."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
+from dvc.repo import Repo
 
+from hpelib.study.run import latest_score
+
+ROOT = Path(__file__).resolve().parents[2]
+# `python -m hpelib.study.run`, without the seconds that torch and others take to be imported
+STUDY = """
 from hpelib.study import run
 
-GRAPH = {
-    "data": set(),
-    "train@a": {"data"},
-    "train@b": {"data"},
-    "evaluate@a": {"train@a"},
-    "evaluate@b": {"train@b"},
-    "stress": {"train@b"},
-    "report": {"evaluate@a", "evaluate@b", "stress"},
-}
+if __name__ == "__main__":
+    run.LIBRARIES = ["dvc.repo", "pandas", "scipy.io", "cv2"]
+    run.main()
+"""
+# A stage: it tells when it starts and ends, and leaves what it has read, behind its own name.
+STEP = """
+import os, sys, time
+from pathlib import Path
+
+name, out, *sources = sys.argv[1:]
+def tell(what):
+    with open("events.txt", "a") as events:
+        events.write(f"{what} {name}\\n")
+
+def wait_for(path):
+    end = time.monotonic() + 200
+    while not Path(path).exists():
+        if time.monotonic() > end:
+            sys.exit(f"{path} never came")
+        time.sleep(0.02)
+
+tell("start")
+print(f"{name} was here", os.environ["DVC_STAGE"])
+deed = Path(f"{name}.do")
+if deed.exists():
+    exec(deed.read_text())
+text = "".join(Path(source).read_text().strip() for source in sources)
+Path(out).parent.mkdir(exist_ok=True)
+Path(out).write_text(f"{name}({text})")
+tell("end")
+"""
+MEET = "Path(f'{name}.met').touch(); wait_for('left.met'); wait_for('right.met')"
+STAGES = {"first": ["source.txt"], "left": ["work/first"], "right": ["work/first"], "last": ["work/left", "work/right"]}
 
 
-class Recorder:
-    """Stands for DVC: notes the order of starts and ends, and how many stages run at a time."""
+class Tiny:
+    """A repository of four stages: `first`, then `left` and `right`, then `last`."""
 
-    def __init__(self, jobs: int):
-        self.lock, self.started, self.finished, self.most = threading.Lock(), [], set(), 0
-        self.together = threading.Barrier(jobs, timeout=120)
-        self.seen_before: dict[str, set[str]] = {}
+    def __init__(self, root: Path):
+        self.root = root
+        (root / "step.py").write_text(STEP)
+        (root / "study.py").write_text(STUDY)
+        (root / "source.txt").write_text("1")
+        stages = {
+            name: {"cmd": f"python -m step {name} work/{name} {' '.join(deps)}", "deps": deps, "outs": [f"work/{name}"]}
+            for name, deps in STAGES.items()
+        }
+        (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+        Repo.init(str(root), no_scm=True).close()
 
-    def __call__(self, stage: str) -> None:
-        with self.lock:
-            self.started.append(stage)
-            self.seen_before[stage] = set(self.finished)
-            self.most = max(self.most, len(self.started) - len(self.finished))
-        if stage.startswith("train"):
-            self.together.wait()  # never passed were they run one after the other
-        with self.lock:
-            self.finished.add(stage)
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "study.py", "--jobs", "2", *arguments],
+            cwd=self.root,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
+    def run(self, *arguments: str, **environment: str) -> str:
+        """What the command prints. It must not fail."""
+        process = self.start(*arguments, **environment)
+        said, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return said
 
-def test_stages_run_side_by_side_after_what_they_wait_for():
-    recorder = Recorder(jobs=2)
-    run.run_all(GRAPH, 2, recorder)
-    assert sorted(recorder.started) == sorted(GRAPH)
-    assert recorder.most == 2
-    for stage, before in GRAPH.items():
-        assert before <= recorder.seen_before[stage], stage
+    def fails(self, *arguments: str) -> tuple[str, str]:
+        """What the command prints and its last words. It must fail."""
+        process = self.start(*arguments)
+        said, errors = process.communicate()
+        assert process.returncode not in (0, None)
+        return said, errors
 
+    def events(self) -> list[str]:
+        """What has started and ended since this was asked last."""
+        path = self.root / "events.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
 
-def test_what_has_most_behind_it_starts_first():
-    order = []
-    run.run_all(GRAPH, 1, order.append)
-    assert order == ["data", "train@b", "stress", "train@a", "evaluate@b", "evaluate@a", "report"]
+    def made(self, name: str) -> str:
+        return (self.root / "work" / name).read_text()
 
+    def status(self) -> dict:
+        with Repo(str(self.root)) as repo:
+            return repo.status()
 
-def test_minutes_left_are_those_of_the_longest_way_to_the_end():
-    left = run.minutes_left(GRAPH)
-    short = run.OTHER_MINUTES
-    assert left["report"] == short
-    assert left["stress"] == run.MINUTES["stress"] + short
-    assert left["train@a"] == run.MINUTES["train"] + 2 * short
-    assert left["data"] == short + run.MINUTES["train"] + run.MINUTES["stress"] + short
-
-
-def test_only_what_is_stale_and_what_depends_on_it_waits():
-    assert run.waiting(GRAPH, {"train@a"}) == {
-        "train@a": set(),
-        "evaluate@a": {"train@a"},
-        "report": {"evaluate@a"},
-    }
-    assert run.waiting(GRAPH, set()) == {}
-    assert run.waiting(GRAPH, set(GRAPH)) == GRAPH
-
-
-@pytest.mark.parametrize(
-    ("ends", "stages"),
-    [
-        (["evaluate"], GRAPH.keys() - {"stress", "report"}),
-        (["evaluate@a"], {"evaluate@a", "train@a", "data"}),
-        (["stress", "train@a"], {"stress", "train@b", "train@a", "data"}),
-        (["report"], GRAPH.keys()),
-        ([], GRAPH.keys()),
-    ],
-)
-def test_a_part_of_the_study_is_what_leads_to_the_stages_that_were_named(ends, stages):
-    assert run.leading_to(GRAPH, ends) == {stage: GRAPH[stage] for stage in stages}
+    def tell(self, stage: str, deed: str) -> None:
+        """Tell a stage what to do when it runs."""
+        (self.root / f"{stage}.do").write_text(deed)
 
 
-def test_nothing_starts_after_a_failure():
-    started = []
-
-    def fail(stage: str) -> None:
-        started.append(stage)
-        raise SystemExit(f"{stage} failed")
-
-    with pytest.raises(SystemExit, match="data failed"):
-        run.run_all(GRAPH, 2, fail)
-    assert started == ["data"]
+@pytest.fixture
+def tiny(tmp_path) -> Tiny:
+    return Tiny(tmp_path)
 
 
-def test_the_graph_is_read_from_what_dvc_prints(monkeypatch):
-    printed = 'strict digraph {\n"data.dvc";\n"train@a";\n"data.dvc" -> "train@a";\n}\n'
-    monkeypatch.setattr(run, "dvc", lambda *arguments: printed)
-    assert run.all_stages() == {"data.dvc": set(), "train@a": {"data.dvc"}}
+def wait_for(ready: Callable[[], object]) -> object:
+    """What `ready` returns as soon as that is true."""
+    end = time.monotonic() + 200
+    while not (found := ready()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+    return found
 
 
-def test_when_a_stage_began_and_ended_is_kept_if_it_ran(tmp_path, monkeypatch):
-    times, log = iter([1.0, 3.0, 5.25]), tmp_path / "study.csv"
-    printed = {"sources": "Stage 'sources' didn't change, skipping", "train@a": "Running stage 'train@a':\n> python"}
-    monkeypatch.setattr(run, "dvc", lambda *arguments: printed[arguments[-1]])
-    monkeypatch.setattr(run, "LOG", log)
-    monkeypatch.setattr(run.time, "time", lambda: next(times))
-    for stage in printed:
-        run.run_stage(stage)
-    assert log.read_text() == "train@a,3.0,5.2\n"
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_stages_run_side_by_side_in_their_order_and_once(tiny):
+    for stage in ("left", "right"):
+        tiny.tell(stage, MEET)  # each waits until the other has begun
+    said = tiny.run()
+    assert said.splitlines()[-1] == "Done"
+    events = tiny.events()
+    assert events[:2] == ["start first", "end first"]
+    assert events[-2:] == ["start last", "end last"]
+    assert sorted(events[2:4]) == ["start left", "start right"]
+    assert tiny.made("last") == "last(left(first(1))right(first(1)))"
+    assert tiny.status() == {}, "DVC agrees that all is done"
+    assert (tiny.root / "logs/left.log").read_text() == "left was here left\n"
+    times = (tiny.root / "logs/study.csv").read_text().splitlines()
+    assert times[0] == "stage,start_s,end_s"
+    assert {line.split(",")[0] for line in times[1:]} == STAGES.keys()
+
+    lock = (tiny.root / "dvc.lock").read_bytes()
+    assert "The study is up to date" in tiny.run()
+    assert "up to date left" in tiny.run("left")
+    assert tiny.events() == []
+    assert (tiny.root / "dvc.lock").read_bytes() == lock
+
+
+def test_only_what_a_change_reaches_runs_and_known_results_are_restored(tiny):
+    tiny.run()
+    tiny.events()
+    (tiny.root / "source.txt").write_text("2")
+    tiny.run("left")
+    assert tiny.events() == ["start first", "end first", "start left", "end left"], "what was asked for and its needs"
+    (tiny.root / "source.txt").write_text("1")
+    tiny.run()
+    assert tiny.events() == [], "all of this was made before"
+    assert tiny.made("last") == "last(left(first(1))right(first(1)))"
+    (tiny.root / "source.txt").write_text("1\n")
+    tiny.run()
+    assert tiny.events() == ["start first", "end first"], "what comes out as before is no change of what follows"
+    assert tiny.status() == {}
+
+
+def test_a_failure_names_its_log_and_stops_what_runs_and_waits(tiny):
+    tiny.tell("left", "wait_for('right.pid'); print('a word'); raise KeyError('lost')")
+    tiny.tell("right", "Path('right.pid').write_text(str(os.getpid())); time.sleep(600)")
+    said, errors = tiny.fails()
+    assert "left failed: see logs/left.log" in errors
+    assert re.search(r"a word\n(.|\n)*KeyError: 'lost'", said), "the end of the log is shown"
+    assert "a word" in (tiny.root / "logs/left.log").read_text()
+    wait_for(lambda: not is_alive(int((tiny.root / "right.pid").read_text())))
+    assert not [event for event in tiny.events() if "last" in event]
+    for stage in ("left", "right"):
+        tiny.tell(stage, "")
+    tiny.run()
+    assert "start first" not in tiny.events(), "it goes on where it stopped"
+    assert tiny.made("last") == "last(left(first(1))right(first(1)))"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_it_takes_its_stages_along(tiny, how):
+    for stage in ("left", "right"):
+        tiny.tell(stage, "Path(f'{name}.pid').write_text(str(os.getpid())); time.sleep(600)")
+    process = tiny.start()
+    paths = [tiny.root / f"{stage}.pid" for stage in ("left", "right")]
+    wait_for(lambda: process.poll() is not None or all(path.exists() and path.read_text() for path in paths))
+    pids = [int(path.read_text()) for path in paths]
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    wait_for(lambda: not any(map(is_alive, pids)))
+    if how == signal.SIGINT:
+        assert errors.splitlines()[-1] == "interrupted; make study goes on from here"
+    for stage in ("left", "right"):
+        tiny.tell(stage, "")
+    tiny.run()
+    assert tiny.made("last") == "last(left(first(1))right(first(1)))"
+
+
+def test_the_folder_for_temporary_files_may_have_a_long_name(tiny):
+    folder = Path(tempfile.mkdtemp(dir=tiny.root)) / ("long" * 30)
+    folder.mkdir()
+    tiny.run("first", TMPDIR=str(folder))
+    assert tiny.made("first") == "first(1)"
+
+
+def test_results_may_lie_on_another_disk(tiny, tmp_path_factory):
+    """By DVC's own settings: its cache lies there, and the files in `work` are links to it."""
+    disk = tmp_path_factory.mktemp("disk")
+    (tiny.root / ".dvc/config.local").write_text(f"[cache]\n    dir = {disk}\n    type = symlink\n")
+    for source in ("1", "2"):
+        (tiny.root / "source.txt").write_text(source)
+        tiny.run("left")
+        assert tiny.made("left") == f"left(first({source}))"
+        assert (tiny.root / "work/left").resolve().is_relative_to(disk)
+    assert tiny.events().count("start left") == 2
+
+
+def test_a_folder_of_results_that_is_a_link_is_refused_before_anything_runs(tiny, tmp_path_factory):
+    (tiny.root / "work").symlink_to(tmp_path_factory.mktemp("disk"))
+    _, errors = tiny.fails()
+    assert "dvc config --local cache.type symlink" in errors.splitlines()[-1]
+    assert tiny.events() == []
+
+
+@pytest.mark.parametrize(("stage", "shown"), [("train@coco-hrnet-0", " (epoch 2, OKS 39.7)"), ("tables@coco", "")])
+def test_the_latest_score_of_a_training_is_shown(tmp_path, monkeypatch, stage, shown):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    lines = '{"epoch": 1, "loss": 2, "OKS": 1}\n{"epoch": 2, "loss": 1, "OKS": 39.69}\n'
+    for item in ("coco-hrnet-0", "coco"):
+        (tmp_path / f"logs/{item}.jsonl").write_text(lines)
+    assert latest_score(stage) == shown
+    assert latest_score("train@coco-hrnet-1") == "", "it has not begun"
