@@ -2,48 +2,24 @@
 
 The axes of the body: x points to the person's left, y up, and z to where the person looks. All angles are in degrees
 and zero when the person stands upright with hanging arms. They have anatomical names (flexion, abduction, external
-rotation), so the same number means the same movement on the left and on the right.
-
-The lengths of the segments are fractions of the stature, after Winter, "Biomechanics and Motor Control of Human
-Movement", figure 4.1 (from Drillis and Contini).
+rotation), so the same number means the same movement on the left and on the right. Their names, and the lengths of the
+segments, are in poses.yaml.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import cos, radians, sin
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 SIDES = {"left": 1.0, "right": -1.0}  # the sign of x on each side of the body
-TRUNK_ANGLES = (
-    *("pelvis_tilt", "pelvis_roll", "spine_flexion", "spine_bend", "spine_twist"),
-    *("head_flexion", "head_bend", "head_twist"),
-)
-SIDEWAYS = ("pelvis_roll", "spine_bend", "spine_twist", "head_bend", "head_twist")  # a mirror changes their sign
-LIMB_ANGLES = (
-    *("shoulder_flexion", "shoulder_abduction", "shoulder_rotation", "elbow_flexion", "wrist_twist"),
-    *("hip_flexion", "hip_abduction", "hip_rotation", "knee_flexion", "ankle_flexion"),
-)
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+TRUNK_ANGLES, LIMB_ANGLES = tuple(_TABLES["trunk_angles"]), tuple(_TABLES["limb_angles"])
+SEGMENTS = _TABLES["segments"]  # fractions of the stature of an adult and of a child, by name
 ANGLES = TRUNK_ANGLES + tuple(f"{side}_{angle}" for side in SIDES for angle in LIMB_ANGLES)
 DOWN = (0.0, -1.0, 0.0)
-
-# name: fraction of the stature of an adult, and of a child of about four years
-SEGMENTS = {
-    "pelvis": (0.060, 0.060),  # from the middle of the hips to the lumbar spine
-    "waist": (0.095, 0.090),
-    "chest": (0.130, 0.125),  # up to the height of the shoulders
-    "neck": (0.052, 0.040),  # from there to the skull
-    "head": (0.133, 0.185),
-    "half_shoulders": (0.108, 0.104),
-    "half_hips": (0.053, 0.050),
-    "upper_arm": (0.172, 0.158),
-    "forearm": (0.146, 0.132),
-    "hand": (0.100, 0.090),
-    "thigh": (0.245, 0.225),
-    "shin": (0.246, 0.215),
-    "ankle": (0.045, 0.045),  # from the ankle to the sole
-    "foot": (0.150, 0.150),
-}
 
 
 def rotation(x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> np.ndarray:
@@ -100,7 +76,7 @@ def mirrored(angles: Mapping[str, float]) -> dict[str, float]:
     result = {}
     for name, value in angles.items():
         side, _, joint = name.partition("_")
-        result[f"{other[side]}_{joint}" if side in other else name] = -value if name in SIDEWAYS else value
+        result[f"{other[side]}_{joint}" if side in other else name] = -value if name in _TABLES["sideways"] else value
     return result
 
 
