@@ -74,7 +74,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
         )
 
     kept = np.flatnonzero(used)
-    return People.build(
+    return People(
         skeleton,
         image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=ids[kept],
@@ -154,7 +154,7 @@ def read_detections(
         raise ValueError(
             f"{detections_json}: no box of category {category_id} (person) inside its image among {len(detections)}"
         )
-    return People.build(
+    return People(
         skeleton,
         image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=kept + 1,

@@ -59,7 +59,7 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
 
     names = text_column(entries, "image", source)
     sizes = np.repeat(scales[:, None] * SCALE_UNIT_PX, 2, axis=1)
-    return People.build(
+    return People(
         MPII16,
         image_paths=find_images(image_dir, names, source),
         image_ids=pd.factorize(np.array(names, dtype=object))[0],
