@@ -114,7 +114,7 @@ def test_what_is_written_is_read_back(tmp_path):
         ({"joints_vis": [1] * 15 + [2]}, "joints_vis other than 0 or 1, by position: 1"),
         ({"scale": 0}, "scale is not positive, by position: 1"),
         ({"center": [3]}, "'center'"),
-        ({"image": None}, "no text in 'image'"),
+        ({"image": None}, "'image' must be text"),
         ({"image": "../a.jpg"}, "inside the image folder"),
     ],
     ids=str,
