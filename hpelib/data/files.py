@@ -167,7 +167,7 @@ def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path)
             raise ValueError(f"{source}: image name {name!r} must be a path inside the image folder, without '..'")
     paths = {name: Path(image_dir) / name for name in names}
     folders = {path.parent for path in paths.values()}
-    present = {folder: set(os.listdir(folder)) if folder.is_dir() else () for folder in folders}
+    present = {folder: {path.name for path in folder.iterdir()} if folder.is_dir() else () for folder in folders}
     missing = [name for name, path in paths.items() if path.name not in present[path.parent]]
     if missing:
         raise FileNotFoundError(

@@ -70,7 +70,7 @@ class Crops:
         self.people = people
         self.settings = settings
         self.augmentation = settings.augmentation if train else None
-        self._plan: tuple[int, CropPlan] | None = None
+        self._plan: tuple[int, CropPlan] = (-1, plain(people, settings.input_size))
         self.images = images or ImageCache(people.image_paths, settings.image_cache_mb)
 
     def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
@@ -100,13 +100,9 @@ class Crops:
 
     def plan(self, epoch: int) -> CropPlan:
         """The regions of all persons in `epoch`. Without augmentation they are the same in every epoch."""
-        if self._plan is None or self._plan[0] != epoch:
-            settings = self.settings
-            if self.augmentation is None:
-                plan = plain(self.people, settings.input_size)
-            else:
-                plan = draw(self.people, self.augmentation, settings.input_size, settings.seed, epoch)
-            self._plan = epoch, plan
+        if self.augmentation is not None and self._plan[0] != epoch:
+            size, seed = self.settings.input_size, self.settings.seed
+            self._plan = epoch, draw(self.people, self.augmentation, size, seed, epoch)
         return self._plan[1]
 
     def _crops(self, paths: np.ndarray, matrices: np.ndarray, flips: np.ndarray) -> np.ndarray:
@@ -165,39 +161,28 @@ class Batches:
 class PeopleLoader:
     """Iterates over batches on `device`, which `make_loader` describes. `len` is the number of steps in an epoch."""
 
-    def __init__(
-        self,
-        people: People,
-        settings: InputSettings,
-        train: bool,
-        device: "torch.device | str" = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-        images: ImageCache | None = None,
-    ):
+    def __init__(self, crops: Crops, batches: Batches, device: "torch.device"):
         import torch
         from torch.utils.data import DataLoader
 
-        self.people = people
-        self.settings = settings
-        self.device = torch.device(device)
-        self.codec: Codec = settings.make_codec()
-        self.crops = Crops(people, settings, train, images)
-        self.batches = Batches(len(people), settings, train, rank, world_size)
+        self.people, self.settings, self.device = crops.people, crops.settings, device
+        self.crops, self.batches = crops, batches
+        self.codec: Codec = self.settings.make_codec()
+        workers = self.settings.workers
         self._loader = DataLoader(
-            self.crops,
-            sampler=self.batches,
+            crops,
+            sampler=batches,
             batch_size=None,  # the sampler's requests are batches already
-            num_workers=settings.workers,
-            persistent_workers=settings.workers > 0,  # to start them takes seconds
-            pin_memory=self.device.type == "cuda",
+            num_workers=workers,
+            persistent_workers=workers > 0,  # to start them takes seconds
+            pin_memory=device.type == "cuda",
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # leaves the global one, which a resumed run restores, alone
         )
-        std = torch.tensor(IMAGENET_STD, device=self.device)
-        width = settings.input_size[0]
+        std = torch.tensor(IMAGENET_STD, device=device)
+        width = self.settings.input_size[0]
         self._gain = (1 / (255 * std)).repeat(width)  # of a whole row of pixels
-        self._offset = (torch.tensor(IMAGENET_MEAN, device=self.device) / std).repeat(width)
+        self._offset = (torch.tensor(IMAGENET_MEAN, device=device) / std).repeat(width)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Choose the epoch to iterate next. A resumed run skips its first `start_step` steps, which it has made."""
@@ -245,16 +230,18 @@ def make_loader(
     Raises:
         ValueError: there are no people, or fewer than one step of training takes.
     """
+    import torch
+
     settings = settings if isinstance(settings, InputSettings) else settings.inputs
     if not len(people):
         raise ValueError("no people to load: check the annotation file and the split")
-    loader = PeopleLoader(people, settings, train, device, rank, world_size, images)
-    if train and not len(loader):
+    batches = Batches(len(people), settings, train, rank, world_size)
+    if train and not len(batches):
         raise ValueError(
             f"{len(people)} people do not fill one step of {world_size} x batch_size {settings.batch_size}: "
             f"set batch_size to at most {len(people) // world_size}"
         )
-    return loader
+    return PeopleLoader(Crops(people, settings, train, images), batches, torch.device(device))
 
 
 def _start_worker(worker: int) -> None:
