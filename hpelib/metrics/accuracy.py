@@ -103,11 +103,7 @@ def _figures(hit: np.ndarray, skeleton: Skeleton) -> dict[str, float]:
         raise ValueError(f"{skeleton.name} has {skeleton.num_keypoints} keypoints, got {hit.shape[1]}")
     per_keypoint = np.array([_percent(column) for column in hit.T])
     figures = {group: float(per_keypoint[list(members)].mean()) for group, members in skeleton.groups.items()}
-    return figures | {"Mean": _percent(hit[:, _scored(skeleton)])}
-
-
-def _scored(skeleton: Skeleton) -> list[int]:
-    return [i for i in range(skeleton.num_keypoints) if i not in skeleton.unscored]
+    return figures | {"Mean": _percent(np.delete(hit, skeleton.unscored, axis=1))}
 
 
 def _percent(hit: np.ndarray) -> float:
