@@ -68,11 +68,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     boxes = _clip(boxes, sizes)
     used = filled & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 2:] > 0).any(1)
     if not used.any():
-        raise ValueError(
-            f"{annotation_json}: none of its {len(document['annotations'])} annotations is a person "
-            "with labelled keypoints, a positive area and a box"
-        )
-
+        raise ValueError(f"{source}: none is a person with labelled keypoints, a positive area and a box")
     kept = np.flatnonzero(used)
     return People(
         skeleton,
@@ -104,8 +100,7 @@ def check_coco(annotation_json: str | Path, people: People) -> None:
             boxes do that were written as x1, y1, x2, y2.
     """
     document = read_document(annotation_json, "images", "annotations")
-    images = _image_table(document["images"], annotation_json)
-    sizes = _image_sizes(images, people.image_ids, annotation_json)
+    sizes = _image_sizes(_image_table(document["images"], annotation_json), people.image_ids, annotation_json)
     annotated = dict(zip(people.image_paths, map(tuple, sizes.tolist()), strict=True))
     stored = {path: image_size(path) for path in annotated}
     differing = [f"{path} {stored[path]} for {size}" for path, size in annotated.items() if stored[path] != size]
@@ -177,19 +172,13 @@ def write_coco(path: str | Path, images: list[dict], annotations: list[dict], sk
     Raises:
         ValueError: ids below 1 or used twice, or keypoints of another number.
     """
-    source = str(path)
-    unique_ids(images, f"{source}: images")
-    ids = unique_ids(annotations, f"{source}: annotations")
-    reject(ids < 1, source, "annotation ids below 1", ids)
-    keypoints = column(annotations, "keypoints", source, (skeleton.num_keypoints * 3,))
+    unique_ids(images, f"{path}: images")
+    ids = unique_ids(annotations, f"{path}: annotations")
+    reject(ids < 1, str(path), "annotation ids below 1", ids)
+    keypoints = column(annotations, "keypoints", str(path), (skeleton.num_keypoints * 3,))
     labelled = (keypoints[:, 2::3] > 0).sum(1)
-    person = {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": skeleton.keypoints,
-        "skeleton": [(a + 1, b + 1) for a, b in skeleton.bones],  # COCO counts keypoints from 1 here
-    }
+    person = {"id": 1, "name": "person", "supercategory": "person", "keypoints": skeleton.keypoints}
+    person["skeleton"] = [(a + 1, b + 1) for a, b in skeleton.bones]  # COCO counts keypoints from 1 here
     completed = [
         {"iscrowd": 0, "category_id": 1, "num_keypoints": int(count)} | annotation
         for annotation, count in zip(annotations, labelled, strict=True)
@@ -230,15 +219,15 @@ def crowd_flags(persons: list[dict], source: str) -> np.ndarray:
         ValueError: "iscrowd" is anything but 0 or 1. The text "0", for one, is true to pycocotools.
     """
     flags = [person.get("iscrowd", 0) for person in persons]
-    ids = [person.get("id") for person in persons]
-    reject(np.array([flag not in (0, 1) for flag in flags], bool), source, "whose 'iscrowd' is not 0 or 1, by id", ids)
+    wrong = np.array([flag not in (0, 1) for flag in flags], bool)
+    reject(wrong, source, "whose 'iscrowd' is not 0 or 1, by id", [person.get("id") for person in persons])
     return np.array(flags, bool)
 
 
 def _person_category(categories: list[dict], source: str | Path) -> dict:
     """The category 'person'. Where two have that name, as in exports with a root category, the one with keypoints."""
     names = text_column(categories, "name", f"{source}: categories")
-    persons = [category for category, name in zip(categories, names, strict=True) if name == "person"]
+    persons = [category for category in categories if category["name"] == "person"]
     if not persons:
         raise ValueError(f"{source}: no category 'person' among {enumerate_first(names)}")
     with_keypoints = [category for category in persons if category.get("keypoints")]
