@@ -41,8 +41,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     if category.get("keypoints") != list(skeleton.keypoints):
         raise ValueError(
             f"{annotation_json}: category 'person' must list the {skeleton.num_keypoints} keypoints of {skeleton.name} "
-            f"in their order ({', '.join(skeleton.keypoints)}), got {category.get('keypoints')!r:.120}; "
-            "instances_*.json has none, take person_keypoints_*.json"
+            f"({', '.join(skeleton.keypoints)}), got {category.get('keypoints')!r:.120}; take person_keypoints_*.json"
         )
     images = _image_table(document["images"], annotation_json)
 
@@ -104,19 +103,14 @@ def check_coco(annotation_json: str | Path, people: People) -> None:
     annotated = dict(zip(people.image_paths, map(tuple, sizes.tolist()), strict=True))
     stored = {path: image_size(path) for path in annotated}
     differing = [f"{path} {stored[path]} for {size}" for path, size in annotated.items() if stored[path] != size]
-    if differing:
-        raise ValueError(
-            f"{annotation_json}: {len(differing)} images are stored in another (width, height) than it says: "
-            f"{enumerate_first(differing)}; turn or scale them, or correct the annotations"
-        )
+    what = "images are stored in another (width, height) than it says"
+    reject(np.ones(len(differing), bool), str(annotation_json), what, differing)
     by_id = {annotation["id"]: annotation["bbox"] for annotation in document["annotations"]}
     boxes = np.array([by_id[number] for number in people.ids.tolist()], np.float64)
     beyond = (boxes[:, :2] + boxes[:, 2:] > (1 + BEYOND) * sizes).any(1)
-    if beyond.sum() > len(people) / 2:
-        raise ValueError(
-            f"{annotation_json}: {beyond.sum()} of {len(people)} boxes reach far beyond their image, of persons "
-            f"{enumerate_first(people.ids[beyond])}; 'bbox' is x, y, width, height, not x1, y1, x2, y2"
-        )
+    if beyond.mean() > 1 / 2:
+        what = "boxes reach far beyond their image ('bbox' is x, y, width, height, not x1, y1, x2, y2), by id"
+        reject(beyond, str(annotation_json), what, people.ids)
 
 
 def read_detections(
@@ -146,9 +140,7 @@ def read_detections(
     filled, outside = (boxes[:, 2:] > 0).all(1), _outside(boxes, _image_sizes(images, image_ids, detections_json))
     kept = np.flatnonzero(filled & ~outside)
     if not len(kept):
-        raise ValueError(
-            f"{detections_json}: no box of category {category_id} (person) inside its image among {len(detections)}"
-        )
+        raise ValueError(f"{detections_json}: no box of category {category_id} (person) lies inside its image")
     return People(
         skeleton,
         image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -193,11 +194,8 @@ def check_images(people: People) -> dict[str, str]:
         raise ValueError(f"{len(faults)} of {len(paths)} images cannot be used: {enumerate_first(faults)}")
     if turned := [f"{path} ({number})" for path, (_, _, number) in found.items() if number != UPRIGHT]:
         logging.getLogger(__name__).warning(
-            "%d of %d images have an EXIF orientation, by which viewers turn or mirror them: %s; they are read as they "
-            "are stored, and annotations must be of these pixels: else turn the pixels and remove the tag",
-            len(turned),
-            len(paths),
-            enumerate_first(turned),
+            f"{len(turned)} of {len(paths)} images have an EXIF orientation, by which viewers turn or mirror them: "
+            f"{enumerate_first(turned)}; annotations must be of the pixels as stored: else turn them and remove the tag"
         )
     return {path: pixels for path, (_, pixels, _) in found.items()}
 
@@ -260,7 +258,9 @@ def _check_image(path: str) -> tuple[str, str, int]:
         return "empty file", "", UPRIGHT
     try:
         with Image.open(path) as image:
-            kind, orientation = image.format, _orientation(image)
+            kind, orientation = image.format, UPRIGHT
+            with suppress(Exception):  # Pillow raises many unrelated types on broken EXIF, which harms no pixel
+                orientation = image.getexif().get(ORIENTATION, UPRIGHT)
             try:
                 image.load()  # OpenCV fills the lost part of a truncated file with grey and says nothing
             except (OSError, SyntaxError):  # what Pillow raises on a cut file
@@ -276,14 +276,6 @@ def _check_image(path: str) -> tuple[str, str, int]:
     content = hashlib.sha256(str(pixels.shape).encode())
     content.update(pixels)
     return "", content.hexdigest(), orientation
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; upright where there is none, or none that can be read."""
-    try:
-        return image.getexif().get(ORIENTATION, UPRIGHT)
-    except Exception:  # Pillow raises many unrelated types on broken EXIF, which harms no pixel
-        return UPRIGHT
 
 
 def _has_all_pixels(jpeg: bytes) -> bool:

@@ -115,10 +115,8 @@ def _read_ground_truth(
     n = len(json_keypoints)
     found, needed = (missing.shape, keypoints.shape, head_boxes.shape), ((K, n), (K, 2, n), (2, 2, n))
     if found != needed:
-        raise ValueError(
-            f"{path}: jnt_missing, pos_gt_src and headboxes_src have shapes {found}, and need {needed} for the {n} "
-            f"persons of {annotation_json}; give the mat file that was made for this json"
-        )
+        what = f"jnt_missing, pos_gt_src and headboxes_src have shapes {found}, and need {needed}"
+        raise ValueError(f"{path}: {what}; give the mat file that was made for {annotation_json}")
     ids = np.arange(n)
     reject(~np.isin(missing, (0, 1)).all(0), str(path), "persons with jnt_missing other than 0 or 1, by position", ids)
     labelled = missing.T == 0
@@ -133,8 +131,5 @@ def _read_ground_truth(
     both = labelled & json_labelled
     apart = np.linalg.norm(keypoints - json_keypoints, axis=2)  # (N, 16)
     if both.any() and np.median((apart / head_sizes[:, None])[both]) > 1:
-        raise ValueError(
-            f"{path}: its keypoints lie more than a head size from those of {annotation_json} in most cases; "
-            "its persons are not in the order of the json"
-        )
+        raise ValueError(f"{path}: most keypoints are not those of {annotation_json}: not in the order of the json")
     return keypoints, labelled, head_sizes

@@ -54,11 +54,9 @@ class Format(ABC):
         if split not in dataset.splits:
             raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
         files, optional = dataset.splits[split], (*self.optional, MAY_SHARE)
-        missing = [key for key in self.required if key not in files]
-        unknown = [key for key in files if key not in self.required + optional]
-        if missing or unknown:
+        if wrong := sorted(set(self.required) - set(files) | set(files) - {*self.required, *optional}):
             raise ValueError(
-                f"dataset {dataset.name}, split {split}: missing {missing}, unknown {unknown}; an entry of the format "
+                f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of the format "
                 f"{self.name} needs {', '.join(self.required)} and may have {', '.join(optional)}"
             )
         return files

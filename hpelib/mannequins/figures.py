@@ -278,9 +278,6 @@ def keypoints_3d(body: Body) -> dict[str, np.ndarray]:
     Pelvis and thorax are the middles of hips and shoulders; the neck is the upper neck.
     """
     points = body.points
-    middles = {
-        name: (points[f"left_{joint}"] + points[f"right_{joint}"]) / 2
-        for name, joint in (("pelvis", "hip"), ("thorax", "shoulder"))
-    }
+    pelvis, thorax = ((points[f"left_{joint}"] + points[f"right_{joint}"]) / 2 for joint in ("hip", "shoulder"))
     in_head = {name: _in_head(body, local) for name, local in HEAD_POINTS.items()}
-    return points | middles | in_head | {"neck": points["upper_neck"]}
+    return points | in_head | {"pelvis": pelvis, "thorax": thorax, "neck": points["upper_neck"]}

@@ -221,13 +221,10 @@ def _pairwise_oks(
     """OKS (N, N) of all pairs of persons of one image, and their scores (N,)."""
     keypoints, scores, areas = np.asarray(keypoints), np.asarray(scores), np.asarray(areas, np.float64)
     if keypoints.shape != (len(scores), len(sigmas), 3) or areas.shape != scores.shape:
-        raise ValueError(
-            f"expected keypoints (N, {len(sigmas)}, 3), scores (N,), areas (N,), "
-            f"got {keypoints.shape}, {scores.shape}, {areas.shape}"
-        )
+        shapes = keypoints.shape, scores.shape, areas.shape
+        raise ValueError(f"expected keypoints (N, {len(sigmas)}, 3), scores (N,) and areas (N,), got {shapes}")
     points = keypoints[..., :2]
-    oks = keypoint_similarity(points[:, None], points, (areas[:, None] + areas) / 2, sigmas).mean(-1)
-    return oks, scores
+    return keypoint_similarity(points[:, None], points, (areas[:, None] + areas) / 2, sigmas).mean(-1), scores
 
 
 def rescore(box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
