@@ -80,9 +80,8 @@ def read_mat(path: str | Path, *fields: str) -> list[np.ndarray]:
         contents = loadmat(path)
     except Exception as error:  # scipy raises a dozen unrelated types on a broken file
         raise ValueError(f"{path}: not readable as a Matlab file before version 7.3 ({error})") from error
-    for name in fields:
-        if name not in contents:
-            raise ValueError(f"{path}: no array '{name}'; it holds {[key for key in contents if key[0] != '_']}")
+    if missing := [name for name in fields if name not in contents]:
+        raise ValueError(f"{path}: no array '{missing[0]}'; it holds {[key for key in contents if key[0] != '_']}")
     return [contents[name] for name in fields]
 
 
@@ -273,9 +272,7 @@ def _check_image(path: str) -> tuple[str, str, int]:
         return "not an image", "", UPRIGHT
     except (OSError, SyntaxError):
         return "truncated", "", UPRIGHT
-    content = hashlib.sha256(str(pixels.shape).encode())
-    content.update(pixels)
-    return "", content.hexdigest(), orientation
+    return "", hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest(), orientation
 
 
 def _has_all_pixels(jpeg: bytes) -> bool:

@@ -129,6 +129,7 @@ class Batches:
     def __init__(self, people_count: int, settings: InputSettings, train: bool, rank: int, world_size: int):
         self.people_count, self.batch_size, self.seed = people_count, settings.batch_size, settings.seed
         self.train, self.rank, self.world_size = train, rank, world_size
+        self.step_size = self.batch_size * world_size  # persons in the batches of all processes together
         self.epoch = self.start_step = 0
 
     def __len__(self) -> int:
@@ -136,11 +137,6 @@ class Batches:
         if self.train:
             return self.people_count // self.step_size
         return -(-len(self._share()) // self.batch_size)
-
-    @property
-    def step_size(self) -> int:
-        """Persons in the batches of all processes together."""
-        return self.batch_size * self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         share = self._share()

@@ -56,7 +56,7 @@ class Format(ABC):
         files, optional = dataset.splits[split], (*self.optional, MAY_SHARE)
         if wrong := sorted(set(self.required) - set(files) | set(files) - {*self.required, *optional}):
             raise ValueError(
-                f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of the format "
+                f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of "
                 f"{self.name} needs {', '.join(self.required)} and may have {', '.join(optional)}"
             )
         return files
