@@ -63,6 +63,8 @@ class HasInputs(Protocol):
 class Crops:
     """Whole batches of crops, without torch: `crops[epoch, indices]` is always the same batch for the same arguments.
 
+    A batch is as `make_loader` describes it, but its images are (B, H, W, 3) uint8.
+
     Example: `crops[0, np.array([3])]["images"][0]` is the crop of the fourth person in the first epoch.
     """
 
@@ -89,14 +91,9 @@ class Crops:
         mirrored = np.array(people.skeleton.flip_permutation)
         order = np.where(flips[:, None], mirrored, np.arange(len(mirrored)))  # (B, K)
         keypoints = np.take_along_axis(to_crop(people.keypoints[indices], matrices), order[..., None], 1)
-        return {
-            "images": images,  # (B, H, W, 3) uint8
-            "keypoints": keypoints,  # (B, K, 2) crop px
-            "visible": np.take_along_axis(people.visibility[indices], order, 1),  # (B, K)
-            "matrices": matrices,  # (B, 2, 3) image px to crop px
-            "ids": people.ids[indices],  # (B,)
-            "index": indices,  # (B,)
-        }
+        visible = np.take_along_axis(people.visibility[indices], order, 1)
+        batch = {"images": images, "keypoints": keypoints, "visible": visible, "matrices": matrices}
+        return batch | {"ids": people.ids[indices], "index": indices}
 
     def plan(self, epoch: int) -> CropPlan:
         """The regions of all persons in `epoch`. Without augmentation they are the same in every epoch."""

@@ -19,7 +19,7 @@ _TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 TRUNK_ANGLES, LIMB_ANGLES = tuple(_TABLES["trunk_angles"]), tuple(_TABLES["limb_angles"])
 SEGMENTS = _TABLES["segments"]  # fractions of the stature of an adult and of a child, by name
 ANGLES = TRUNK_ANGLES + tuple(f"{side}_{angle}" for side in SIDES for angle in LIMB_ANGLES)
-DOWN = (0.0, -1.0, 0.0)
+DOWN = np.array([0.0, -1.0, 0.0])
 
 
 def rotation(x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> np.ndarray:
@@ -91,14 +91,8 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
     frames["head"] = frames["neck"] @ half_nod
     points = {"pelvis": np.zeros(3)}
 
-    def step(start: str, segment: str, end: str, direction=(0.0, 1.0, 0.0)) -> None:
-        points[end] = points[start] + frames[segment] @ (lengths[segment.rpartition(" ")[2]] * np.asarray(direction))
-
-    step("pelvis", "pelvis", "lumbar")
-    step("lumbar", "waist", "ribs")
-    step("ribs", "chest", "neck_base")
-    step("neck_base", "neck", "upper_neck", (0.0, 1.0, 0.12))
-    step("upper_neck", "head", "head_top", (0.0, 1.0, 0.10))
+    for start, segment, end, direction in _TABLES["trunk"]:
+        points[end] = points[start] + frames[segment] @ (lengths[segment] * np.array(direction))
     for side, sign in SIDES.items():
         angle = {name: angles[f"{side}_{name}"] for name in LIMB_ANGLES}
         raised = max(0.0, max(angle["shoulder_flexion"], angle["shoulder_abduction"]) - 60.0)
@@ -112,10 +106,9 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
         frames[f"{side} hand"] = frames[f"{side} forearm"] @ rotation(y_deg=sign * angle["wrist_twist"])
         frames[f"{side} shin"] = frames[f"{side} thigh"] @ rotation(angle["knee_flexion"])
         frames[f"{side} foot"] = frames[f"{side} shin"] @ rotation(-angle["ankle_flexion"])
-        step(f"{side}_shoulder", f"{side} upper_arm", f"{side}_elbow", DOWN)
-        step(f"{side}_elbow", f"{side} forearm", f"{side}_wrist", DOWN)
-        step(f"{side}_hip", f"{side} thigh", f"{side}_knee", DOWN)
-        step(f"{side}_knee", f"{side} shin", f"{side}_ankle", DOWN)
+        for start, segment, end in _TABLES["limbs"]:
+            along = frames[f"{side} {segment}"] @ (lengths[segment] * DOWN)
+            points[f"{side}_{end}"] = points[f"{side}_{start}"] + along
     return Body(dict(lengths), points, frames)
 
 
