@@ -5,12 +5,48 @@ grows until the box has the aspect of the network's input; then both sides grow 
 to the crop. Nothing here needs torch.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from hpelib.data.people import People
+
+if TYPE_CHECKING:
+    from hpelib.data.loader import InputSettings
+
 PADDING = 1.25
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One person as a network sees them, without augmentation."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    keypoints: np.ndarray  # (K, 2) float32 crop px, NaN where not labelled
+    visibility: np.ndarray  # (K,) uint8
+    matrix: np.ndarray  # (2, 3) float64, image px to crop px
+
+
+def crop_person(people: People, person: int, settings: "InputSettings") -> Crop:
+    """The crop of the person at position `person` of `people`: what the network is fed in a test.
+
+    Example: `crop_person(people, 3, run.inputs).pixels` is the picture of the fourth person.
+
+    Raises:
+        FileNotFoundError, ValueError: the image is missing or cannot be decoded.
+    """
+    center, size_px = people.centers[[person]].astype(np.float64), people.sizes_px[[person]]
+    region_px = crop_regions(center, size_px, settings.input_size)
+    (matrix,) = crop_matrix(center, region_px, settings.input_size, udp=settings.codec == "udp")
+    return Crop(
+        pixels=warp(read_image(people.image_paths[person]), matrix, settings.input_size),
+        keypoints=to_crop(people.keypoints[person], matrix),
+        visibility=people.visibility[person],
+        matrix=matrix,
+    )
 
 
 def crop_regions(

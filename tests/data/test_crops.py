@@ -6,9 +6,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from hpelib.codecs import CODECS, make_codec
-from hpelib.data.crops import crop_regions, read_image, to_crop, to_image, warp
+from hpelib.data.crops import crop_person, crop_regions, read_image, to_crop, to_image, warp
+from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, InputSettings, make_loader
 
 
 def official_region(width, height, aspect):
@@ -112,6 +114,21 @@ def test_unreadable_images_are_named(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image at all")
     with pytest.raises(ValueError, match=r"broken\.jpg cannot be decoded"):
         read_image(tmp_path / "broken.jpg")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_one_person_is_cropped_as_for_the_network(bright_spots, codec):
+    people = bright_spots(3, 150)
+    settings = InputSettings(codec=codec, input_size=(96, 128), heatmap_size=(24, 32), batch_size=3)
+    (batch,) = make_loader(people, settings, train=False)
+    crop = crop_person(people, 1, settings)
+    pixels = torch.from_numpy(crop.pixels).permute(2, 0, 1) / 255  # (3, H, W)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close((pixels - mean) / std, batch["images"][1], rtol=0, atol=1e-5)
+    for found, of_batch in ((crop.keypoints, "keypoints"), (crop.visibility, "visible"), (crop.matrix, "matrices")):
+        np.testing.assert_array_equal(found, batch[of_batch][1])
+    x, y = crop.keypoints[0].round().astype(int)
+    assert crop.pixels[y, x].min() > 100, "the keypoint lies on its spot"
 
 
 def test_crops_and_formats_need_no_torch():
