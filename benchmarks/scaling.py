@@ -20,9 +20,9 @@ from hpelib.data.loader import InputSettings, PeopleLoader, make_loader
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17
 from hpelib.study.config import Run
-from hpelib.training.fit import fit, make_accelerator
+from hpelib.training.fit import fit
 from hpelib.training.objectives import make_objective
-from hpelib.training.processes import launch
+from hpelib.training.processes import launch, make_accelerator
 
 PERSONS = (1_000, 10_000, 150_000)  # COCO train has 149,813
 PERSONS_PER_IMAGE = 3
@@ -146,10 +146,10 @@ def _workers_cost(photographs: Photographs, settings: InputSettings) -> dict[str
 def _training_cost(photographs: Photographs, run: Run, processes: int) -> dict[str, float]:
     recipe = replace(run.recipe, epochs=REPEATS + 1, processes=processes)
     with tempfile.TemporaryDirectory() as folder:
-        of_rank = launch(processes, _train, photographs, replace(run, recipe=recipe), Path(folder))
+        of_rank = launch(recipe, _train, photographs, replace(run, recipe=recipe), Path(folder))
     return {
         "persons per second": of_rank[0][0],
-        "peak memory of a process (MB)": max(memory_mb for _, memory_mb in of_rank.values()),
+        "peak memory of a process (MB)": max(memory_mb for _, memory_mb in of_rank),
     }
 
 
@@ -169,7 +169,6 @@ def _train(photographs: Photographs, run: Run, folder: Path) -> tuple[float, flo
         validate=lambda network: {"end_s": time.perf_counter()},
     )
     epoch_s = np.median(np.diff([epoch["end_s"] for epoch in fitted]))
-    accelerator.end_training()
     return len(loader) * loader.batches.step_size / epoch_s, peak_memory_mb()
 
 

@@ -8,75 +8,72 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from hpelib.data.crops import Crop
 from hpelib.figures import style
 from hpelib.figures.skeletons import draw_person
-from hpelib.metrics.errors import KINDS
 from hpelib.skeletons import Skeleton
 
-KIND_STYLES = dict(
-    zip(
-        KINDS,
-        (
-            ("#DDDDDD", None),
-            (style.SKY, "////"),
-            (style.ORANGE, "...."),
-            (style.PURPLE, "xxxx"),
-            (style.VERMILION, None),
-        ),
-        strict=True,
-    )
-)
+KIND_STYLES = {  # colour and hatch, in the order of KINDS
+    "good": ("#DDDDDD", None),
+    "jitter": (style.SKY, "////"),
+    "inversion": (style.ORANGE, "...."),
+    "swap": (style.PURPLE, "xxxx"),
+    "miss": (style.VERMILION, None),
+}
 
 
 @dataclass(frozen=True)
 class ErrorExample:
-    """One wrong keypoint on the crop that the network got; all in crop px."""
+    """One wrong keypoint, on the crop that the network was given."""
 
     kind: str
     joint: int
-    crop: np.ndarray  # (H, W, 3) uint8
-    keypoints: np.ndarray  # (K, 2) the annotation
-    visibility: np.ndarray  # (K,)
-    predicted: np.ndarray  # (2,)
+    crop: Crop
+    predicted: np.ndarray  # (2,) crop px
 
 
-def share_bars(table: pd.DataFrame, columns: int = 4) -> Figure:
-    """One panel per joint group, in it one stacked bar per network: the kinds' shares, which add up to 100 %.
+def share_bars(shares: pd.DataFrame, columns: int = 4) -> Figure:
+    """One panel for each joint group, with a bar for each network: the shares of all kinds, stacked to 100 %.
 
-    `table` has one row per `joint`, `name` and `kind` and the column `share` (percent); panels and bars keep the
-    order of their first appearance.
+    `shares` has the columns `joint`, `name`, `kind` and `share` (percent). Several rows of one kind, such as those of
+    several seeds, are averaged. Panels and bars are in the order of their first appearance.
     """
-    joints, names = table["joint"].unique(), table["name"].unique()
+    joints, names = shares["joint"].unique(), shares["name"].unique()
+    means = shares.pivot_table(index=["joint", "name"], columns="kind", values="share")
     with style.apply():
         figure, grid = style.panels(len(joints), columns, 0.25 + 0.08 * len(names))
         for i, (axes, joint) in enumerate(zip(grid, joints, strict=True)):
-            shares = table[table["joint"] == joint].pivot(index="name", columns="kind", values="share").loc[names]
+            of_joint = means.loc[joint].loc[names]
             left = np.zeros(len(names))
             for kind, (color, hatch) in KIND_STYLES.items():
-                axes.barh(
-                    names, shares[kind], left=left, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=kind
-                )
-                left += shares[kind].to_numpy()
+                look = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+                axes.barh(names, of_joint[kind], left=left, label=kind, **look)
+                left += of_joint[kind].to_numpy()
             axes.set(title=joint, xlim=(0, 100))
             axes.invert_yaxis()  # the first network on top
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0, labelleft=i % columns == 0)
         for axes in grid[-columns:]:
             axes.set_xlabel("keypoints (%)")
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(KINDS))
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(KIND_STYLES))
     return figure
 
 
 def error_sheet(examples: Sequence[ErrorExample], skeleton: Skeleton, columns: int = 4) -> Figure:
-    """Every example on its crop: the annotated skeleton, and the predicted keypoint tied to where it should be."""
+    """Every example on its crop: the annotated skeleton, and the predicted keypoint tied to where it should be.
+
+    Raises:
+        ValueError: there are no examples.
+    """
     if not examples:
         raise ValueError("no examples to draw: the networks make no errors here")
-    height, width = examples[0].crop.shape[:2]
+    height, width = examples[0].crop.pixels.shape[:2]
     with style.apply():
         figure, grid = style.panels(len(examples), columns, height / width)
         for axes, example in zip(grid, examples, strict=True):
-            draw_person(axes, example.crop, example.keypoints, example.visibility, skeleton)
-            way = np.stack((example.keypoints[example.joint], example.predicted))
+            crop = example.crop
+            draw_person(axes, crop.pixels, crop.keypoints, crop.visibility, skeleton)
+            way = np.stack((crop.keypoints[example.joint], example.predicted))
             rim = [withStroke(linewidth=3, foreground="white")]
             axes.plot(*way.T, color=style.VERMILION, linewidth=1.4, path_effects=rim, zorder=4)
             axes.plot(*way[1], "X", color=style.VERMILION, markersize=7, markeredgecolor="white", zorder=5)

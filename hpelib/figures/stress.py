@@ -12,7 +12,7 @@ from hpelib.figures.skeletons import show_image
 
 
 def level_sheet(crops: Mapping[str, Mapping[float, np.ndarray]], factors_per_row: int = 2) -> Figure:
-    """One person's crops (H, W, 3) uint8 by factor and level: a strip per factor, its name at the left."""
+    """One person's crops (H, W, 3) uint8 by factor and level: a strip for each factor, with its name at the left."""
     longest = max(len(strip) for strip in crops.values())
     rows = -(-len(crops) // factors_per_row)
     with style.apply():
@@ -30,10 +30,17 @@ def level_sheet(crops: Mapping[str, Mapping[float, np.ndarray]], factors_per_row
 
 
 def level_curves(table: pd.DataFrame, units: Mapping[str, str], label: str, columns: int = 5) -> Figure:
-    """One panel per factor: the figure at each level, from easy on the left to hard, with bands for the intervals.
+    """One panel for each factor: the figure of each network from the easy level on the left to the hardest one.
 
-    `table` has the columns `network`, `factor`, `level`, `value`, `low`, `high`. Levels are equally spaced and keep
-    the table's order; `units` says what they are, and `label` value and unit.
+    Bands are the intervals. Steps between levels are drawn equally wide, in the order of `table`.
+
+    Args:
+        table: columns network, factor, level, value, low and high.
+        units: of the levels of each factor, for the axes; panels are in this order.
+        label: what value, low and high are, with the unit.
+
+    Raises:
+        ValueError: the table is empty.
     """
     if table.empty:
         raise ValueError("no network to draw the curves of")
@@ -43,15 +50,12 @@ def level_curves(table: pd.DataFrame, units: Mapping[str, str], label: str, colu
         for panel, (axes, (factor, unit)) in enumerate(zip(grid, units.items(), strict=True)):
             rows = table[table["factor"] == factor]
             levels = rows["level"].unique()
+            steps = range(len(levels))
             for name, look in style.series_styles(table["network"].unique()).items():
                 curve = rows[rows["network"] == name].set_index("level").loc[levels]
-                axes.plot(
-                    range(len(levels)), curve["value"], label=name, **look | {"markersize": 3.5, "linewidth": 1.1}
-                )
-                axes.fill_between(
-                    range(len(levels)), curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0
-                )
-            axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+                axes.plot(steps, curve["value"], label=name, **look | {"markersize": 3.5, "linewidth": 1.1})
+                axes.fill_between(steps, curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0)
+            axes.set_xticks(steps, [f"{level:g}" for level in levels])
             axes.set(title=factor, xlabel=unit, ylim=(0, top))
             axes.yaxis.set_major_locator(MaxNLocator(5))
             if panel % columns:

@@ -1,6 +1,7 @@
 """COCO keypoints: AP and AR from annotated and from detected boxes, and the mean keypoint similarity."""
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -8,7 +9,15 @@ from hpelib.data.coco import check_coco, read_coco, read_detections
 from hpelib.data.crops import crop_regions
 from hpelib.data.people import People
 from hpelib.formats import Dataset, Format
-from hpelib.metrics.coco import MAX_PERSONS, coco_ap, coco_results, keypoint_similarity, load_truth, oks_recall
+from hpelib.metrics.coco import (
+    MAX_PERSONS,
+    average_precisions,
+    coco_ap,
+    coco_results,
+    keypoint_similarity,
+    load_truth,
+    oks_recall,
+)
 from hpelib.skeletons import COCO17
 
 
@@ -90,6 +99,22 @@ class Coco(Format):
         truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
         found = coco_ap(truth, results, people.skeleton, people.ids.tolist(), limit)
         return {f"{name}_{boxes}": value for name, value in found.items()}
+
+    def ap_of_variants(
+        self,
+        dataset: Dataset,
+        people: People,
+        variants: Iterable[np.ndarray],
+        confidences: np.ndarray,
+        nms: str = "hard",
+    ) -> list[float]:
+        """The figure AP_gt alone, for several variants of the keypoints that were predicted in the annotated boxes.
+
+        Shapes: each of `variants` (N, K, 2) image px, confidences (N, K).
+        """
+        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
+        results = (person_results(people, keypoints, confidences, nms, limit) for keypoints in variants)
+        return average_precisions(truth, results, people.skeleton, people.ids.tolist(), limit)
 
     def _limit(self, dataset: Dataset, split: str) -> int:
         return self.files(dataset, split).get("max_persons", MAX_PERSONS)

@@ -7,7 +7,7 @@ have another number K of them than COCO's 17 where another skeleton, or its sigm
 
 import contextlib
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,20 +58,56 @@ def coco_ap(
             fields, numbers that are not finite, results for unknown images, persons with id 0, another category id than
             1, or no area to measure OKS by.
     """
+    evaluation = _evaluation(load_truth(ground_truth_json, skeleton), skeleton, ids, max_persons)
+    _score(evaluation, results, skeleton)
+    return {name: _figure(evaluation, *of) for name, of in FIGURES.items()}
+
+
+def average_precisions(
+    ground_truth_json: str | Path,
+    variants: Iterable[list[dict]],
+    skeleton: Skeleton = COCO17,
+    ids: Collection[int] | None = None,
+    max_persons: int = MAX_PERSONS,
+) -> list[float]:
+    """The figure AP of `coco_ap` for each of several COCO results lists, in percent (0 to 100).
+
+    This takes half the time: the ground truth is read once, and no figures are taken by the size of persons.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `coco_ap`.
+    """
+    evaluation = _evaluation(load_truth(ground_truth_json, skeleton), skeleton, ids, max_persons)
+    everybody = evaluation.params.areaRngLbl.index("all")
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [evaluation.params.areaRng[everybody]], ["all"]
+    found = []
+    for results in variants:
+        _score(evaluation, results, skeleton)
+        found.append(_figure(evaluation, *FIGURES["AP"]))
+    return found
+
+
+def _evaluation(truth: COCO, skeleton: Skeleton, ids: Collection[int] | None, max_persons: int) -> COCOeval:
+    """An evaluation for `_score`, by which only the persons `ids` count."""
+    if ids is not None:
+        scored = set(ids)
+        for person in truth.dataset["annotations"]:
+            if person["id"] not in scored:
+                person["num_keypoints"] = 0  # by which pycocotools tells whom to ignore
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports progress
-        truth = load_truth(ground_truth_json, skeleton)
-        if ids is not None:
-            scored = set(ids)
-            for person in truth.dataset["annotations"]:
-                if person["id"] not in scored:
-                    person["num_keypoints"] = 0  # by which pycocotools tells whom to ignore
-        evaluation = COCOeval(truth, _load_results(truth, results, skeleton), "keypoints")
-        if skeleton.sigmas != COCO17.sigmas:  # pycocotools' own differ from these in the last bit
-            evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        evaluation.params.maxDets = [max_persons]
+        evaluation = COCOeval(truth, iouType="keypoints")
+    if skeleton.sigmas != COCO17.sigmas:  # pycocotools' own differ from these in the last bit
+        evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+    evaluation.params.maxDets = [max_persons]
+    return evaluation
+
+
+def _score(evaluation: COCOeval, results: list[dict] | str | Path, skeleton: Skeleton) -> None:
+    """Match `results` with the truth. The outcome is in `evaluation.eval`."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.cocoDt = _load_results(evaluation.cocoGt, results, skeleton)
         evaluation.evaluate()
         evaluation.accumulate()
-    return {name: _figure(evaluation, *of) for name, of in FIGURES.items()}
 
 
 def _figure(evaluation: COCOeval, kind: str, threshold: float | None, size: str) -> float:

@@ -1,8 +1,9 @@
-"""Kinds of keypoint errors on COCO's keypoints: near misses, mixed-up sides, mixed-up people, and the rest.
+"""Kinds of keypoint errors on COCO's keypoints: near misses, mixed-up sides, mixed-up people, and lost keypoints.
 
 Source: Ronchi and Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation" (ICCV 2017), section 3,
-with the rules of their public code (coco-analyze, `COCOanalyze._find_kpt_errors`). There a prediction is matched to a
-person at OKS 0.1; here, predicted from annotated boxes, each is of the person whose box it is, so none is left out.
+with the rules of their public code (coco-analyze, `COCOanalyze._find_kpt_errors`). One thing differs: they match a
+prediction to a person by OKS, and leave out what reaches less than 0.1. Here predictions are made from annotated boxes,
+so each belongs to the person whose box it is, and none is left out.
 """
 
 from dataclasses import dataclass
@@ -10,32 +11,38 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hpelib.layers.choices import require_choice
 from hpelib.metrics.coco import keypoint_similarity
 from hpelib.skeletons import COCO17
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 ERRORS = KINDS[1:]
-GOOD_SIMILARITY = 0.85
-NEAR_SIMILARITY = 0.5
+GOOD_SIMILARITY = 0.85  # from here on a keypoint is good
+NEAR_SIMILARITY = 0.5  # from here on it is near
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What each keypoint of N persons is, and how near it is to the annotated keypoint that it is nearest to."""
+    """The kind of every predicted keypoint of N persons."""
 
     kinds: np.ndarray  # (N, 17) int8 position in KINDS, -1 where not labelled
-    similarity: np.ndarray  # (N, 17) 0 to 1; NaN where not labelled
+    similarity: np.ndarray  # (N, 17) to the most similar annotated keypoint, 0 to 1; NaN where not labelled
 
 
 def diagnose(keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, image_ids: np.ndarray) -> Diagnosis:
-    """The kind of every labelled keypoint, by the annotated keypoint that it is most similar to.
+    """Find the kind of every labelled keypoint, by the annotated keypoint that the prediction is most similar to.
 
-    Candidates are the keypoint itself, its left or right counterpart, and both of every other person in the image,
-    each at its own person's scale. Below 0.5 to all it is a miss; else a swap if it is nearest to another person's,
-    an inversion if to its counterpart, and if to itself good from 0.85 on and jitter below. Equally near, the
-    keypoint itself comes first, then its counterpart.
+    Compared are: the right keypoint; its counterpart on the other side of the same person; and both of these of every
+    other person in the image, each at the scale of its own person. Then a predicted keypoint is
 
-    Shapes: keypoints and truth (N, 17, 2) image px, truth NaN where not labelled, areas (N,) px^2, image_ids (N,).
+    - a miss, if its similarity to all of them is below 0.5;
+    - a swap, if it is most similar to a keypoint of another person;
+    - an inversion, if it is most similar to the counterpart;
+    - good from a similarity of 0.85 on and jitter below, if it is most similar to the right keypoint.
+
+    Where two are equally similar, the right keypoint comes first, then its counterpart.
+
+    Shapes: keypoints and truth (N, 17, 2) image px, truth NaN where not labelled; areas (N,) px^2; image_ids (N,).
     """
     mirrored = truth[:, COCO17.flip_permutation]
     own = keypoint_similarity(keypoints, truth, areas)  # (N, 17)
@@ -56,17 +63,19 @@ def diagnose(keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, image_
 
 
 def repair(kind: str, keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, diagnosis: Diagnosis) -> np.ndarray:
-    """`keypoints` with those of one kind of error put where they would be without it; (N, 17, 2) image px.
+    """Move all keypoints of one kind of error to where they would be without it, as coco-analyze does.
 
-    Jitter and misses move to the edge of what would be good and near, inversions and swaps as near to the right
-    keypoint as they are to the wrong one; all to the right of the truth, at the distance sqrt(-2 area ln s) sigma for
-    the similarity s. This is coco-analyze's rule: with sigma where OKS has 2 sigma, the keypoint's similarity
-    afterwards is the fourth root of s (0.96 after jitter, 0.84 after a miss).
+    A moved keypoint comes to lie to the right of the true one, at the distance sqrt(-2 area ln(s)) sigma. Here s is
+    0.85 for jitter and 0.5 for a miss. For an inversion or a swap it is the similarity to the wrong keypoint: the new
+    one is as near to the right keypoint. OKS has 2 sigma where this rule has sigma. So afterwards the similarity is the
+    fourth root of s, for example 0.96 after jitter and 0.84 after a miss.
 
-    Raises ValueError for an unknown kind.
+    Shapes: keypoints and truth (N, 17, 2) image px, areas (N,) px^2 -> (N, 17, 2) image px.
+
+    Raises:
+        ValueError: `kind` is not in `ERRORS`.
     """
-    if kind not in ERRORS:
-        raise ValueError(f"unknown kind of error {kind!r}, choose from {', '.join(ERRORS)}")
+    require_choice("kind of error", kind, ERRORS)
     members = diagnosis.kinds == KINDS.index(kind)
     persons, joints = np.nonzero(members)
     similarity = {"jitter": GOOD_SIMILARITY, "miss": NEAR_SIMILARITY}.get(kind, diagnosis.similarity[members])
@@ -77,7 +86,7 @@ def repair(kind: str, keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarra
 
 
 def _pairs(image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every person (P,) with every other person (P,) in the same image."""
+    """All pairs of different persons in the same image, as two arrays of positions (P,)."""
     persons = pd.DataFrame({"image": image_ids, "person": np.arange(len(image_ids))})
     pairs = persons.merge(persons, on="image", suffixes=("", "_other"))
     pairs = pairs[pairs["person"] != pairs["person_other"]]

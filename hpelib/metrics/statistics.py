@@ -7,6 +7,7 @@ of persons only. What a new seed of the training would change is measured apart,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,10 +51,16 @@ def bootstrap(scores: np.ndarray, level: float = 0.95, draws: int = 1000, seed: 
     N = len(labelled)
     if N == 0:
         raise ValueError("no labelled keypoint to take a figure of")
-    times_drawn = np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), size=draws)  # (draws, N)
+    times_drawn = _draw(N, draws, seed)
     resampled = 100 * (times_drawn @ values) / (times_drawn @ labelled)
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(100 * float(values.sum() / labelled.sum()), float(low), float(high))
+
+
+@lru_cache(maxsize=2)  # drawing takes far longer than all else, and most intervals of a page are over the same persons
+def _draw(persons: int, draws: int, seed: int) -> np.ndarray:
+    """How often each person is drawn in each draw, (draws, persons)."""
+    return np.random.default_rng(seed).multinomial(persons, np.full(persons, 1 / persons), size=draws)
 
 
 def standard_deviation(values: Sequence[float]) -> float:

@@ -244,6 +244,14 @@ def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -
     return [make_run(params, network, dataset, seed, labels) for seed in seeds]
 
 
+def plan_key(run: Run) -> str:
+    """What the pipeline says decides this training: its plan file, with a digest of the code. Empty without a plan."""
+    item = f"{run.dataset.name}-{run.network}-{run.seed}"
+    stage = f"ablate/{run.network}-{run.seed}" if run.variant else f"train/{item}"
+    path = run.dataset.work / "plan" / f"{f'control/{run.dataset.name}' if run.is_control else stage}.json"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:
     """The entry `name`, after a check that it has no other keys than `keys`."""
     if name not in entries:

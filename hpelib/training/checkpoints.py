@@ -1,34 +1,45 @@
-"""Files that training leaves behind. Each appears whole or not at all: written beside, then renamed."""
+"""Files that training leaves behind: weights and checkpoints. Each file appears whole or not at all."""
 
+import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from hpelib.data.files import write_whole
 
+HEADER = "hpelib"  # the entry of a safetensors header that holds what `save_weights` was told
 
-def save_weights(model: nn.Module, path: Path, precision: str) -> None:
-    """Weights and the precision that they were trained in, as safetensors: what `hpelib.models.load_weights` reads."""
+
+def save_weights(model: nn.Module, path: Path, header: dict) -> None:
+    """Write the weights of `model` as safetensors. `header` holds plain JSON values that say how they were trained."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, lambda temporary: save_file(weights, temporary, {"precision": precision}))
+    metadata = {HEADER: json.dumps(header, sort_keys=True)}
+    write_whole(path, lambda temporary: save_file(weights, temporary, metadata))
 
 
-def trained_precision(path: Path) -> str:
-    """The precision that `save_weights` was told; "unknown" of weights from elsewhere."""
-    with safe_open(path, "pt") as weights:
-        return (weights.metadata() or {}).get("precision", "unknown")
+def read_header(path: Path) -> dict:
+    """The header that `save_weights` wrote; an empty dict for weights from elsewhere.
+
+    Raises:
+        ValueError: the file is no safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as weights:
+            return json.loads((weights.metadata() or {}).get(HEADER, "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is broken or no safetensors file ({error}); train again or fetch it anew") from error
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Everything that an interrupted run needs to go on: tensors, numbers, lists and dicts of these."""
+    """Write everything that an interrupted training needs to go on: tensors, numbers, lists and dicts of these."""
     write_whole(path, lambda temporary: torch.save(state, temporary))
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> dict | None:
-    """State of an interrupted run, or None where there is none. No code runs on load.
+    """The state of an interrupted training, or None where there is no such file. No code runs on load.
 
     Raises:
         ValueError: the file is not a checkpoint of ours.
@@ -39,7 +50,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict | None:
     refusal = f"{path} is not a checkpoint of hpelib; remove it to train from the start"
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # whatever a zip reader or an unpickler finds to say
+    except Exception as error:  # a zip reader or an unpickler raises many kinds
         raise ValueError(refusal) from error
     if not isinstance(state, dict) or not {"model", "optimizer", "history", "epoch", "step"} <= state.keys():
         raise ValueError(refusal)

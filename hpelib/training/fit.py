@@ -1,4 +1,4 @@
-"""The training loop: one short function for one CPU, one GPU or several, through Accelerate."""
+"""The training loop, through Accelerate: the same for one CPU, one GPU or several."""
 
 import contextlib
 import json
@@ -16,29 +16,10 @@ from hpelib.data.files import write_whole
 from hpelib.data.loader import PeopleLoader
 from hpelib.training.checkpoints import load_checkpoint, save_checkpoint
 from hpelib.training.engine import autocast, make_optimizer
+from hpelib.training.processes import make_accelerator
 from hpelib.training.recipe import Recipe
 
 Objective = Callable[[dict, dict], Tensor]  # (network output, batch) -> scalar loss
-
-
-def require_device(recipe: Recipe) -> None:
-    """ValueError where the recipe asks for a GPU and torch sees none, or for more processes than there are GPUs."""
-    if recipe.device == "cpu":
-        return
-    if not torch.cuda.is_available():
-        raise ValueError(f"the recipe asks for device {recipe.device!r}, but torch sees no GPU; use the quick profile")
-    if recipe.processes > torch.cuda.device_count():
-        raise ValueError(f"the recipe asks for {recipe.processes} processes on {torch.cuda.device_count()} GPUs")
-
-
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The engine for a recipe's device, for this process among those that torchrun or `hpelib.study.steps.train` started.
-
-    Raises:
-        ValueError: the recipe asks for GPUs that are not there.
-    """
-    require_device(recipe)
-    return Accelerator(cpu=recipe.device == "cpu")
 
 
 def fit(
@@ -52,13 +33,13 @@ def fit(
 ) -> list[dict]:
     """Train `model` in place and return one record per epoch: epoch, learning_rate, loss and what `validate` measures.
 
-    A checkpoint with the full state is kept at `checkpoint`. Where one is found, training goes on
-    from it and ends with the weights of an uninterrupted run: the loader's order and augmentation
-    depend on (seed, epoch, person) alone, and the random state is part of the checkpoint.
-    The records also go to `log`, one JSON line per epoch.
+    The full state is kept at `checkpoint`. If that file exists, training goes on from it and ends with the weights of
+    an uninterrupted training: the order and augmentation of persons depend on (seed, epoch, person) alone, and the
+    random state is part of the checkpoint. The records also go to `log`, one JSON line for each epoch.
 
-    Several processes each take their `loader`'s share of every step; their gradients are averaged, the first one's
-    buffers are everybody's, and only it writes. A checkpoint may be gone on from by another number of processes.
+    Several processes may call this together. In every step each takes the share that its `loader` gives it, and their
+    gradients are averaged. After an epoch all take the first process's buffers, which hold the statistics of batch
+    norm. Only the first process writes files. A checkpoint can be continued by another number of processes.
 
     Raises:
         ValueError: `loader` is not made for this process.
@@ -98,7 +79,7 @@ def fit(
 
 
 class _Progress:
-    """Where a run stands, and its checkpoint."""
+    """How far a training is, and its checkpoint."""
 
     def __init__(
         self,
@@ -119,7 +100,7 @@ class _Progress:
             self._restore(state, accumulation)
 
     def mean_loss(self) -> float:
-        """Over the epoch's batches so far, those of all processes: all of them must ask."""
+        """The mean over the epoch's batches so far, of all processes; every process must call this together."""
         own = torch.as_tensor(self.loss_sum, device=self.accelerator.device)
         self.loss_sum = self.accelerator.reduce(own, "mean")  # also what a checkpoint then holds
         return self.loss_sum.item() / max(self.step, 1)
@@ -158,7 +139,7 @@ class _Progress:
         self.history = state["history"]
         self.epoch, self.step, self.updates = state["epoch"], state["step"], state["updates"]
         self.loss_sum = state["loss_sum"]
-        if state["step_size"] != self.step_size:  # by other processes: go on behind the persons whom they have seen
+        if state["step_size"] != self.step_size:  # another number of processes: skip the persons that were seen
             updates = state["step"] * state["step_size"] // (self.step_size * accumulation)
             self.step = updates * accumulation
             self.loss_sum *= self.step / max(state["step"], 1)
@@ -177,7 +158,7 @@ def _train_epoch(
     recipe: Recipe,
     progress: _Progress,
 ) -> None:
-    last = len(loader)  # also where the epoch is resumed
+    last = len(loader)  # steps of the whole epoch, also if it is resumed in the middle
     title, silent = f"epoch {progress.epoch + 1}/{recipe.epochs}", not accelerator.is_main_process
     for batch in tqdm(loader, title, mininterval=2, leave=False, file=sys.stderr, disable=silent):
         first = progress.step // recipe.accumulation * recipe.accumulation  # of the batches of this update
@@ -195,7 +176,7 @@ def _train_epoch(
             progress.updates += 1
         progress.loss_sum = progress.loss_sum + loss.detach()  # stays on the device: reading it would stall a GPU
         progress.step += 1
-        # never between the batches of an optimizer step, whose gradients are no part of a checkpoint
+        # only after an optimizer step: gradients that still accumulate are not part of a checkpoint
         if updates_now and progress.updates % recipe.checkpoint_steps == 0 and progress.step < last:
             progress.require_finite_loss()
             if accelerator.is_main_process:
@@ -204,7 +185,7 @@ def _train_epoch(
 
 
 def _share_buffers(model: nn.Module) -> None:
-    """Give every process the first one's buffers: batch norm counts on each for itself."""
+    """Give all processes the buffers of the first: each has batch norm statistics of its own batches."""
     for buffer in model.buffers():
         distributed.broadcast(buffer, 0)
 

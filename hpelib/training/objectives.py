@@ -1,6 +1,7 @@
-"""What training minimises: targets from the codec, made on the device, and the loss that a recipe names."""
+"""What training minimises: the loss that a recipe names, with targets that the codec makes on the device."""
 
 from hpelib.codecs import Codec
+from hpelib.layers.choices import require_choice
 from hpelib.losses import LOSSES, distribution_loss, heatmap_loss, transfer_loss
 from hpelib.training.fit import Objective
 
@@ -8,26 +9,29 @@ from hpelib.training.fit import Objective
 def make_objective(loss: str, codec: Codec, options: dict | None = None) -> Objective:
     """The function of (network output, batch) that `fit` minimises.
 
-    `loss` is "mse" or "ohkm" (`heatmap_loss`), "distribution" (SADI-Net's `distribution_loss`) or "transfer" (DITN's
-    `transfer_loss`); `options` are further arguments of that function.
+    Args:
+        loss: "mse" or "ohkm" (`hpelib.losses.heatmap_loss`), "distribution" (SADI-Net's `distribution_loss`) or
+            "transfer" (DITN's `transfer_loss`).
+        codec: makes the target heatmaps.
+        options: further arguments of "distribution" or "transfer"; the others take none of them.
 
     Raises:
         ValueError: an unknown loss, or "distribution" with the codec `udp`.
     """
+    require_choice("loss", loss, (*LOSSES, "distribution", "transfer"))
     options = options or {}
-    if loss == "distribution" and codec.name == "udp":  # whose cells lie elsewhere than the learned ones
+    if loss == "distribution" and codec.name == "udp":  # its cells lie elsewhere than those of the learned heatmaps
         raise ValueError("learned heatmaps have the cells of the codecs msra and dark; choose one of these, not udp")
 
     def objective(output, batch):
         keypoints = batch["keypoints"]
         targets, weights = codec.encode(keypoints, batch["visible"])
-        if loss == "distribution":
-            return distribution_loss(output, targets, weights, keypoints, **options)
-        if loss == "transfer":
-            units = {"stride": codec.stride, "sigma": codec.sigma}
-            return transfer_loss(output, targets, weights, keypoints, **(units | options))
+        match loss:
+            case "distribution":
+                return distribution_loss(output, targets, weights, keypoints, **options)
+            case "transfer":
+                units = {"stride": codec.stride, "sigma": codec.sigma}
+                return transfer_loss(output, targets, weights, keypoints, **(units | options))
         return heatmap_loss(output, targets, weights, loss)
 
-    if loss not in (*LOSSES, "distribution", "transfer"):
-        raise ValueError(f"unknown loss {loss!r}; choose from {', '.join(LOSSES)}, distribution, transfer")
     return objective

@@ -1,10 +1,9 @@
-"""How a network is trained: the part of a run that papers call implementation details.
-
-A recipe is a value. It needs no torch, so that pages of results can read it.
-"""
+"""How a network is trained: what papers call implementation details. Nothing here needs torch."""
 
 import math
 from dataclasses import dataclass, field
+
+from hpelib.layers.choices import require_choice
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("step", "cosine")
@@ -16,32 +15,35 @@ DEVICES = ("cpu", "cuda")
 class Recipe:
     """Optimizer, schedule and objective of one run.
 
-    The official HRNet and SimpleBaseline recipes use Adam without weight decay, whatever their
-    configuration files say, and divide the learning rate by ten at two epochs.
+    The official code of HRNet and SimpleBaseline trains with Adam without weight decay (it ignores the `WD` of its
+    configuration files) and divides the learning rate by ten at two epochs.
+
+    Raises:
+        ValueError: a value is not possible; the message names the field.
     """
 
     epochs: int
     learning_rate: float
     schedule: str = "step"  # or "cosine": from the full learning rate to 0 over all epochs
-    milestones: tuple[float, ...] = ()  # of "step": epochs, from 0, at whose start the learning rate falls to a tenth
+    milestones: tuple[float, ...] = ()  # of "step": the learning rate falls to a tenth after these epochs
     optimizer: str = "adam"
     weight_decay: float = 0.0
     warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
     accumulation: int = 1  # batches per optimizer step
     precision: str = "fp32"  # "auto": bf16 where the device has matrix units for it, else fp32
-    compile: bool = False  # the network by torch.compile: minutes at the start, then faster; equal but for rounding
+    compile: bool = False  # use torch.compile: takes minutes at first, then is faster; differs by rounding only
     device: str = "cpu"
-    processes: int = 1  # that train together, each on batches of its own, on the CPU or on a GPU of its own
-    sync_batch_norm: bool = False  # statistics over the batches of all processes; on GPUs only
+    processes: int = 1  # how many train together on this machine, each with its own batches and its own GPU
+    sync_batch_norm: bool = False  # compute statistics over the batches of all processes; on GPUs only
     loss: str = "mse"  # as in `hpelib.training.objectives.make_objective`
     loss_options: dict = field(default_factory=dict)
     checkpoint_steps: int = 1000  # optimizer steps between checkpoints; one is also written after every epoch
 
     def __post_init__(self) -> None:
-        _require("optimizer", self.optimizer, OPTIMIZERS)
-        _require("schedule", self.schedule, SCHEDULES)
-        _require("precision", self.precision, PRECISIONS)
-        _require("device", self.device, DEVICES)
+        require_choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
+        require_choice("recipe: schedule", self.schedule, SCHEDULES)
+        require_choice("recipe: precision", self.precision, PRECISIONS)
+        require_choice("recipe: device", self.device, DEVICES)
         for name in ("epochs", "accumulation", "processes", "checkpoint_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
@@ -57,15 +59,13 @@ class Recipe:
             raise ValueError("recipe: sync_batch_norm is for GPUs, device is 'cpu'; leave it out")
 
     def learning_rate_at(self, epoch: float, step: int) -> float:
-        """Learning rate of optimizer step number `step` of the run, after `epoch` epochs (0.5 is half of one)."""
+        """Learning rate of optimizer step number `step`, counted from 0; `epoch` epochs are over, 0.5 is half of one.
+
+        Formula: learning_rate * decay(epoch) * min(1, (step + 1) / (warmup_steps + 1)).
+        """
         warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.schedule == "cosine":
             decay = (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         else:
             decay = 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
         return self.learning_rate * decay * warmup
-
-
-def _require(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"recipe: {field} is {value!r}, must be one of {', '.join(choices)}")

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpelib.data.crops import Crop
 from hpelib.figures.errors import ErrorExample, error_sheet, share_bars
 from hpelib.metrics.errors import KINDS
 from hpelib.skeletons import COCO17
@@ -14,13 +15,14 @@ def _close_figures():
     plt.close("all")
 
 
-def test_bars_stack_to_a_hundred_percent_in_the_order_of_kinds():
+def test_bars_are_means_over_seeds_stacked_in_the_order_of_kinds():
     random = np.random.default_rng(0)
     shares = {(joint, name): 100 * random.dirichlet(np.ones(5)) for joint in ("All", "Knee") for name in ("b", "a")}
     rows = [
-        (joint, name, kind, share)
+        (joint, name, kind, share + change)
         for (joint, name), of in shares.items()
         for kind, share in zip(KINDS, of, strict=True)
+        for change in (-1, 1)  # of two seeds
     ]
     figure = share_bars(pd.DataFrame(rows, columns=["joint", "name", "kind", "share"]))
     assert [axes.get_title() for axes in figure.axes] == ["All", "Knee"]
@@ -36,7 +38,8 @@ def test_bars_stack_to_a_hundred_percent_in_the_order_of_kinds():
 
 def test_an_example_ties_the_prediction_to_the_truth():
     keypoints = np.arange(34.0).reshape(17, 2)
-    example = ErrorExample("swap", 9, np.zeros((48, 40, 3), np.uint8), keypoints, np.full(17, 2), np.array([3.0, 40.0]))
+    crop = Crop(np.zeros((48, 40, 3), np.uint8), keypoints, np.full(17, 2), np.eye(2, 3))
+    example = ErrorExample("swap", 9, crop, np.array([3.0, 40.0]))
     (axes,) = error_sheet([example], COCO17).axes
     assert axes.get_title() == "swap: left wrist"
     way, point = axes.lines

@@ -1,4 +1,3 @@
-import importlib
 import subprocess
 import sys
 
@@ -7,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import hpelib.metrics
 from hpelib.metrics.cost import complexity
-from hpelib.models import create_model
 
 
 def conv_macs(out_channels, in_channels, kernel, height, width, groups=1):
@@ -101,42 +98,11 @@ def test_the_mode_comes_back_after_an_error():
     assert model.training
 
 
-@pytest.mark.parametrize(
-    ("name", "input_size", "params_m", "gmacs", "legacy_gflops"),
-    [
-        ("hrnet_w32", (192, 256), 28.54, 7.65, 7.12),
-        ("hrnet_w32", (288, 384), 28.54, 17.20, 16.02),
-        ("hrnet_w48", (192, 256), 63.60, 15.69, 14.61),
-        ("hrnet_w48", (288, 384), 63.60, 35.31, 32.88),
-        ("simple_baseline_resnet50", (192, 256), 34.00, 5.43, 8.99),
-        ("simple_baseline_resnet50", (288, 384), 34.00, 12.21, 20.23),
-        ("simple_baseline_resnet101", (192, 256), 52.99, 9.06, 12.38),
-        ("simple_baseline_resnet101", (288, 384), 52.99, 20.39, 27.85),
-        ("simple_baseline_resnet152", (192, 256), 68.64, 12.70, 15.76),
-        ("simple_baseline_resnet152", (288, 384), 68.64, 28.57, 35.47),
-    ],
-)
-def test_official_networks(name, input_size, params_m, gmacs, legacy_gflops):
-    with torch.device("meta"):
-        model = create_model(name)
-    counted = complexity(model, input_size)
-    assert counted.params / 1e6 == pytest.approx(params_m, abs=0.01)
-    assert counted.macs / 1e9 == pytest.approx(gmacs, rel=0.005)
-    assert counted.legacy_gflops == pytest.approx(legacy_gflops, rel=0.005)
+def test_networks_without_weights_cost_the_same():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 2, 4, stride=2))
+    assert complexity(model.to("meta"), (12, 8)) == complexity(model.to_empty(device="cpu"), (12, 8))
 
 
-@pytest.mark.parametrize("name", hpelib.metrics.__all__)
-def test_the_face_gives_functions_even_after_a_file_of_that_name_was_imported(name):
-    for file in ("coco", "pck", "complexity"):
-        importlib.import_module(f"hpelib.metrics.{file}")
-    assert callable(getattr(hpelib.metrics, name))
-
-
-def test_the_face_imports_nothing_before_it_is_asked():
-    check = "import sys, hpelib.metrics; assert not {'torch', 'pycocotools', 'hpelib.metrics.coco'} & set(sys.modules)"
+def test_the_package_of_metrics_needs_no_torch():
+    check = "import sys, hpelib.metrics; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
-
-
-def test_the_face_names_what_it_has():
-    with pytest.raises(AttributeError, match="coco_ap, complexity, oks_nms, pck, pckh"):
-        _ = hpelib.metrics.map

@@ -154,5 +154,5 @@ def test_repairing_mixed_up_sides_gives_the_ap_back(tmp_path):
 
 def test_an_unknown_kind_is_named():
     keypoints, truth, areas, image_ids = a_crowd(0)
-    with pytest.raises(ValueError, match="unknown kind of error 'good', choose from jitter, inversion, swap, miss"):
+    with pytest.raises(ValueError, match="kind of error='good' is none of 'jitter', 'inversion', 'swap', 'miss'"):
         repair("good", keypoints, truth, areas, diagnose(keypoints, truth, areas, image_ids))

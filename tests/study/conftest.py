@@ -18,13 +18,15 @@ from hpelib.data.coco import write_coco
 from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
+from hpelib.data.people import People
+from hpelib.mannequins.stress import pictures
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Dataset, Protocol, Run, make_dataset, make_run, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 64, 48
@@ -192,15 +194,14 @@ def _leave(run: Run, values: list[float]) -> None:
 def trained(params, write_set, tmp_path, monkeypatch) -> dict:
     """Parameters of a prepared COCO set on which the network has random weights for its second seed."""
     monkeypatch.chdir(tmp_path)
-    params["datasets"] = ["coco"]
+    params["datasets"] = params["all_datasets"] = ["coco"]
     dataset = write_set("coco")
     dataset.manifest.parent.mkdir(parents=True)
     dataset.manifest.write_text(json.dumps(prepare(dataset)))
     run = make_run(params, "hourglass", "coco", 1)
-    run.folder.mkdir(parents=True)
     network = build_network(run, read_split(dataset, "test"))
     torch.nn.init.normal_(network.heads[0].weight)
-    save_weights(network, run.folder / "weights.safetensors", "fp32")
+    write_weights(run, network)
     return params
 
 
@@ -288,3 +289,26 @@ def _write_images(folder: Path, names: set[str], random: np.random.Generator) ->
     folder.mkdir(parents=True)
     for name in sorted(names):
         cv2.imwrite(str(folder / name), random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+
+
+@pytest.fixture
+def stress_people(tmp_path) -> People:
+    """Two persons of a stress test, with stand-ins for its pictures: picture i of person p has the grey 100 p + i."""
+    rows = [(person, *picture) for person in range(2) for picture in pictures()]
+    factors = pd.DataFrame(rows, columns=["person", "factor", "level"])
+    n = len(rows)
+    paths = [str(tmp_path / f"{row:03d}.png") for row in range(n)]
+    for row, path in enumerate(paths):
+        grey = 100 * factors["person"][row] + row % len(pictures())
+        cv2.imwrite(path, np.full((40, 40, 3), grey, np.uint8))
+    return People.build(
+        MPII16,
+        image_paths=np.array(paths, object),
+        image_ids=np.arange(n),
+        ids=np.arange(n),
+        keypoints=np.random.default_rng(0).uniform(5, 35, (n, 16, 2)),
+        visibility=np.full((n, 16), 2),
+        boxes=np.tile((5, 5, 30, 30), (n, 1)),
+        head_sizes_px=np.full(n, 20.0),
+        factors=factors,
+    )

@@ -1,16 +1,14 @@
 import errno
 import os
 import pickle
-import subprocess
-import sys
-import textwrap
+import resource
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hpelib.training.checkpoints import load_checkpoint, save_checkpoint, save_weights, trained_precision, write_whole
+from hpelib.training.checkpoints import load_checkpoint, read_header, save_checkpoint, save_weights, write_whole
 
 STATE = {"model": {}, "optimizer": {}, "history": [], "epoch": 3, "step": 0}
 
@@ -86,34 +84,36 @@ def test_loading_runs_no_code(tmp_path):
     assert not (tmp_path / "was run").exists()
 
 
-def test_weights_are_plain_safetensors(tmp_path):
-    model = nn.Conv2d(1, 2, 3).to(memory_format=torch.channels_last)
-    save_weights(model, tmp_path / "run" / "weights.safetensors", "fp32")
-    stored = load_file(tmp_path / "run" / "weights.safetensors")
+def test_weights_are_plain_safetensors_with_a_header(tmp_path):
+    model, path = nn.Conv2d(1, 2, 3).to(memory_format=torch.channels_last), tmp_path / "run" / "weights.safetensors"
+    header = {"settings": {"inputs": {"codec": "dark"}, "seed": 0}, "precision": "fp32"}
+    save_weights(model, path, header)
+    stored = load_file(path)
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
-    assert trained_precision(tmp_path / "run" / "weights.safetensors") == "fp32"
-    save_file(stored, tmp_path / "others.safetensors")
-    assert trained_precision(tmp_path / "others.safetensors") == "unknown"
+    assert read_header(path) == header
+    first = path.read_bytes()
+    save_weights(model, path, dict(reversed(header.items())))
+    assert path.read_bytes() == first, "the same bytes each time"
 
 
-FULL_DISK = """
-    import resource, sys, torch
-    from pathlib import Path
-    from hpelib.training.checkpoints import save_checkpoint, save_weights
-    path, write = Path(sys.argv[1]), {"checkpoint": save_checkpoint, "weights": save_weights}[sys.argv[2]]
-    model = torch.nn.Linear(100, 100)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-    write(path, {"model": model.state_dict()}) if write is save_checkpoint else write(model, path, "fp32")
-"""
+def test_weights_from_elsewhere_have_an_empty_header(tmp_path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "others.safetensors")
+    assert read_header(tmp_path / "others.safetensors") == {}
+    (tmp_path / "broken.safetensors").write_bytes(b"{}")
+    with pytest.raises(ValueError, match=r"broken\.safetensors is broken"):
+        read_header(tmp_path / "broken.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "weights"])
 def test_on_a_full_disk_the_old_file_stays_and_the_error_says_so(tmp_path, kind):
-    path = tmp_path / "run.pt"
+    path, model = tmp_path / "run.pt", nn.Linear(100, 100)
     path.write_text("old")
-    command = [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(path), kind]
-    outcome = subprocess.run(command, capture_output=True, text=True)
-    assert "OSError" in outcome.stderr.splitlines()[-1]
-    assert "run.pt could not be written" in outcome.stderr.splitlines()[-1]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"run\.pt could not be written"):
+            save_weights(model, path, {}) if kind == "weights" else save_checkpoint(path, {"model": model.state_dict()})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

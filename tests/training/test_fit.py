@@ -5,9 +5,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 
 import cv2
@@ -21,8 +18,9 @@ from hpelib.data.loader import InputSettings, make_loader
 from hpelib.data.people import People
 from hpelib.losses import heatmap_loss
 from hpelib.skeletons import LSP14
-from hpelib.training.fit import fit, make_accelerator
+from hpelib.training.fit import fit
 from hpelib.training.objectives import make_objective
+from hpelib.training.processes import make_accelerator
 from hpelib.training.recipe import Recipe
 
 INPUTS = InputSettings("dark", (32, 32), (8, 8), sigma=1.0, batch_size=4, seed=3, augmentation=Augmentation())
@@ -221,38 +219,29 @@ def test_a_gpu_that_is_not_there_is_named():
         make_accelerator(Recipe(epochs=1, learning_rate=0.01, device="cuda"))
 
 
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    import torch
-    torch.set_num_threads(1)
-    import test_fit
-    from hpelib.data.loader import make_loader
-    from hpelib.training.fit import fit
-    from hpelib.skeletons import LSP14
-    from hpelib.training.objectives import make_objective
-    from hpelib.training.recipe import Recipe
-    people = torch.load({people!r}, weights_only=False)
-    model, loader = test_fit.make_tiny(), make_loader(people, test_fit.INPUTS, train=True)
-    objective, left = make_objective("mse", loader.codec), [int(sys.argv[1])]
-    def dies(output, batch):
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return objective(output, batch)
-    folder = Path({folder!r})
-    fit(model, loader, dies, Recipe(epochs=3, learning_rate=0.01, checkpoint_steps=1), folder / "run.pt", folder / "l")
-    torch.save(model.state_dict(), folder / "weights.pt")
-"""
-
-
 def test_killed_again_and_again_ends_with_the_same_weights(people, tmp_path):
-    torch.save(people, tmp_path / "people.pt")
-    tests = os.path.dirname(__file__)  # noqa: PTH120
-    script = textwrap.dedent(KILLED).format(tests=tests, people=str(tmp_path / "people.pt"), folder=str(tmp_path))
-    codes = [subprocess.run([sys.executable, "-c", script, str(after)]).returncode for after in (2, 3, 1, -1)]
-    assert codes == [-signal.SIGKILL] * 3 + [0]
-    whole, _ = run_fit(people, tmp_path / "whole", Recipe(epochs=3, learning_rate=0.01))
-    killed = torch.load(tmp_path / "weights.pt", weights_only=True)
-    assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.state_dict().items())
+    recipe = Recipe(epochs=3, learning_rate=0.01, checkpoint_steps=1)
+    assert [run_killed(people, tmp_path, recipe, after) for after in (2, 3, 1)] == [-signal.SIGKILL] * 3
+    resumed, _ = run_fit(people, tmp_path, recipe)
+    whole, _ = run_fit(people, tmp_path / "whole", recipe)
+    assert_same_weights(resumed, whole)
+
+
+def run_killed(people, folder, recipe, after: int) -> int:
+    """Train in a fork that dies in its batch number `after`; return its exit status."""
+    process = os.fork()
+    if process == 0:
+        model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+        left = [after]
+
+        def die(output, batch):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return make_objective("mse", loader.codec)(output, batch)
+
+        try:
+            fit(model, loader, die, recipe, folder / "run.pt", folder / "log.jsonl")
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

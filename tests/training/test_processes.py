@@ -1,20 +1,18 @@
-"""Two processes against one: the same losses, the same figures, and a checkpoint for either.
-
-Run by torchrun, this file is the training that the tests compare.
-"""
+"""Two processes against one: the same losses, the same figures, and a checkpoint for either."""
 
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import socket
+import traceback
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from hpelib.data.augment import Augmentation
@@ -22,8 +20,9 @@ from hpelib.data.loader import InputSettings, make_loader
 from hpelib.data.people import People
 from hpelib.inference import predict
 from hpelib.skeletons import LSP14
-from hpelib.training.fit import fit, make_accelerator
+from hpelib.training.fit import fit
 from hpelib.training.objectives import make_objective
+from hpelib.training.processes import make_accelerator
 from hpelib.training.recipe import Recipe
 
 INPUTS = InputSettings("dark", (32, 32), (8, 8), sigma=1.0, batch_size=2, seed=3, augmentation=Augmentation())
@@ -82,9 +81,29 @@ def run_training(images: Path, folder: Path, recipe: dict, dies_after: int = 0) 
     (folder / f"rank{rank}.json").write_text(json.dumps(record))
 
 
-def launch(processes: int, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
-    return subprocess.run([*command, __file__, *map(str, arguments)], capture_output=True, text=True)
+def run_together(processes: int, *arguments) -> list[int]:
+    """`run_training` in forks of this process, with the variables that a launcher sets; their exit statuses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    of_all = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    forks = [_fork(of_all | {"RANK": rank, "LOCAL_RANK": rank}, arguments) for rank in range(processes)]
+    return [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork in forks]
+
+
+def _fork(variables: dict, arguments: tuple) -> int:
+    process = os.fork()
+    if process == 0:
+        os.environ.update({name: str(value) for name, value in variables.items()})
+        AcceleratorState._reset_state(reset_partial_state=True)  # this process may have trained alone
+        try:
+            run_training(*arguments)
+            make_accelerator(Recipe(1, 0.1)).end_training()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return process
 
 
 def results(folder: Path, processes: int) -> list[dict]:
@@ -103,13 +122,10 @@ def images(tmp_path_factory) -> Path:
 def pair(images, tmp_path_factory) -> Path:
     """Folder of a training by two processes, one of which was killed in the seventh step, and which then went on."""
     folder = tmp_path_factory.mktemp("pair")
-    outcome = launch(2, images, folder, "{}", 7)
-    assert outcome.returncode != 0
-    assert "Signal 9 (SIGKILL)" in outcome.stderr
+    assert run_together(2, images, folder, {}, 7) == [1, -signal.SIGKILL], "the first fails without the second"
     assert not (folder / "rank0.json").exists()
     shutil.copy(folder / "run.pt", folder / "killed.pt")
-    outcome = launch(2, images, folder, "{}")
-    assert outcome.returncode == 0, outcome.stderr
+    assert run_together(2, images, folder, {}) == [0, 0]
     return folder
 
 
@@ -161,8 +177,3 @@ def test_a_loader_of_another_process_is_refused(images, tmp_path):
     objective = make_objective("mse", loader.codec)
     with pytest.raises(ValueError, match=r"loader gives .*\(1, 2\) .* this process is \(0, 1\)"):
         fit(Tiny(), loader, objective, Recipe(epochs=1, learning_rate=0.01), tmp_path / "run.pt", tmp_path / "log")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_training(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), *map(int, sys.argv[4:]))

@@ -1,155 +1,104 @@
 """How each network falls as one thing about the picture gets harder, and whether a paper's network falls less.
 
-All figures are PCKh@0.5 in percent on the rendered people of `hpelib.mannequins.stress`, with networks
-trained on the study's MPII set. Hits are arrays (seeds, persons, pictures, 16), 1, 0 or NaN where a keypoint is
-cut off or not scored, with pictures in the order of `stress.pictures()`.
+All figures are PCKh@0.5 in percent on the rendered people of `hpelib.mannequins.stress`. The networks were trained on
+the MPII set of the study. `hpelib.study.hits` says what hits are; S below is the number of seeds, P that of persons
+and F that of pictures of each person.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from hpelib.data.loader import Crops, InputSettings
+from hpelib.data.crops import crop_person
+from hpelib.data.loader import InputSettings
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.metrics.statistics import NOT_RUN, bootstrap
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
-from hpelib.study.config import Run, study_runs
-from hpelib.study.steps.evaluate import load_network
-from hpelib.study.steps.predictions import make_predictor
+from hpelib.study.config import study_runs
+from hpelib.study.hits import DATASET, Hits
 
-DATASET = "mpii"
 METRIC = "PCKh@0.5"
-UNITS = {  # of the levels, for axes
-    "occlusion": "share hidden",
-    "truncation": "share cut off",
-    "overlap": "IoU with neighbour",
-    "height": "stature (px)",
-    "scale": "region (relative)",
-    "rotation": "degrees",
-    "yaw": "degrees",
-    "blur": "sigma (px)",
-    "noise": "sigma (grey levels)",
-    "light": "relative to well lit",
-}
-SMALL, LARGE = (
-    [k for group in groups for k in MPII16.groups[group]] for groups in (("Wrist", "Ankle"), ("Shoulder", "Hip"))
-)
+SMALL = [*MPII16.groups["Wrist"], *MPII16.groups["Ankle"]]
+LARGE = [*MPII16.groups["Shoulder"], *MPII16.groups["Hip"]]
 
-STORY_TEXT = (
-    "Gain of a paper's network over its baseline where it is hard, minus the same gain where it is easy, in percentage "
-    "points with a 95 % interval over persons. Above zero, the network does better than its baseline above all where "
-    "it is hard, which is what papers claim. Bold: the interval leaves out zero and every seed agrees on the sign. So "
-    "many cells are looked at that some may be bold by chance."
-)
-
-Pair = tuple[np.ndarray, np.ndarray]  # hits on what is hard and on what is easy
-Hits = dict[str, np.ndarray | None]  # by network; None where it was not trained
-
-
-def evaluate_all(params: dict, people: People) -> Hits:
-    """The hits of every network of the study on the stress tests."""
-    runs = {network: study_runs(params, network, DATASET) for network in params["networks"]}
-    return {
-        network: evaluate_stress(of_network, people) if all(map(_is_trained, of_network)) else None
-        for network, of_network in runs.items()
-    }
-
-
-def _is_trained(run: Run) -> bool:
-    return (run.folder / "weights.safetensors").is_file()
-
-
-def evaluate_stress(runs: list[Run], people: People) -> np.ndarray:
-    """Hits of runs that differ in their seed only, by their test protocol.
-
-    Raises:
-        ValueError: `people` are not those of a stress test.
-    """
-    if not len(people) or len(people) % len(pictures()) or "factor" not in people.factors:
-        raise ValueError(f"{len(people)} people are no stress test of {len(pictures())} pictures each: render it again")
-    torch.set_num_threads(runs[0].threads)
-    predict = make_predictor(runs[0], people)  # the seed has no say in it
-    found = [predict(load_network(run, people)) for run in runs]
-    form = FORMATS[runs[0].dataset.format]
-    return np.stack([by_person(form.keypoint_scores(people, of_run.keypoints)) for of_run in found])
-
-
-def by_person(rows: np.ndarray) -> np.ndarray:
-    """Rows of a stress test's table (N, ...) as (persons, pictures, ...)."""
-    return rows.reshape(-1, len(pictures()), *rows.shape[1:])
+Pair = tuple[np.ndarray, np.ndarray]  # hits on what is hard and on what is easy, both (S, P, k)
 
 
 def position(factor: str, level: float) -> int:
-    """Where the picture stands in `pictures()`; at a factor's first level that is the easy picture."""
+    """Where the picture of a factor at a level stands in `pictures()`. The first level of a factor is the easy picture.
+
+    Example: `position("blur", 0)` is 0.
+    """
     return 0 if level == LEVELS[factor][0] else pictures().index((factor, level))
 
 
 def level_crops(people: People, person: int, side_px: int) -> dict[str, dict[float, np.ndarray]]:
-    """What a network is shown of one person at each level of each factor, (side, side, 3) uint8 RGB."""
+    """What a network is shown of one person at each level of each factor: squares (side_px, side_px, 3) uint8 RGB."""
     settings = InputSettings(input_size=(side_px, side_px), heatmap_size=(side_px, side_px))
     of_person = np.flatnonzero(people.factors["person"] == person)
-    crops = Crops(people, settings, train=False)[0, of_person]["images"]
+    crops = [crop_person(people, row, settings).pixels for row in of_person]
     return {factor: {level: crops[position(factor, level)] for level in levels} for factor, levels in LEVELS.items()}
 
 
 def level_table(hits: Hits) -> pd.DataFrame:
-    """Columns network, factor, level, joints, persons, seeds, value, sd, low, high; a row per level and joint group.
+    """How right each network is at each level, one row for each network, factor, level and group of joints.
 
-    `value` is the mean over keypoints and seeds, `sd` its standard deviation over seeds (NaN for a single one), `low`
-    and `high` the 95 % interval over persons. Joints are "Mean" or a joint group. All levels of a factor are scored on
-    the same keypoints, those that its last level leaves in the picture; groups of which none is left have no row.
+    Columns: network, factor, level, joints, persons, seeds, value, sd, low, high. Joints are a joint group, or "Mean"
+    for all keypoints. `value` is the mean over keypoints and seeds, `sd` its standard deviation over seeds (NaN for a
+    single seed), and `low` to `high` its 95 % interval over persons.
+
+    All levels of a factor are scored on the same keypoints: those that its last level leaves in the picture. A group
+    of which nothing is left has no row.
     """
     rows = []
     for network, found in hits.items():
-        for factor in LEVELS if found is not None else ():
-            for level, of_level in zip(LEVELS[factor], _paired_levels(found, factor), strict=True):
+        for factor, levels in LEVELS.items():
+            cut_off = np.isnan(found[:, :, position(factor, levels[-1])])
+            for level in levels:
+                scored = np.where(cut_off, np.nan, found[:, :, position(factor, level)])  # (S, P, 16)
+                row = {"network": network, "factor": factor, "level": level}
                 for joints, members in {"Mean": slice(None), **MPII16.groups}.items():
-                    figures = _figures(of_level[..., members])
-                    if figures["persons"]:
-                        rows.append({"network": network, "factor": factor, "level": level, "joints": joints} | figures)
+                    if not np.isnan(scored[0][:, members]).all():
+                        rows.append(row | {"joints": joints} | _figures(scored[..., members]))
     return pd.DataFrame(rows)
 
 
-def _paired_levels(hits: np.ndarray, factor: str) -> list[np.ndarray]:
-    """Hits (S, P, K) at each level of a factor, NaN where the last level has none."""
-    levels = [hits[:, :, position(factor, level)] for level in LEVELS[factor]]
-    return [np.where(np.isnan(levels[-1]), np.nan, of_level) for of_level in levels]
-
-
 def _figures(hits: np.ndarray) -> dict[str, float]:
-    """Persons, value and its uncertainty of hits (S, P, k)."""
-    counted = ~np.isnan(hits[0])
-    persons, seeds = int(counted.any(axis=1).sum()), len(hits)
-    if not persons:
-        return {"persons": 0}
-    of_seeds = 100 * hits[:, counted].mean(axis=1)
+    """The figures of one row of a `level_table`, of hits (S, P, k)."""
+    scored = ~np.isnan(hits[0])
+    of_seeds = 100 * hits[:, scored].mean(axis=1)
     found = bootstrap(hits.mean(axis=0))
-    sd = of_seeds.std(ddof=1) if seeds > 1 else np.nan
-    return {"persons": persons, "seeds": seeds, "value": found.value, "sd": sd, "low": found.low, "high": found.high}
-
-
-def summary_table(levels: pd.DataFrame, networks: list[str]) -> pd.DataFrame:
-    """One row per network, from a `level_table`: the easy picture and the hardest level of each factor."""
-    cells = levels[levels["joints"] == "Mean"].set_index(["network", "factor", "level"])
-    cells = cells.apply(lambda row: f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]", axis=1)
-    asked = {EASY: ("occlusion", LEVELS["occlusion"][0])}
-    asked |= {f"{factor} {steps[-1]:g}": (factor, steps[-1]) for factor, steps in LEVELS.items()}
-    rows = {
-        network: {title: cells.get((network, *key), NOT_RUN) for title, key in asked.items()} for network in networks
+    return {
+        "persons": int(scored.any(axis=1).sum()),
+        "seeds": len(hits),
+        "value": found.value,
+        "sd": of_seeds.std(ddof=1) if len(hits) > 1 else np.nan,
+        "low": found.low,
+        "high": found.high,
     }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+
+
+def summary_table(levels: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
+    """The easy picture and the hardest level of each factor, from a `level_table`: one row for each network."""
+    columns = {EASY: ("occlusion", LEVELS["occlusion"][0])}
+    columns |= {f"{factor} {steps[-1]:g}": (factor, steps[-1]) for factor, steps in LEVELS.items()}
+    rows = levels[levels["joints"] == "Mean"].itertuples()
+    cells = {(row.network, row.factor, row.level): f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows}
+    table = {title: [cells.get((name, *key), NOT_RUN) for name in networks] for title, key in columns.items()}
+    return pd.DataFrame(table, index=pd.Index(networks, name="network"))
 
 
 def comparisons(hits: np.ndarray, hidden: np.ndarray) -> dict[str, Pair]:
-    """For each story hits on what is hard and on what is easy about it, both (S, P, k), paired keypoint by keypoint.
+    """For each story, hits on what is hard and on what is easy, paired keypoint by keypoint.
 
-    Shapes: hits (S, P, F, 16), hidden (P, F, 16) bool. Unless a story says otherwise, hard is the
-    factor's last level and easy the same keypoints in the easy picture.
+    Unless the story says something else, hard is the last level of a factor, and easy are the same keypoints in the
+    easy picture. Keypoints that a story is not about are NaN.
+
+    Shapes: hits (S, P, F, 16); hidden (P, F, 16) bool, whether a keypoint is hidden.
     """
     hardest = {factor: hits[:, :, position(factor, levels[-1])] for factor, levels in LEVELS.items()}
     easy, smallest = hits[:, :, 0], hardest["height"]
@@ -157,10 +106,7 @@ def comparisons(hits: np.ndarray, hidden: np.ndarray) -> dict[str, Pair]:
     hidden_last = hidden[:, position("occlusion", LEVELS["occlusion"][-1])]
     behind, in_view = hidden_last & ~hidden[:, 0], ~hidden_last & limbs
     return {
-        "wrists and ankles against shoulders and hips": (
-            easy[..., SMALL],
-            easy[..., LARGE],
-        ),
+        "wrists and ankles against shoulders and hips": (easy[..., SMALL], easy[..., LARGE]),
         f"the same at {LEVELS['height'][-1]:g} px": (smallest[..., SMALL], smallest[..., LARGE]),
         "joints that the panel hides": (np.where(behind, hardest["occlusion"], np.nan), easy),
         "joints that it leaves in view": (np.where(in_view, hardest["occlusion"], np.nan), easy),
@@ -169,41 +115,36 @@ def comparisons(hits: np.ndarray, hidden: np.ndarray) -> dict[str, Pair]:
 
 
 def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
-    """Does a paper's network gain more over its baseline where it is hard than where it is easy?
+    """Whether a paper's network gains more over its baseline where it is hard than where it is easy.
 
-    A row per network of `baselines()` and story, where both were run, with the figures of `difference_in_differences`.
-    hidden (P, F, 16) as for `comparisons`.
+    One row for each network that has hits, and whose baseline has them, and each story of `comparisons`. Columns:
+    network, baseline, story and the figures of `difference_in_differences`.
+
+    Shapes: hidden (P, F, 16) bool, as for `comparisons`.
     """
-    columns = [
-        "network",
-        "baseline",
-        "story",
-        "persons",
-        "gain_easy",
-        "gain_hard",
-        "difference",
-        "low",
-        "high",
-        "agree",
+    rows = [
+        {"network": network, "baseline": baseline, "story": story}
+        | difference_in_differences(ours, comparisons(hits[baseline], hidden)[story])
+        for network, baseline in baselines().items()
+        if network in hits and baseline in hits
+        for story, ours in comparisons(hits[network], hidden).items()
     ]
-    rows = []
-    for network, baseline in baselines().items():
-        if hits.get(network) is None or hits.get(baseline) is None:
-            continue
-        ours, theirs = (comparisons(hits[name], hidden) for name in (network, baseline))
-        for story in ours:
-            figures = difference_in_differences(ours[story], theirs[story])
-            rows.append({"network": network, "baseline": baseline, "story": story} | figures)
-    return pd.DataFrame(rows, columns=columns)
+    figures = ["persons", "gain_easy", "gain_hard", "difference", "low", "high", "agree"]
+    return pd.DataFrame(rows, columns=["network", "baseline", "story", *figures])
 
 
 def difference_in_differences(ours: Pair, theirs: Pair) -> dict[str, float]:
-    """Gain over the baseline on hard hits minus that on easy ones, paired keypoint by keypoint.
+    """The gain over a baseline on hard hits, minus the gain on easy hits, paired keypoint by keypoint.
 
-    `ours` and `theirs` are hits (S, P, k) on hard and easy; a keypoint counts where all four are known. Returns the
-    persons, and in percentage points, over all seeds, gain_easy, gain_hard and their `difference`, whose 95 % interval
-    from `low` to `high` draws persons again, each with all pictures of it. `agree` is the share of seeds in which the
-    difference has that sign. ValueError if no keypoint counts.
+    A keypoint counts if all four hits of it are known.
+
+    Returns:
+        `persons`, how many have a keypoint that counts; in percentage points over all seeds, `gain_easy`, `gain_hard`,
+        their `difference` and its 95 % interval from `low` to `high`, which draws persons again, each with all pictures
+        of that person; and `agree`, the share of seeds in which the difference has that sign.
+
+    Raises:
+        ValueError: no keypoint counts.
     """
     gain_hard, gain_easy = ours[0] - theirs[0], ours[1] - theirs[1]
     change = gain_hard - gain_easy
@@ -222,41 +163,42 @@ def difference_in_differences(ours: Pair, theirs: Pair) -> dict[str, float]:
 
 
 def story_page(stories: pd.DataFrame) -> str:
-    """The differences as Markdown, stories against networks."""
+    """A `story_table` as Markdown, stories against networks, after the names of the networks that were not run."""
     run = stories["network"].unique()
     missing = [f"{network} (against {baseline})" for network, baseline in baselines().items() if network not in run]
     parts = [f"{NOT_RUN.capitalize()}: {', '.join(missing)}."] if missing else []
     if len(run):
-        cells = stories.assign(cell=[_difference_cell(row) for row in stories.itertuples()])
-        names = {row.network: f"{row.network} against {row.baseline}" for row in stories.itertuples()}
-        table = cells.pivot(index="story", columns="network", values="cell").loc[cells["story"].unique(), run]
-        parts.append(table.rename(columns=names).to_markdown())
+        cells = stories.assign(
+            pair=stories["network"] + " against " + stories["baseline"],
+            cell=[_difference_cell(row) for row in stories.itertuples()],
+        )
+        table = cells.pivot(index="story", columns="pair", values="cell")
+        parts.append(table.loc[cells["story"].unique(), cells["pair"].unique()].to_markdown())
     return "\n\n".join(parts)
 
 
 def _difference_cell(row) -> str:
+    """One row of a `story_table`; bold if the interval leaves out zero and all seeds agree on the sign."""
     text = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
     return f"**{text}**" if (row.low > 0 or row.high < 0) and row.agree == 1 else text
 
 
 def describe(params: dict, people: People) -> str:
-    """What every table and picture of the stress tests must say about itself, in one paragraph."""
-    run, seeds = study_runs(params, params["networks"][0], DATASET)[0], params["seeds"]
+    """What was tested on what, in one paragraph that stands above all tables and pictures."""
+    runs = study_runs(params, params["networks"][0], DATASET)
+    first, seeds = runs[0], ", ".join(str(run.seed) for run in runs)
+    width, height = first.inputs.input_size
     return (
         f"Data: rendered people, not photographs; {people.factors['person'].nunique()} persons, each in "
-        f"{len(pictures())} pictures. Networks: trained on {DATASET} ({run.dataset.source}), "
-        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}). Profile: {run.profile}; input "
-        f"{'x'.join(map(str, run.inputs.input_size))} px (width x height), flip test. {METRIC} in percent, mean over "
-        "keypoints and seeds. Intervals: 95 %, bootstrap over persons; what a new seed would change is not in them."
+        f"{len(pictures())} pictures. Networks: trained on {DATASET} ({first.dataset.source}), {len(runs)} seeds "
+        f"({seeds}). Profile: {first.profile}; input {width}x{height} px (width x height), flip test. {METRIC} in "
+        "percent, mean over keypoints and seeds. Intervals: 95 %, bootstrap over persons; what a new seed would change "
+        "is not in them."
     )
 
 
-def save(params: dict, people: People, levels: pd.DataFrame, stories: pd.DataFrame, folder: Path) -> None:
-    """Write stress.md, levels.csv and stories.csv into `folder`."""
+def save(levels: pd.DataFrame, stories: pd.DataFrame, folder: Path) -> None:
+    """Write levels.csv and stories.csv into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     levels.to_csv(folder / "levels.csv", index=False, float_format="%.4f")
     stories.to_csv(folder / "stories.csv", index=False, float_format="%.4f")
-    parts = ["# Stress tests", describe(params, people)]
-    parts.append(f"## At the hardest level\n\n{summary_table(levels, params['networks']).to_markdown()}")
-    parts.append(f"## Where the papers' networks gain\n\n{STORY_TEXT}\n\n{story_page(stories)}")
-    (folder / "stress.md").write_text("\n\n".join(parts) + "\n")

@@ -3,8 +3,8 @@
     python -m hpelib.study.steps.count OUT.csv
 
 Counted are all rows of `data/paper_sizes.csv`, and all networks whose size a claim (`data/claims.csv`) or a table
-(`data/paper_results.csv`) states. Networks that are named several times are counted once for each input. Nothing is
-computed, so networks of any size are counted in less than a second. `hpelib.study.counts` reads the file.
+(`data/paper_results.csv`) states. A network that is named several times is built once, and counted once for each input.
+Nothing is computed, so a network takes less than a second. `hpelib.study.counts` reads the file.
 """
 
 import json
@@ -16,56 +16,86 @@ import torch
 from torch import nn
 
 from hpelib.formats import FORMATS
+from hpelib.layers.choices import require_choice
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 from hpelib.study.config import load_params
-from hpelib.study.counts import COUNTS, ENTRY, PART, WHOLE, read_printed, write_counts
+from hpelib.study.counts import COUNTS, ENTRY, read_table
 from hpelib.study.entries import Entry, full_size
 
-CLAIMS, RESULTS = Path("data/claims.csv"), Path("data/paper_results.csv")
-PRINTED_METRICS = (*COUNTS, "GFLOPs")  # sizes in a paper's table; GFLOPs are compared with MACs and legacy GFLOPs
+CLAIMS, RESULTS, PRINTED = (Path("data") / f"{name}.csv" for name in ("claims", "paper_results", "paper_sizes"))
+COLUMNS = (
+    *("paper", "table", "row", "kind"),  # where the paper has the row, its name there, and one of KINDS
+    *("model", "options", "module", "keypoints"),  # for `create_model`, options as JSON; which part: see `_size_of`
+    *("input_width", "input_height"),  # px
+    *("printed_params_M", "printed_gflops", "printed_unit"),  # empty where the paper prints none; one of UNITS
+    "note",
+)
+KINDS = ("printed", "reading")  # a reading is another way to read what the paper leaves open, or a row without figures
+UNITS = ("MACs / 1e9", "MACs / 2^30", "legacy / 2^30", "unknown")
+WHOLE = "all"  # the module that is the network itself
 
 
-def wanted_entries(claims: Path = CLAIMS, results: Path = RESULTS) -> pd.DataFrame:
-    """The entries whose sizes claims and tables state, each once: the columns `ENTRY`, as text."""
-    claimed, printed = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (claims, results))
-    claimed = claimed[claimed["metric"].isin(COUNTS)]
-    printed = printed[printed["metric"].isin(PRINTED_METRICS) & (printed["kind"] == "network")]
-    sides = [claimed.rename(columns={side: "entry"}) for side in ("better", "worse")]
-    return pd.concat([*sides, printed])[ENTRY].drop_duplicates(ignore_index=True)
-
-
-def count(params: dict, entries: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
-    """Count entries and printed rows: the columns `ENTRY`, `PART` and `COUNTS`, for `write_counts`.
-
-    Args:
-        entries: what `wanted_entries` returns.
-        printed: what `hpelib.study.counts.read_printed` returns.
+def read_printed(path: Path = PRINTED) -> pd.DataFrame:
+    """Read the table of printed sizes: the columns `COLUMNS` and `input`, such as "256x192".
 
     Raises:
-        ValueError: an entry, dataset, input or model that is not there; the message names it.
+        ValueError: a column is unknown or missing, or a cell has a value that is not allowed there.
     """
-    parts = printed[PART].drop_duplicates().assign(entry="", dataset="")
-    rows = pd.concat([pd.DataFrame([_whole(params, *row) for row in entries[ENTRY].to_numpy()]), parts])
-    rows = rows.reset_index(drop=True)
-    built = rows.groupby(["model", rows["options"].map(_normal), "keypoints"], sort=False)
-    counted = [_count(rows, *network) for network, rows in built]
-    return rows.join(pd.concat(counted)) if counted else rows.reindex(columns=[*rows.columns, *COUNTS])
-
-
-def _whole(params: dict, entry: str, dataset: str, size: str) -> dict:
-    """The row to count for one entry."""
-    if dataset not in FORMATS:
-        raise ValueError(f"{entry}: a size needs a number of keypoints, but no format is called {dataset!r}")
-    model, options = full_size(params, Entry.parse(entry))
-    keypoints = FORMATS[dataset].skeleton.num_keypoints
-    part = dict(zip(PART, (model, json.dumps(options), keypoints, WHOLE, size), strict=True))
-    return {"entry": entry, "dataset": dataset} | part
+    table = read_table(path)
+    if wrong := sorted(set(table) ^ set(COLUMNS)):
+        raise ValueError(f"{path}: unknown or missing columns {', '.join(wrong)}; expected are {', '.join(COLUMNS)}")
+    for line, row in enumerate(table.to_dict("records"), start=2):
+        try:
+            _normal(row["options"])
+            require_choice("kind", row["kind"], KINDS)
+            require_choice("printed_unit", row["printed_unit"], UNITS if row["printed_gflops"] > 0 else ("",))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line} ({row['paper']}, {row['row']}): {error}") from error
+    return table.assign(input=table["input_height"].astype(str) + "x" + table["input_width"].astype(str))
 
 
 def _normal(options: str) -> str:
     """The same text for equal options."""
-    return json.dumps(json.loads(options), sort_keys=True)
+    try:
+        return json.dumps(dict(**json.loads(options)), sort_keys=True)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"options {options!r} are no JSON object; without options write {{}}") from error
+
+
+def read_entries(params: dict, claims: Path = CLAIMS, results: Path = RESULTS) -> pd.DataFrame:
+    """The networks whose sizes claims and tables state, each once, for `count`. They have the columns `ENTRY`, too.
+
+    Raises:
+        ValueError: an entry, dataset or input that is not there; the message names it.
+    """
+    claimed, stated = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (claims, results))
+    claimed = claimed[claimed["metric"].isin(COUNTS)]
+    stated = stated[stated["metric"].isin(("params (M)", "GFLOPs")) & (stated["kind"] == "network")]
+    sides = [claimed.rename(columns={side: "entry"}) for side in ("better", "worse")]
+    entries = pd.concat([*sides, stated])[ENTRY].drop_duplicates()
+    return pd.DataFrame([_describe(params, *entry) for entry in entries.to_numpy()])
+
+
+def _describe(params: dict, entry: str, dataset: str, size: str) -> dict:
+    """One row of `read_entries`."""
+    height, x, width = size.partition("x")
+    if dataset not in FORMATS or not (x and height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"{entry}: {dataset!r} is no dataset, or input {size!r} is not like 256x192 (height x width)")
+    model, options = full_size(params, Entry.parse(entry))
+    network = {"model": model, "options": json.dumps(options), "keypoints": FORMATS[dataset].skeleton.num_keypoints}
+    size_px = {"input_width": int(width), "input_height": int(height)}
+    return {"entry": entry, "dataset": dataset, "input": size, "module": WHOLE} | network | size_px
+
+
+def count(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` of `read_printed` or `read_entries` with the columns `COUNTS`, as `hpelib.study.counts` describes them.
+
+    Raises:
+        ValueError: a model, option or module that is not there; the message names it.
+    """
+    networks = rows.groupby(["model", rows["options"].map(_normal), "keypoints"], sort=False)
+    return rows.join(pd.concat(_count(of_network, *network) for network, of_network in networks))
 
 
 def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.DataFrame:
@@ -75,21 +105,13 @@ def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.D
     params = {name or WHOLE: sum(p.numel() for p in module.parameters()) for name, module in network.named_modules()}
     _remove_norms(network)
     found = {}
-    for size, of_size in rows.groupby("input", sort=False):
-        cost = complexity(network, _parse_size(size))
+    for size, of_size in rows.groupby(["input_width", "input_height"], sort=False):
+        cost = complexity(network, size)
         macs = cost.macs_by_module | {WHOLE: cost.macs}
         for index, module in of_size["module"].items():
             legacy_gflops = cost.legacy_gflops if module == WHOLE else float("nan")
             found[index] = (_size_of(module, params) / 1e6, _size_of(module, macs) / 1e9, legacy_gflops)
     return pd.DataFrame.from_dict(found, orient="index", columns=COUNTS)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    """Width and height of an input such as "256x192", which has its height first."""
-    height, x, width = text.partition("x")
-    if not (height.isdecimal() and x and width.isdecimal()):
-        raise ValueError(f"input {text!r} is no size; it must be like 256x192 (height x width)")
-    return int(width), int(height)
 
 
 def _remove_norms(network: nn.Module) -> None:
@@ -103,8 +125,13 @@ def _remove_norms(network: nn.Module) -> None:
 def _size_of(module: str, sizes: dict[str, int]) -> int:
     """The size of a module without the others that are named after it: of "ditm - ditm.cab", ditm without its CAB."""
     whole, *others = module.split(" - ")
+    if unknown := {whole, *others} - sizes.keys():
+        raise ValueError(f"module {module!r}: the network has no part {', '.join(sorted(unknown))}")
     return sizes[whole] - sum(sizes[other] for other in others)
 
 
 if __name__ == "__main__":
-    write_counts(count(load_params(), wanted_entries(), read_printed()), Path(sys.argv[1]))
+    wanted = pd.concat([read_printed(), read_entries(load_params())], ignore_index=True)
+    target = Path(sys.argv[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count(wanted).to_csv(target, index=False)

@@ -1,6 +1,13 @@
-"""From trained runs to figures on disk: what the evaluate notebook calls."""
+"""Test trained runs and leave the figures on disk.
+
+    python -m hpelib.study.steps.evaluate hrnet coco
+
+tests all seeds of `hrnet` on `coco`; with `shuffled` behind, those of the control.
+"""
 
 import dataclasses
+import sys
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -9,55 +16,62 @@ from torch import nn
 
 from hpelib.data.people import People
 from hpelib.formats import FORMATS
+from hpelib.inference import Predictions
 from hpelib.metrics.cost import complexity
-from hpelib.models import create_model
-from hpelib.models.weights import load_weights
-from hpelib.study.config import Run
-from hpelib.study.evaluation import Evaluation, Summary
+from hpelib.study.config import Dataset, Run, load_params, study_runs
+from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, require_prepared
-from hpelib.training.checkpoints import trained_precision
+from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_precision
 from hpelib.training.engine import precision_here
 
 
-def load_network(run: Run, people: People) -> nn.Module:
-    """The run's trained network in eval mode.
-
-    Raises:
-        FileNotFoundError: the run was not trained.
-    """
-    path = run.folder / "weights.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found; run: make study")
-    network = create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
-    load_weights(network, path)
-    return network.eval().to(run.recipe.device, memory_format=torch.channels_last)  # as in training
-
-
 def test_people(run: Run) -> People:
-    """The persons that tables are about."""
+    """The persons of the test split that all tables are about."""
     require_prepared(run.dataset)
     return FORMATS[run.dataset.format].scored(read_split(run.dataset, "test"))
 
 
+def make_test(
+    run: Run, dataset: Dataset, people: People, detections: People | None
+) -> Callable[[nn.Module], tuple[dict[str, float], Predictions]]:
+    """A function of a network that returns its figures in percent, and its predictions for the boxes of `people`.
+
+    `people` are the scored persons of the test split of `dataset`. With the boxes of a detector, `detections`, figures
+    from these are among the figures. The test protocol is that of `run`. Pictures are decoded once for all networks.
+    """
+    form = FORMATS[dataset.format]
+    predict = make_predictor(run, people)
+    predict_detections = None if detections is None else make_predictor(run, detections)
+
+    def test(network: nn.Module) -> tuple[dict[str, float], Predictions]:
+        predictions = predict(network)
+        found = form.figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
+        if predict_detections is not None:
+            detected = predict_detections(network)
+            case = people, detections, detected.keypoints, detected.scores
+            found |= form.detection_figures(dataset, *case, run.test.nms)
+        return found, predictions
+
+    return test
+
+
 def evaluate(runs: list[Run]) -> Evaluation:
-    """All figures of runs that differ in their seed only, by their test protocol."""
+    """All figures of runs that differ in their seed only, by their test protocol.
+
+    Raises:
+        FileNotFoundError: a run was not trained, or the dataset was not prepared.
+        ValueError: a run was trained under other settings than it has now.
+    """
     first, form = runs[0], FORMATS[runs[0].dataset.format]
     torch.set_num_threads(first.threads)
     people = test_people(first)
     detections = form.read_detections(first.dataset, "test")
-    # crops do not depend on the seed, and a predictor keeps the images that it has decoded
-    predict = make_predictor(first, people)
-    predict_detections = None if detections is None else make_predictor(first, detections)
+    test = make_test(first, first.dataset, people, detections)  # crops do not depend on the seed
     rows, curves, scores, predicted = [], [], [], []
     for run in runs:
         network = load_network(run, people)
-        predictions = predict(network)
-        found = form.figures(run.dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
-        if predict_detections is not None:
-            detected = predict_detections(network)
-            case = people, detections, detected.keypoints, detected.scores
-            found |= form.detection_figures(run.dataset, *case, run.test.nms)
+        found, predictions = test(network)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(form.curve(people, predictions.keypoints).assign(seed=run.seed))
         scores.append(form.keypoint_scores(people, predictions.keypoints))
@@ -86,7 +100,7 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> Summary:
         profile=run.profile,
         labels=run.labels,
         codec=run.inputs.codec,
-        precision=", ".join(sorted({trained_precision(other.folder / "weights.safetensors") for other in runs})),
+        precision=", ".join(sorted({trained_precision(other) for other in runs})),
         test=dataclasses.replace(run.test, precision=precision_here(run.test.precision, run.recipe.device)),
         input_size=run.inputs.input_size,
         seeds=tuple(other.seed for other in runs),
@@ -96,3 +110,13 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> Summary:
         macs=size.macs,
         legacy_gflops=size.legacy_gflops,
     )
+
+
+def main(network: str, dataset: str, labels: str = "true") -> None:
+    runs = study_runs(load_params(), network, dataset, labels)
+    save(evaluate(runs), runs[0].evaluation)
+    drop_checkpoints(runs)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

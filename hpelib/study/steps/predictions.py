@@ -1,8 +1,7 @@
-"""Keypoints of people from a run's network, from one crop of each or from a pyramid of crops."""
+"""Keypoints of people from a run's network, from one crop of each person or from a pyramid of crops."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -10,65 +9,50 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from hpelib.codecs import Codec
-from hpelib.data.crops import to_image
 from hpelib.data.loader import PeopleLoader, make_loader
 from hpelib.data.people import People
-from hpelib.inference import Predictions, flip_back, predict
+from hpelib.inference import Predictions, decode, join, predict, predict_heatmaps
+from hpelib.layers.modes import eval_mode
 from hpelib.study.config import Run
 from hpelib.training.engine import autocast
 
-# six, as papers test on MPII; these are those of the code that Yang et al. (2017) released
-PYRAMID = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
+PYRAMID = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)  # of the code that Yang et al. (ICCV 2017) released for their tests on MPII
 
 
-def predict_people(run: Run, network: nn.Module, people: People) -> Predictions:
-    """Keypoints of `people` with the flip test, by the run's test protocol."""
-    return make_predictor(run, people)(network)
+def make_predictor(run: Run, people: People, scales: tuple[float, ...] = PYRAMID) -> Callable[[nn.Module], Predictions]:
+    """A function of a network that returns the keypoints of `people`, with the flip test, by the run's test protocol.
 
-
-def make_predictor(run: Run, people: People) -> Callable[[nn.Module], Predictions]:
-    """`predict_people` of any network that takes the run's input; images that were decoded for one stay for the next.
-
-    The network computes in the precision of the run's protocol. Where that has a `pyramid`, keypoints are read from the
-    mean of the heatmaps at `PYRAMID`'s sizes.
+    The network computes in the protocol's precision. Where the protocol has a `pyramid`, every person is cut out at
+    several `scales` of their size, and keypoints are read from the mean of the heatmaps. Decoded pictures stay for the
+    next network.
     """
-    if run.test.pyramid:
-        predict_all = _make_pyramid_predictor(run, people, PYRAMID)
-    else:
-        loader = make_loader(people, run, train=False, device=run.recipe.device)
-        predict_all = partial(predict, loader=loader, codec=loader.codec)
+    sizes_px = [people.sizes_px * np.float32(scale) for scale in scales] if run.test.pyramid else []
+    plain, *scaled = (
+        make_loader(part, run, train=False, device=run.recipe.device)
+        for part in (people, *(replace(people, sizes_px=size_px) for size_px in sizes_px))
+    )
 
     def predictor(network: nn.Module) -> Predictions:
         with autocast(run.test.precision, run.recipe.device):
-            return predict_all(network)
+            return _predict_pyramid(network, plain, scaled) if scaled else predict(network, plain, plain.codec)
 
     return predictor
 
 
-def _make_pyramid_predictor(run: Run, people: People, scales: tuple[float, ...]) -> Callable[[nn.Module], Predictions]:
-    sizes = [people, *(replace(people, sizes_px=people.sizes_px * np.float32(scale)) for scale in scales)]
-    loaders = [make_loader(part, run, train=False, device=run.recipe.device) for part in sizes]
-    return lambda network: _predict_pyramid(network, *loaders)
-
-
 @torch.no_grad()
-def _predict_pyramid(network: nn.Module, plain: PeopleLoader, *scaled: PeopleLoader) -> Predictions:
-    """Heatmaps of the regions of `scaled` are laid over those of the plain ones and averaged where they lie."""
-    network.eval()
-    codec, flip_pairs = plain.codec, plain.people.skeleton.flip_pairs
-    rows = []
-    for base, *batches in zip(plain, *scaled, strict=True):
-        total = seen = 0
-        for batch in batches:
-            heatmaps = network(batch["images"]).float()  # (B, K, h, w)
-            mirrored = flip_back(network(batch["images"].flip(-1)).float(), flip_pairs, codec.flip_shift)
-            grid = _places(codec, base["matrices"], batch["matrices"])
-            total = total + _lay(heatmaps + mirrored, grid) / 2
-            seen = seen + _lay(torch.ones_like(heatmaps[:, :1]), grid)
-        keypoints, scores = codec.decode(total / seen.clamp(min=1e-6))
-        found = to_image(keypoints.cpu().numpy(), base["matrices"].cpu().numpy())
-        rows.append((base["index"].cpu().numpy(), base["ids"].cpu().numpy(), found, scores.cpu().numpy()))
-    return Predictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+def _predict_pyramid(network: nn.Module, plain: PeopleLoader, scaled: list[PeopleLoader]) -> Predictions:
+    """Lay the heatmaps of the `scaled` regions over those of the plain ones and average them where they lie."""
+    codec, skeleton, found = plain.codec, plain.people.skeleton, []
+    with eval_mode(network):
+        for base, *batches in zip(plain, *scaled, strict=True):
+            total = seen = 0
+            for batch in batches:
+                heatmaps = predict_heatmaps(network, batch, skeleton, codec)
+                grid = _places(codec, base["matrices"], batch["matrices"])
+                total = total + _lay(heatmaps, grid)
+                seen = seen + _lay(torch.ones_like(heatmaps[:, :1]), grid)
+            found.append(decode(base, total / seen.clamp(min=1e-6), codec))
+    return join(found)
 
 
 def _lay(maps: Tensor, grid: Tensor) -> Tensor:

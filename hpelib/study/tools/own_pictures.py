@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
+from hpelib.data.coco import write_coco
 from hpelib.data.crops import read_image
 from hpelib.data.files import check_images, enumerate_first, image_size, read_json
 from hpelib.data.people import People
@@ -18,24 +19,48 @@ from hpelib.figures import style
 from hpelib.figures.skeletons import draw_person, show_image
 from hpelib.skeletons import Skeleton
 from hpelib.study.config import Run
-from hpelib.study.steps.evaluate import load_network
-from hpelib.study.steps.predictions import predict_people
+from hpelib.study.steps.predictions import make_predictor
+from hpelib.study.steps.weights import load_network
+from hpelib.study.tools.arguments import require_apart
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ORIENTATION = 0x0112  # the EXIF tag
 SURE = 0.2  # heatmap maximum above which a keypoint counts in a person's score, as in the official rescoring
 DETECTOR_PERSON = 1  # torchvision's label
-
+MARK = ".hpelib_results"  # a file that tells a folder of results from any other
 
 Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in px and the score
 
 
-def find_pictures(source: Path, upright_folder: Path) -> list[Path]:
-    """The picture at `source`, or all in that folder by name; where an EXIF tag turns one, copies of all, upright.
+def results_folder(out: str | Path, pictures: str | Path, boxes: str) -> Path:
+    """Make the folder `out` and return it, after a check that no file of the user's can be written over in it.
 
-    The study reads pixels as stored, as COCO annotates them, which would show a network people lying on their sides.
-    The copies go to `upright_folder`, all of them, so that one folder has what `to_coco` names. Raises
-    FileNotFoundError where there is no picture, ValueError for two of a name.
+    `out` may be new, empty, or made by this tool before. `pictures` is a picture or a folder; `boxes` is as in
+    `find_boxes`.
+
+    Raises:
+        ValueError: the pictures or the boxes lie in `out`, or it holds other files.
+    """
+    out, pictures = Path(out), Path(pictures)
+    inside = pictures.iterdir() if pictures.is_dir() else []  # some may be links
+    require_apart(out, [pictures, *inside, *([Path(boxes)] if Path(boxes).is_file() else [])])
+    mark = out / MARK
+    if out.exists() and not mark.exists() and (others := sorted(path.name for path in out.iterdir())):
+        raise ValueError(f"{out} holds files already ({enumerate_first(others)}); give a new folder for the results")
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return out
+
+
+def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
+    """The picture at `source`, or all in that folder by name; if an EXIF tag turns one, upright copies of all.
+
+    The study reads pixels as they are stored, as COCO annotates them. A network would then see people who lie on their
+    sides. The copies go to `upright_folder`, all of them, so that the files in keypoints.json lie in one folder.
+
+    Raises:
+        FileNotFoundError: there is no picture.
+        ValueError: two pictures have the same name but for the suffix, or one cannot be read.
     """
     source = Path(source)
     found = (
@@ -49,16 +74,15 @@ def find_pictures(source: Path, upright_folder: Path) -> list[Path]:
     turned = [_is_turned(path) for path in found]
     if not any(turned):
         return found
-    folder = Path(upright_folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    upright_folder.mkdir(parents=True, exist_ok=True)
     return [
-        _turn(path, folder) if is_turned else Path(shutil.copy(path, folder))
+        _turn(path, upright_folder) if is_turned else Path(shutil.copy(path, upright_folder))
         for path, is_turned in zip(found, turned, strict=True)
     ]
 
 
 def _is_turned(path: Path) -> bool:
-    image_size(path)  # names what is no picture
+    image_size(path)  # names a file that is no picture
     with Image.open(path) as image:
         return image.getexif().get(ORIENTATION, 1) != 1
 
@@ -70,15 +94,28 @@ def _turn(path: Path, folder: Path) -> Path:
     return copy
 
 
+def find_boxes(boxes: str, pictures: list[Path]) -> Boxes:
+    """Boxes of people: `whole_pictures` for "whole", `detect_people` for "detector", else `read_boxes` of a file."""
+    match boxes:
+        case "whole":
+            return whole_pictures(pictures)
+        case "detector":
+            return detect_people(pictures)
+    return read_boxes(Path(boxes), pictures)
+
+
 def whole_pictures(paths: list[Path]) -> Boxes:
-    """One person a picture, who fills it."""
+    """One box for each picture: the whole of it."""
     return {str(path): np.array([[0, 0, *image_size(path), 1]], np.float64) for path in paths}
 
 
 def read_boxes(path: Path, pictures: list[Path]) -> Boxes:
     """Boxes from a JSON object of lists by picture name without suffix: {"name": [[x, y, w, h], ...]}, in px.
 
-    A picture without an entry has nobody. Raises ValueError naming an entry that is of no picture or no list of boxes.
+    A picture without an entry has nobody.
+
+    Raises:
+        ValueError: an entry belongs to no picture, or is no list of boxes with a width and a height that reach into it.
     """
     entries = read_json(path)
     by_name = {picture.stem: str(picture) for picture in pictures}
@@ -92,25 +129,19 @@ def read_boxes(path: Path, pictures: list[Path]) -> Boxes:
             raise ValueError(f"{path}: {name!r} must be a list of boxes x, y, w, h, got {values!r:.120}") from error
         if not (np.isfinite(table).all() and (table[:, 2:] > 0).all()):
             raise ValueError(f"{path}: {name!r} has a box without extent: {values!r:.120}")
+        size_px = image_size(by_name[name])
+        if ((table[:, :2] >= size_px) | (table[:, :2] + table[:, 2:] <= 0)).any():
+            raise ValueError(f"{path}: {name!r} has a box outside the picture of {size_px} px: {values!r:.120}")
         boxes[by_name[name]] = np.concatenate([table, np.ones((len(table), 1))], axis=1)
     return boxes
 
 
-def find_boxes(boxes: str, pictures: list[Path]) -> Boxes:
-    """`whole_pictures` for "whole", `detect_people` for "detector", else `read_boxes` of that file."""
-    match boxes:
-        case "whole":
-            return whole_pictures(pictures)
-        case "detector":
-            return detect_people(pictures)
-    return read_boxes(Path(boxes), pictures)
-
-
 @torch.no_grad()
 def detect_people(paths: list[Path], min_score: float = 0.5) -> Boxes:
-    """People whom torchvision's Faster R-CNN (MobileNetV3, trained on COCO) finds with at least `min_score`.
+    """People whom torchvision's Faster R-CNN (MobileNetV3, trained on COCO) finds with a score of at least `min_score`.
 
-    Raises OSError where its weights (74 MB, fetched on first use) cannot be had.
+    Raises:
+        OSError: its weights (74 MB, fetched on first use) cannot be had.
     """
     from torchvision.models import detection
 
@@ -131,7 +162,11 @@ def detect_people(paths: list[Path], min_score: float = 0.5) -> Boxes:
 
 
 def to_people(boxes: Boxes, skeleton: Skeleton) -> People:
-    """Persons with these boxes, none of whose keypoints is labelled. Raises ValueError where there is nobody."""
+    """Persons with these boxes, without labelled keypoints.
+
+    Raises:
+        ValueError: there is nobody, or a picture cannot be decoded.
+    """
     paths = [path for path, table in boxes.items() for _ in table]
     if not paths:
         raise ValueError(f"nobody in the {len(boxes)} pictures; give boxes, or take whole pictures")
@@ -150,56 +185,60 @@ def to_people(boxes: Boxes, skeleton: Skeleton) -> People:
     return people
 
 
-def pose(run: Run, people: People) -> tuple[People, np.ndarray]:
-    """`people` with the keypoints that the run's network gives, and their scores (N, K).
+def summary(people: People, pictures: list[Path]) -> str:
+    """How many people there are, and in which pictures nobody was found. Example: "3 people in 2 pictures"."""
+    seen = set(people.image_paths)
+    empty = [path.name for path in pictures if str(path) not in seen]
+    text = f"{len(people)} people in {len(pictures) - len(empty)} pictures"
+    return text + (f"; nobody in {len(empty)}: {enumerate_first(empty)}" if empty else "")
 
-    A keypoint whose score is above `SURE` is visible (2), any other occluded (1).
+
+def pose(run: Run, people: People, force: bool = False) -> tuple[People, np.ndarray]:
+    """`people` with the keypoints that the run's network gives, and the scores of these, (N, K).
+
+    A keypoint with a score above `SURE` is visible (2), any other is occluded (1).
+
+    Args:
+        force: use the weights also where they were trained under other settings.
+
+    Raises:
+        FileNotFoundError: the run was not trained.
+        ValueError: it was trained under other settings, which the message names.
     """
     torch.set_num_threads(run.threads)
-    found = predict_people(run, load_network(run, people), people)
+    found = make_predictor(run, people)(load_network(run, people, force))
     visibility = np.where(found.scores > SURE, 2, 1).astype(np.uint8)
     return replace(people, keypoints=found.keypoints, visibility=visibility), found.scores
 
 
-def to_coco(people: People, scores: np.ndarray) -> dict:
-    """A COCO keypoint document of `pose`'s persons, for `write_json` and tools that show or correct annotations."""
-    skeleton = people.skeleton
-    files = dict(zip(people.image_ids.tolist(), people.image_paths, strict=True))
-    sizes = {number: image_size(path) for number, path in files.items()}
+def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
+    """Write keypoints.json and each picture with its skeletons into `out`, a `results_folder`; return the pictures.
+
+    The json is a COCO keypoint file of what `pose` returned, for tools that show or correct annotations.
+    """
+    files = dict(zip(posed.image_ids.tolist(), posed.image_paths, strict=True))
+    images = [
+        {"id": number, "file_name": Path(path).name} | dict(zip(("width", "height"), image_size(path), strict=True))
+        for number, path in files.items()
+    ]
     annotations = [
         {
-            "id": int(people.ids[i]),
-            "image_id": int(people.image_ids[i]),
-            "category_id": 1,
-            "iscrowd": 0,
-            "bbox": people.boxes[i],
-            "area": float(people.boxes[i, 2] * people.boxes[i, 3]),
-            "num_keypoints": skeleton.num_keypoints,
-            "keypoints": np.concatenate([people.keypoints[i], people.visibility[i, :, None]], axis=1).ravel(),
+            "id": posed.ids[i],
+            "image_id": posed.image_ids[i],
+            "bbox": posed.boxes[i],
+            "area": np.prod(posed.boxes[i, 2:]),
+            "keypoints": np.concatenate([posed.keypoints[i], posed.visibility[i, :, None]], axis=1).ravel(),
             "keypoint_scores": scores[i],
-            "score": people.scores[i],  # of the box
+            "score": posed.scores[i],  # of the box
         }
-        for i in range(len(people))
+        for i in range(len(posed))
     ]
-    return {
-        "images": [
-            {"id": number, "file_name": Path(path).name, "width": sizes[number][0], "height": sizes[number][1]}
-            for number, path in files.items()
-        ],
-        "annotations": annotations,
-        "categories": [
-            {
-                "id": 1,
-                "name": "person",
-                "keypoints": skeleton.keypoints,
-                "skeleton": [(a + 1, b + 1) for a, b in skeleton.bones],
-            }
-        ],
-    }
+    write_coco(out / "keypoints.json", images, annotations, posed.skeleton)
+    return [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
 
 
 def draw(people: People, path: str) -> Figure:
-    """The picture at `path` with the skeletons of its people; a hollow dot is a keypoint that is less sure."""
+    """The picture at `path` with the skeletons of its people. A hollow dot is a keypoint that is less sure."""
     picture = read_image(path)
     with style.apply():
         figure, (axes,) = style.panels(1, 1, picture.shape[0] / picture.shape[1])

@@ -1,25 +1,13 @@
-"""Stress tests evaluated: means, pairs and differences against values by hand."""
-
-from pathlib import Path
+"""Tables of the stress tests: means, pairs and differences against values by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from hpelib.data.loader import make_loader
-from hpelib.inference import predict
-from hpelib.mannequins.scenes import read_recipe
-from hpelib.mannequins.stress import LEVELS, pictures, read_stress
-from hpelib.mannequins.writing import write_stress
-from hpelib.metrics.accuracy import pckh
-from hpelib.models import create_model
+from hpelib.mannequins.stress import LEVELS, pictures
 from hpelib.skeletons import MPII16
-from hpelib.study.config import study_runs
 from hpelib.study.results import stress
-from hpelib.study.steps.evaluate import load_network
 
-RECIPE = read_recipe(Path(__file__).resolve().parents[3] / "data" / "mannequins.yaml")
 F, K = len(pictures()), MPII16.num_keypoints
 
 
@@ -37,62 +25,28 @@ def hidden_by_panel() -> np.ndarray:
     return hidden
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    root = tmp_path_factory.mktemp("stress") / "set"
-    write_stress(root, RECIPE, 1, seed=0, processes=1)
-    return read_stress(root)[0]
-
-
-@pytest.fixture
-def trained(params, tmp_path, monkeypatch):
-    """Parameters whose network was "trained" with two seeds, on MPII."""
-    monkeypatch.chdir(tmp_path)
-    for run in study_runs(params, "hourglass", "mpii"):
-        torch.manual_seed(run.seed)
-        run.folder.mkdir(parents=True)
-        save_file(
-            create_model(run.model, num_keypoints=K, **run.options).state_dict(), run.folder / "weights.safetensors"
-        )
-    return params
-
-
-def test_hits_are_those_of_each_seeds_own_predictions(trained, people):
-    runs = study_runs(trained, "hourglass", "mpii")
-    hits = stress.evaluate_stress(runs, people)
-    assert hits.shape == (2, 1, F, K)
-    for run, of_run in zip(runs, hits, strict=True):
-        loader = make_loader(people, run, train=False)
-        predicted = predict(load_network(run, people), loader, loader.codec)
-        expected = pckh(predicted.keypoints, people.keypoints, people.visibility, people.head_sizes_px)["Mean"]
-        assert 100 * np.nanmean(of_run) == pytest.approx(expected)
-
-
-def test_a_network_without_all_its_weights_was_not_run(trained, people):
-    (study_runs(trained, "hourglass", "mpii")[1].folder / "weights.safetensors").unlink()
-    assert stress.evaluate_all(trained, people) == {"hourglass": None}
-    table = stress.summary_table(stress.level_table({"hrnet": some_hits(0)}), ["hrnet", "hourglass"])
-    assert set(table.loc["hourglass"]) == {"not run"}
-    assert "not run" not in set(table.loc["hrnet"])
-
-
-def test_people_of_no_stress_test_are_refused(trained, people):
-    with pytest.raises(ValueError, match=rf"{F - 1} people are no stress test of {F} pictures each"):
-        stress.evaluate_stress(study_runs(trained, "hourglass", "mpii"), people.take(slice(1, None)))
-
-
-def test_crops_show_every_level_and_share_the_easy_picture(people):
-    crops = stress.level_crops(people, 0, side_px=32)
+def test_crops_show_one_person_at_every_level_and_share_the_easy_picture(stress_people):
+    crops = stress.level_crops(stress_people, 1, side_px=8)
     assert {factor: tuple(strip) for factor, strip in crops.items()} == LEVELS
-    np.testing.assert_array_equal(crops["blur"][0], crops["light"][1])
-    assert not np.array_equal(crops["blur"][0], crops["blur"][6])
+    for factor, strip in crops.items():
+        for level, crop in strip.items():
+            place = 0 if level == LEVELS[factor][0] else pictures().index((factor, level))
+            np.testing.assert_array_equal(crop[2:6, 2:6], 100 + place)
+
+
+def test_a_summary_has_the_easy_picture_and_every_hardest_level_and_names_what_was_not_run():
+    levels = stress.level_table({"hrnet": some_hits(0)})
+    table = stress.summary_table(levels, ["hourglass", "hrnet"])
+    assert set(table.loc["hourglass"]) == {"not run"}
+    means = levels.query("joints == 'Mean'").set_index(["factor", "level"])
+    for column, key in {"easy": ("light", 1), "light 0.05": ("light", 0.05), "height 18": ("height", 18)}.items():
+        value, low, high = means.loc[key, ["value", "low", "high"]]
+        assert table.loc["hrnet", column] == f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def test_levels_are_means_over_the_keypoints_that_the_last_level_keeps():
     hits = some_hits(3)
-    table = stress.level_table({"hrnet": hits, "hourglass": None})
-    assert set(table["network"]) == {"hrnet"}
-    table = table.set_index(["factor", "level", "joints"])
+    table = stress.level_table({"hrnet": hits}).set_index(["factor", "level", "joints"])
     for factor, level in [("occlusion", 0.3), ("truncation", 0), ("truncation", 0.6), ("light", 0.05)]:
         for joints, members in {"Mean": range(K), "Ankle": MPII16.groups["Ankle"]}.items():
             kept = [[], []]
@@ -161,7 +115,7 @@ def test_stories_compare_the_joints_that_they_name():
 
 
 def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
-    hits = {"hrnet": some_hits(0), "de_hrnet": some_hits(1), "daunet": some_hits(2), "simple_baseline": None}
+    hits = {"hrnet": some_hits(0), "de_hrnet": some_hits(1), "daunet": some_hits(2)}
     table = stress.story_table(hits, hidden_by_panel())
     assert set(zip(table["network"], table["baseline"], strict=True)) == {("de_hrnet", "hrnet")}
     own = stress.story_table(hits | {"de_hrnet": hits["hrnet"]}, hidden_by_panel())
@@ -183,11 +137,11 @@ def test_bold_takes_both_persons_and_seeds(low, agree, bold):
     assert (f"**+2.0 [{low:+.1f}, +3.0]**" in stress.story_page(row)) == bold
 
 
-def test_files_say_what_they_are_of(params, people, tmp_path):
-    hits = {"hourglass": some_hits(0)}
+def test_files_hold_both_tables(params, stress_people, tmp_path):
+    hits = {name: some_hits(seed) for seed, name in enumerate(("hrnet", "ditn"))}
     levels, stories = stress.level_table(hits), stress.story_table(hits, hidden_by_panel())
-    stress.save(params, people, levels, stories, tmp_path / "out")
-    page = (tmp_path / "out/stress.md").read_text()
-    for words in ("rendered people, not photographs", "1 persons", "Profile: tiny", "seeds (0, 1)", "32x32 px"):
-        assert words in page
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"stress.md", "levels.csv", "stories.csv"}
+    stress.save(levels, stories, tmp_path / "out")
+    assert len(pd.read_csv(tmp_path / "out" / "levels.csv")) == len(levels)
+    assert pd.read_csv(tmp_path / "out" / "stories.csv")["story"].tolist() == list(stories["story"])
+    about = stress.describe(params, stress_people)
+    assert all(words in about for words in ("2 persons", "Profile: tiny", "2 seeds (0, 1)", "32x32 px"))

@@ -1,13 +1,14 @@
 import copy
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -17,12 +18,12 @@ from hpelib.skeletons import COCO17, MPII16
 from hpelib.study.ablations import ablation_runs, describe_rows, row_entry
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import load
-from hpelib.study.steps.ablate import evaluate_row, shared_images, train_row
+from hpelib.study.steps.ablate import evaluate_rows, train_rows
 from hpelib.study.steps.prepare import prepare
-from hpelib.study.steps.train import checkpoint_path
+from hpelib.study.steps.weights import checkpoint_path
 from hpelib.training.objectives import make_objective
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 QUICK = PARAMS | {"profile": "quick"}
 ROWS = [(paper, row) for paper, ablation in PARAMS["ablations"].items() for row in ablation["rows"]]
@@ -131,55 +132,64 @@ def prepared_mpii(write_set, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("prepared_mpii")
-def test_a_row_is_trained_and_judged_in_its_own_folder(ablated):
-    scores, runs = {}, ablation_runs(ablated, "hourglass", 0)
-    images = shared_images(runs.values())
+def test_rows_are_trained_and_judged_in_their_own_folders(ablated):
+    runs = ablation_runs(ablated, "hourglass", 0)
+    history = train_rows(runs)
+    assert history[["name", "epoch", "seed"]].values.tolist() == [["flat", 1, 0], ["full", 1, 0]]
+    figures = evaluate_rows(runs)
+    params = {}
     for row, run in runs.items():
-        history = train_row(run, images)
-        assert history["epoch"].tolist() == [1]
-        scores[row] = evaluate_row(run)
-        read = load(Path("work/ablations/hourglass/seed0") / row)
-        np.testing.assert_array_equal(read.keypoint_scores, scores[row].keypoint_scores)
+        read = load(run.evaluation)
+        found = figures[figures.row == row].drop(columns="row").reset_index(drop=True)
+        pd.testing.assert_frame_equal(read.figures, found, check_exact=False, atol=1e-5)
         assert read.summary.options == run.options
-    assert scores["flat"].summary.params < scores["full"].summary.params
-    assert not Path("work/runs").exists()
+        params[row] = read.summary.params
+    assert params["flat"] < params["full"]
+    assert not (runs["full"].dataset.work / "runs").exists()
 
 
 STAGE = """
 import json, os, signal, sys
 from hpelib.study.steps import train
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.steps.ablate import evaluate_row, shared_images, train_row
+from hpelib.study.steps.ablate import train_rows
 
-def die(network):
-    os.kill(os.getpid(), signal.SIGKILL)
+original = train.make_validation
 
-params, fatal = sys.argv[1:]
-runs = ablation_runs(json.loads(params), "hourglass", 0)
-for row, run in runs.items():
-    if row == fatal:
-        train.make_validation = lambda run, **place: die
-    train_row(run, shared_images(runs.values()))
-for run in runs.values():
-    evaluate_row(run)
-train.forget(runs.values())
+def make_validation(run, **place):
+    if run.variant == sys.argv[2]:
+        return lambda network: os.kill(os.getpid(), signal.SIGKILL)
+    return original(run, **place)
+
+train.make_validation = make_validation
+train_rows(ablation_runs(json.loads(sys.argv[1]), "hourglass", 0))
 """
 
 
 @pytest.mark.usefixtures("prepared_mpii")
-def test_finished_rows_outlast_an_interruption_of_their_stage(ablated):
-    """The stage is killed in its second row; DVC then empties its folder, as before every run."""
+def test_finished_rows_outlast_an_interruption_of_their_stage(ablated, monkeypatch):
+    """The stage is killed in its second row. DVC then empties the folder of the stage, as before every run."""
     ablated["profiles"]["tiny"]["recipe"] |= {"epochs": 2, "checkpoint_steps": 1}
-    first, second = ablation_runs(ablated, "hourglass", 0).values()
-    stage = [sys.executable, "-c", STAGE, json.dumps(ablated)]
-    assert subprocess.run([*stage, second.variant], capture_output=True).returncode == -signal.SIGKILL
-    assert checkpoint_path(second).is_file()
+    runs = ablation_runs(ablated, "hourglass", 0)
+    first, second = runs.values()
+    stage = [sys.executable, "-c", STAGE, json.dumps(ablated), second.variant]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run(stage, capture_output=True, env=environment).returncode == -signal.SIGKILL
+    assert checkpoint_path(second, "").is_file()
     left = {path.name: path.read_bytes() for path in first.folder.iterdir()}
     shutil.rmtree(first.folder.parent)
-    shutil.rmtree("logs")
 
-    subprocess.run([*stage, "none"], check=True, capture_output=True)
-    assert [path.name for path in Path("logs").iterdir()] == ["mpii-hourglass-full-seed0.jsonl"], "trained this time"
+    updated, update = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_, **__: updated.append(1) or update(*_, **__))
+    train_rows(runs)
+    assert len(updated) < 2 * 2, "the first row is not trained again, nor the first epoch of the second"
     assert {name: (first.folder / name).read_bytes() for name in left} == left
+
+    weights = (second.folder / "weights.safetensors").rename("aside")
+    with pytest.raises(FileNotFoundError):
+        evaluate_rows(runs)
+    assert checkpoint_path(first, "").is_file(), "the stage has failed after one row"
+    weights.rename(second.folder / "weights.safetensors")
+    evaluate_rows(runs)
     assert all(load(run.evaluation).summary.options == run.options for run in (first, second))
-    assert list(Path("work/checkpoints").iterdir()) == [], "a later run starts anew"
+    assert not list((first.dataset.work / "checkpoints").rglob("*.pt")), "a later training starts anew"

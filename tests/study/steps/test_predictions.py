@@ -11,7 +11,7 @@ from hpelib.codecs import Codec
 from hpelib.data.loader import InputSettings, make_loader
 from hpelib.inference import predict
 from hpelib.study.config import Protocol
-from hpelib.study.steps.predictions import PYRAMID, _make_pyramid_predictor, predict_people
+from hpelib.study.steps.predictions import PYRAMID, make_predictor
 
 
 class Brightness(nn.Module):
@@ -44,8 +44,8 @@ def run_of(codec: str, pyramid: bool = False, precision: str = "fp32"):
 @pytest.mark.parametrize("codec", ["msra", "dark", "udp"])
 @pytest.mark.parametrize("scales", [(0.7,), (1.2,), PYRAMID])
 def test_spots_are_found_at_every_scale(people, codec, scales):
-    run = run_of(codec)
-    found = _make_pyramid_predictor(run, people, scales)(Brightness(run.inputs.make_codec()))
+    run = run_of(codec, pyramid=True)
+    found = make_predictor(run, people, scales)(Brightness(run.inputs.make_codec()))
     assert found.ids.tolist() == people.ids.tolist()
     assert np.abs(found.keypoints - people.keypoints).max() < 1.6, "a heatmap px is 4.2 image px"
 
@@ -54,10 +54,10 @@ def test_one_plain_scale_is_no_pyramid(people):
     run = run_of("dark")
     network, loader = Brightness(run.inputs.make_codec()), make_loader(people, run, train=False)
     expected = predict(network, loader, loader.codec)
-    alone = _make_pyramid_predictor(run, people, (1.0,))(network)
+    alone = make_predictor(run_of("dark", pyramid=True), people, (1.0,))(network)
     np.testing.assert_allclose(alone.keypoints, expected.keypoints, atol=0.01)
-    np.testing.assert_array_equal(predict_people(run, network, people).keypoints, expected.keypoints)
-    several = predict_people(run_of("dark", pyramid=True), network, people)
+    np.testing.assert_array_equal(make_predictor(run, people)(network).keypoints, expected.keypoints)
+    several = make_predictor(run_of("dark", pyramid=True), people)(network)
     assert not np.allclose(several.keypoints, expected.keypoints, atol=1e-3)
 
 
@@ -72,7 +72,7 @@ def test_a_network_is_tested_in_the_precision_of_the_protocol(people, precision,
             return super().forward(images)
 
     run = run_of("dark", pyramid, precision)
-    found = predict_people(run, Noting(run.inputs.make_codec()), people)
+    found = make_predictor(run, people)(Noting(run.inputs.make_codec()))
     assert computed == {{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]}
     assert found.keypoints.dtype == np.float32
 
@@ -82,9 +82,9 @@ def test_heatmaps_are_means_over_the_scales_that_reach_a_place(people, monkeypat
     """A network that says 1 everywhere says 1 wherever a crop lay, however few did, and nothing beyond."""
     decoded, decode = [], Codec.decode
     monkeypatch.setattr(Codec, "decode", lambda codec, maps: decoded.append(maps) or decode(codec, maps))
-    network, run = nn.Identity(), run_of("dark")
+    network, run = nn.Identity(), run_of("dark", pyramid=True)
     network.forward = lambda images: torch.ones(len(images), 14, 32, 24)
-    _make_pyramid_predictor(run, people, scales)(network)
+    make_predictor(run, people, scales)(network)
     for heatmaps in decoded:
         inside = heatmaps > 0.5
         torch.testing.assert_close(heatmaps, inside.float(), rtol=0, atol=1e-5)
@@ -97,5 +97,5 @@ def test_the_pyramid_is_of_six_scales_and_their_mirror_images(people):
     run, seen = run_of("dark", pyramid=True), []
     network = Brightness(run.inputs.make_codec())
     network.register_forward_hook(lambda *_: seen.append(1))
-    predict_people(run, network, people)
+    make_predictor(run, people)(network)
     assert len(seen) == 3 * 6 * 2, "three batches"

@@ -7,21 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
 
 from hpelib.metrics.coco import keypoint_similarity
-from hpelib.study.config import Protocol, make_run
+from hpelib.study.config import Protocol, Run, make_run
+from hpelib.study.evaluation import load, save
 from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import (
+    best_and_worst,
     build_network,
-    checkpoint_path,
     describe,
-    forget,
     make_validation,
     shuffle_labels,
     train,
     training_people,
 )
+from hpelib.study.steps.weights import checkpoint_path, load_network, write_weights
+from hpelib.training.checkpoints import read_header
 
 
 @pytest.fixture
@@ -99,10 +103,9 @@ def test_a_run_leaves_weights_and_history_and_nothing_else(prepared, params, nam
     assert history.columns[-1] == {"coco": "OKS", "lspet": "PCK@0.2"}[name]
 
     first_weights = (run.folder / "weights.safetensors").read_bytes()
-    forget([run])
-    assert list(Path("work/checkpoints").iterdir()) == []
+    shutil.rmtree(run.dataset.work / "checkpoints")
     train(run, build_network(run, people), people)
-    assert (run.folder / "weights.safetensors").read_bytes() == first_weights
+    assert (run.folder / "weights.safetensors").read_bytes() == first_weights, "the same training again"
 
 
 def test_a_finished_training_outlasts_the_loss_of_its_folder(prepared, params):
@@ -120,22 +123,98 @@ def test_a_finished_training_outlasts_the_loss_of_its_folder(prepared, params):
     assert (run.folder / "weights.safetensors").read_bytes() == weights
 
 
+def test_a_checkpoint_is_kept_until_the_run_is_evaluated(prepared, params):
+    prepared("coco")
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    runs = [make_run(params, "hourglass", "coco", seed) for seed in (0, 1)]
+    for run in runs:
+        people = training_people(run)
+        train(run, build_network(run, people), people, key="code")
+        assert checkpoint_path(run, "code").is_file()
+    evaluate.main("hourglass", "coco")
+    assert load(runs[0].evaluation).summary.seeds == (0, 1)
+    assert not list((runs[0].dataset.work / "checkpoints").rglob("*.pt"))
+
+
 def test_no_training_goes_on_from_other_parameters_annotations_or_code(prepared, params):
     dataset = prepared("coco")
     run = make_run(params, "hourglass", "coco", 1)
-    paths = [checkpoint_path(run), checkpoint_path(dataclasses.replace(run, threads=2))]
-    for name in ("train.txt", "models/hourglass.txt"):
-        code = Path("work/src/imports", name)
-        code.parent.mkdir(parents=True, exist_ok=True)
-        code.write_text("hpelib/losses.py 1234")
-        paths.append(checkpoint_path(run))
+    paths = [checkpoint_path(run, ""), checkpoint_path(dataclasses.replace(run, threads=2), "")]
+    paths.append(checkpoint_path(run, "of other code"))
     annotations = dataset.root / "val.json"
     annotations.write_text(annotations.read_text() + " ")
     dataset.manifest.write_text(json.dumps(prepare(dataset)))
-    paths.append(checkpoint_path(run))
-    assert len(set(paths)) == 5
+    paths.append(checkpoint_path(run, ""))
+    assert len(set(paths)) == 4
     test_later = dataclasses.replace(run, test=Protocol(nms="soft"))
-    assert checkpoint_path(test_later) == paths[-1], "nothing that a training depends on"
+    assert checkpoint_path(test_later, "") == paths[-1], "nothing that a training depends on"
+
+
+def changed(run: Run, section: str, **values) -> Run:
+    return dataclasses.replace(run, **{section: dataclasses.replace(getattr(run, section), **values)})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda run: changed(run, "inputs", codec="udp"), "inputs.codec was 'dark', is 'udp'"),
+        (lambda run: changed(run, "inputs", pixel_order="bgr"), "inputs.pixel_order was 'rgb', is 'bgr'"),
+        (lambda run: changed(run, "inputs", input_size=(64, 32)), r"inputs.input_size was \[32, 32\], is \[64, 32\]"),
+        (
+            lambda run: changed(run, "recipe", epochs=2, loss="ohkm"),
+            "recipe.epochs was 1, is 2; recipe.loss was 'mse', is",
+        ),
+        (lambda run: dataclasses.replace(run, options=run.options | {"stacks": 2}), "options.stacks was 1, is 2"),
+        (lambda run: dataclasses.replace(run, options=run.options | {"skip": 2}), "options.skip was 'not set', is 2"),
+        (lambda run: dataclasses.replace(run, profile="paper"), "profile was 'tiny', is 'paper'"),
+    ],
+)
+def test_weights_are_not_used_under_other_settings(prepared, params, change, named):
+    run = make_run(params, "hourglass", "coco", 0)
+    people = read_split(prepared("coco"), "test")
+    write_weights(run, build_network(run, people))
+    with pytest.raises(ValueError, match=rf"weights\.safetensors was trained under other settings.*{named}"):
+        load_network(change(run), people)
+
+
+def test_weights_are_used_where_only_speed_or_place_differ_or_one_insists(prepared, params):
+    run = make_run(params, "hourglass", "coco", 0)
+    people = read_split(prepared("coco"), "test")
+    write_weights(run, build_network(run, people))
+    splits = run.dataset.splits | {"test": {"annotations": "others.json", "images": "others"}}
+    others = [changed(run, "inputs", workers=2), changed(run, "dataset", splits=splits)]
+    others += [changed(run, "recipe", processes=2), changed(run, "test", nms="soft")]
+    for other in (*others, dataclasses.replace(run, threads=2), changed(run, "dataset", root=Path("elsewhere"))):
+        load_network(other, people)
+    load_network(changed(run, "inputs", codec="udp"), people, force=True)
+
+
+def test_official_weights_are_taken_as_they_are(prepared, params):
+    run = make_run(params, "hourglass", "coco", 0)
+    people = read_split(prepared("coco"), "test")
+    run.folder.mkdir(parents=True)
+    save_file(build_network(run, people).state_dict(), run.folder / "weights.safetensors")
+    load_network(changed(run, "inputs", codec="udp"), people)
+
+
+def test_weights_say_where_and_in_which_precision_they_were_trained(prepared, params):
+    params["profiles"]["tiny"]["recipe"]["precision"] = "bf16"
+    run = make_run(params, "hourglass", "coco", 0)
+    write_weights(run, build_network(run, read_split(prepared("coco"), "test")))
+    header = read_header(run.folder / "weights.safetensors")
+    assert header["settings"]["skeleton"] == "coco17"
+    assert [header[name] for name in ("digest", "precision")] == [run.digest, "bf16"]
+    assert header["machine"]
+
+
+def test_the_best_come_first_and_the_worst_last(prepared, params):
+    prepared("coco")
+    run = make_run(params, "hourglass", "coco", 0)
+    shown = best_and_worst(run, build_network(run, training_people(run)).eval(), count=1)
+    assert shown["crops"].shape == (2, 32, 32, 3)
+    assert shown["predicted"].shape == shown["keypoints"].shape == (2, 17, 2)
+    best, worst = (float(title.removesuffix(" %")) for title in shown["titles"])
+    assert best >= worst
 
 
 def test_an_evaluation_is_of_the_trained_weights(prepared, params):
@@ -147,7 +226,7 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
         networks.append(build_network(run, people))
         train(run, networks[-1], people)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    loaded = evaluate.load_network(runs[0], people)
+    loaded = load_network(runs[0], people)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), networks[0].eval()(images), rtol=1e-5, atol=1e-6)
         assert not torch.allclose(loaded(images), networks[1].eval()(images))
@@ -170,8 +249,8 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
         np.testing.assert_allclose(found, evaluation.keypoint_scores[seed], rtol=1e-5, atol=1e-30)
     assert evaluation.confidences.shape == (2, 3, 17)
 
-    evaluate.save(evaluation, runs[0].evaluation)
-    read = evaluate.load(runs[0].evaluation)
+    save(evaluation, runs[0].evaluation)
+    read = load(runs[0].evaluation)
     np.testing.assert_array_equal(read.keypoint_scores, evaluation.keypoint_scores)
     assert read.summary == evaluation.summary
     np.testing.assert_allclose(read.figures["value"], evaluation.figures["value"], atol=1e-6)
@@ -180,8 +259,10 @@ def test_an_evaluation_is_of_the_trained_weights(prepared, params):
 def test_a_run_that_was_not_trained_is_named(prepared, params):
     people = read_split(prepared("mpii"), "test")
     run = make_run(params, "hourglass", "mpii", 0)
-    with pytest.raises(FileNotFoundError, match=r"work/runs/mpii/hourglass/seed0/weights\.safetensors not found; run"):
-        evaluate.load_network(run, people)
+    with pytest.raises(
+        FileNotFoundError, match=r"work/tiny/runs/mpii/hourglass/seed0/weights\.safetensors not found; run"
+    ):
+        load_network(run, people)
 
 
 def test_a_set_that_was_not_prepared_is_not_trained_on(write_set, params, tmp_path, monkeypatch):

@@ -1,16 +1,24 @@
-"""A run of the study on two processes: what it leaves, and what is said when one of them dies."""
+"""A run of the study on several processes: what it leaves, and what is said when one of them dies."""
 
 import json
+import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from hpelib.models.weights import read_state_dict
 from hpelib.study.config import make_run
 from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, train, training_people
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -24,7 +32,37 @@ def run(write_set, params, tmp_path, monkeypatch):
     return make_run(params, "hourglass", "lsp", 0)
 
 
-def test_two_processes_leave_the_files_of_one(run):
+def end(node: subprocess.Popen) -> None:
+    """Stop a launcher, which then stops what it started, or kill it where it does not."""
+    node.terminate()  # does nothing to one that has ended
+    try:
+        node.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        node.communicate()
+
+
+def train_on_two_nodes() -> None:
+    """Two launchers on this machine stand for two nodes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "--node-rank"]
+    module = ["-m", "hpelib.study.steps.train", "hourglass", "lsp", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    nodes = [subprocess.Popen([*command, str(node), *module], env=environment, **pipes) for node in (0, 1)]
+    try:
+        for node in nodes:
+            said = node.communicate(timeout=600)[0]
+            assert node.returncode == 0, said
+    finally:
+        for node in nodes:
+            end(node)
+
+
+def test_two_processes_leave_the_files_of_one_on_one_machine_and_on_two(run, params):
     people = training_people(run)
     network = build_network(run, people)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -35,7 +73,14 @@ def test_two_processes_leave_the_files_of_one(run):
     assert all(torch.equal(weights[name], tensor) for name, tensor in network.state_dict().items())
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights.items())
     assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "weights.safetensors"]
-    assert len(Path("logs/lsp-hourglass-seed0.jsonl").read_text().splitlines()) == 2
+    assert len(Path("logs/lsp-hourglass-0.jsonl").read_text().splitlines()) == 2
+
+    of_one = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    for folder in ("runs", "checkpoints"):
+        shutil.rmtree(run.dataset.work / folder)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    train_on_two_nodes()
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == of_one
 
 
 class Killed:
@@ -49,9 +94,7 @@ def test_a_process_that_dies_ends_the_training_by_name(run):
     people = training_people(run)
     network = build_network(run, people)
     network.extra = Killed()
-    message = (
-        r"training process \d of 2 ended: Signal 9 \(SIGKILL\).*run again to go on from work/checkpoints/lsp-hourg"
-    )
+    message = r"process \d of 2 ended: Signal 9 \(SIGKILL\).*start again: a training goes on from its checkpoint"
     with pytest.raises(RuntimeError, match=message):
         train(run, network, people)
 
@@ -60,5 +103,5 @@ def test_an_error_in_a_process_is_passed_on(run):
     people = training_people(run)
     network = build_network(run, people)
     Path(people.image_paths[0]).write_bytes(b"")
-    with pytest.raises(RuntimeError, match=r"training process \d of 2 ended: .*im0001\.jpg is empty"):
+    with pytest.raises(RuntimeError, match=r"process \d of 2 ended: .*im0001\.jpg is empty"):
         train(run, network, people)

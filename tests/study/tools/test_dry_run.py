@@ -1,15 +1,24 @@
+from pathlib import Path
+
 import pytest
 
-from hpelib.formats import FORMATS
-from hpelib.study.config import make_run
-from hpelib.study.steps.prepare import read_split
-from hpelib.study.tools.dry_run import dry_run, project, write_stand_in
+from hpelib.study.config import load_params, make_run
+from hpelib.study.tools.dry_run import dry_run, project, smaller, stand_in, write_stand_in
+
+
+@pytest.fixture(scope="module")
+def mannequins(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("stand_in")
+    write_stand_in(folder, 6)
+    return folder
 
 
 @pytest.mark.parametrize("name", ["coco", "mpii", "lsp"])
-def test_every_stage_is_run_and_projected(params, tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    run = make_run(params, "hourglass", name, 0)
+def test_every_stage_is_run_and_projected(params, mannequins, monkeypatch, name):
+    params["sets"] |= {f"mannequins_{name}": load_params()["sets"][f"mannequins_{name}"]}
+    monkeypatch.chdir(mannequins)
+    planned = make_run(params, "hourglass", name, 0)
+    run = smaller(planned, 2, stand_in(params, planned.dataset))
     found = dry_run(run)
     assert (run.evaluation / "summary.json").is_file()
     assert found["s_per_step"] > 0
@@ -23,24 +32,8 @@ def test_every_stage_is_run_and_projected(params, tmp_path, monkeypatch, name):
 
 def test_sets_that_join_the_training_of_lsp_are_part_of_the_bill(params):
     splits = params["sets"]["lsp"]["splits"]
-    splits["train"] |= {
-        "merged": {"mpii": {"root": "datasets/mpii", "annotations": "train.json"}, "lspet": {"root": "datasets/lspet"}}
-    }
+    splits["train"] |= {"merged": {"datasets/mpii": {"annotations": "train.json"}, "datasets/lspet": {}}}
     run = make_run(params, "hourglass", "lsp", 0)
     planned = project({"batch_size": 32, "s_per_step": 0.5, "s_per_test_box": 0.01}, run)
     persons = 1_000 + 22_246 + 10_000
     assert planned["train_hours"] == pytest.approx(persons // 32 * run.recipe.epochs * 0.5 / 3600)
-
-
-def test_the_stand_in_has_the_layout_of_the_real_set(params, tmp_path, monkeypatch):
-    """As LSP's: all splits in one folder, told apart by number, and nobody from other sets."""
-    monkeypatch.chdir(tmp_path)
-    numbers = {"train": [1, 1000], "val": [1001, 2000], "test": [1001, 2000]}
-    params["sets"]["lsp"]["splits"] = {
-        split: {"folder": ".", "numbers": pair, "merged": {"lspet": {"root": "datasets/lspet"}}}
-        for split, pair in numbers.items()
-    }
-    dataset = write_stand_in(make_run(params, "hourglass", "lsp", 0).dataset, 3)
-    assert [path.is_file() for path in FORMATS["lsp"].annotation_files(dataset)] == [True]
-    assert read_split(dataset, "train").ids.tolist() == [1, 2, 3]
-    assert read_split(dataset, "test").ids.tolist() == [4, 5, 6]

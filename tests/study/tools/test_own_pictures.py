@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,21 +11,21 @@ from torchvision.models import detection
 
 from hpelib.data.crops import read_image
 from hpelib.data.files import write_json
-from hpelib.figures.style import save
 from hpelib.skeletons import COCO17
 from hpelib.study.config import make_run
 from hpelib.study.steps.train import build_network
+from hpelib.study.steps.weights import write_weights
 from hpelib.study.tools.own_pictures import (
     detect_people,
-    draw,
     find_pictures,
     pose,
     read_boxes,
-    to_coco,
+    results_folder,
+    summary,
     to_people,
     whole_pictures,
+    write_results,
 )
-from hpelib.training.checkpoints import save_weights
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -104,6 +105,7 @@ def test_boxes_are_read_by_picture_name(pictures, tmp_path):
         ({"a": [1, 2, 3]}, "'a' must be a list of boxes"),
         ({"a": [["x"] * 4]}, "'a' must be a list of boxes"),
         ({"a": [[1, 2, 0, 4]]}, "'a' has a box without extent"),
+        ({"a": [[70, 2, 9, 4]]}, "'a' has a box outside the picture"),
     ],
 )
 def test_broken_boxes_are_named(pictures, tmp_path, entries, message):
@@ -121,18 +123,51 @@ def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(params, "hourglass", "coco", 0)
     people = to_people(whole_pictures(pictures), COCO17)
-    save_weights(build_network(run, people), run.folder / "weights.safetensors", "fp32")
+    write_weights(run, build_network(run, people))
     posed, scores = pose(run, people)
     np.testing.assert_array_equal(posed.visibility, np.where(scores > 0.2, 2, 1))
     assert np.isfinite(posed.keypoints).all()
 
-    write_json(tmp_path / "keypoints.json", to_coco(posed, scores))
-    assert len(COCO(str(tmp_path / "keypoints.json")).anns) == 2
-    document = json.loads((tmp_path / "keypoints.json").read_text())
+    drawn = write_results(posed, scores, results_folder("results", tmp_path / "pictures", "whole"))
+    assert [path.name for path in drawn] == ["a.png", "b.png"]
+    results = drawn[0].with_name("keypoints.json")
+    assert len(COCO(str(results)).anns) == 2
+    document = json.loads(results.read_text())
     assert [(image["file_name"], image["width"], image["height"]) for image in document["images"]] == [
         ("a.PNG", 64, 48),
         ("b.png", 48, 64),
     ]
     for i, annotation in enumerate(document["annotations"]):
         np.testing.assert_allclose(np.reshape(annotation["keypoints"], (17, 3))[:, :2], posed.keypoints[i])
-    assert save(draw(posed, posed.image_paths[0]), tmp_path / "drawn.png").stat().st_size > 0
+    assert results_folder("results", tmp_path / "pictures", "whole"), "its own results may be written anew"
+
+
+def test_no_file_of_the_user_is_ever_written_over(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in ("pictures", "."):
+        with pytest.raises(ValueError, match=r"lies in .*, where results go"):
+            results_folder(out, "pictures", "whole")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.PNG").symlink_to(tmp_path / "pictures" / "a.PNG")
+    with pytest.raises(ValueError, match="lies in pictures, where results go"):
+        results_folder("pictures", "links", "whole")
+    write_json(tmp_path / "mine" / "boxes.json", {})
+    with pytest.raises(ValueError, match=r"boxes\.json lies in mine"):
+        results_folder("mine", "pictures", "mine/boxes.json")
+    with pytest.raises(ValueError, match=r"mine holds files already \(boxes\.json\)"):
+        results_folder("mine", "pictures", "whole")
+
+
+def test_it_is_said_in_which_pictures_nobody_is(pictures):
+    people = to_people({str(pictures[0]): np.array([[1, 2, 30, 40, 1.0]] * 2)}, COCO17)
+    assert summary(people, pictures) == "2 people in 1 pictures; nobody in 1: b.png"
+
+
+def test_weights_of_other_settings_are_refused_unless_one_insists(pictures, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    people = to_people(whole_pictures(pictures), COCO17)
+    write_weights(run := make_run(params, "hourglass", "coco", 0), build_network(run, people))
+    other = replace(run, inputs=replace(run.inputs, input_size=(32, 64), heatmap_size=(8, 16)))
+    with pytest.raises(ValueError, match=r"inputs\.input_size was \[32, 32\], is \[32, 64\]"):
+        pose(other, people)
+    pose(other, people, force=True)

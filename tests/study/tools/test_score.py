@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +12,8 @@ from hpelib.study.config import Dataset, make_run
 from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, training_people
-from hpelib.study.tools.score import score
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import write_weights
+from hpelib.study.tools.score import main, score
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ def finished(write_set, params, tmp_path, monkeypatch):
         dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
         dataset.manifest.write_text(json.dumps(prepare(dataset)))
         run = make_run(params, "hourglass", name, 0)
-        save_weights(build_network(run, training_people(run)), run.folder / "weights.safetensors", "fp32")
+        write_weights(run, build_network(run, training_people(run)))
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
 
     return make
@@ -61,9 +59,41 @@ def test_pckh_without_heads_is_refused(finished):
         score(run, dataclasses.replace(own, splits={"test": files}))
 
 
-def test_from_the_shell(finished, params, tmp_path):
+def test_what_scoring_would_refuse_is_refused_before_predicting(finished, monkeypatch):
+    run, own = finished("coco")
+    truth = own.root / "test.json"
+    document = json.loads(truth.read_text())
+    del document["annotations"][0]["num_keypoints"]
+    truth.write_text(json.dumps(document))
+    monkeypatch.setattr("hpelib.study.tools.score.load_network", lambda *_: pytest.fail("predicts first"))
+    with pytest.raises(ValueError, match="num_keypoints"):
+        score(run, own)
+
+
+def test_weights_of_other_settings_are_refused_unless_one_insists(finished):
+    run, own = finished("coco")
+    other = dataclasses.replace(run, inputs=dataclasses.replace(run.inputs, codec="udp"))
+    with pytest.raises(ValueError, match=r"inputs\.codec was 'dark', is 'udp'.*--force"):
+        score(other, own)
+    assert not score(other, own, force=True).empty
+
+
+def test_it_is_said_who_is_scored_and_who_is_left_out(finished, caplog):
+    run, own = finished("coco")
+    truth = own.root / "test.json"
+    document = json.loads(truth.read_text())
+    document["annotations"][0] |= {"keypoints": [0] * 51, "num_keypoints": 0}
+    truth.write_text(json.dumps(document))
+    with caplog.at_level("INFO"):
+        score(run, own)
+    assert "scored: 2 persons; left out: 1 persons without a labelled keypoint" in caplog.text
+    assert "detected: 3 persons" in caplog.text
+
+
+def test_from_the_shell(finished, params, tmp_path, monkeypatch, capsys):
     _, own = finished("lsp")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [sys.executable, "-m", "hpelib.study.tools.score", "hourglass", "lsp", "0", "--format", "lsp"]
-    printed = subprocess.run([*command, "--root", str(own.root / "test")], capture_output=True, text=True, check=True)
-    assert printed.stdout.split()[:5] == ["metric", "value", "low", "high", "PCK@0.2"]
+    arguments = ["hourglass", "lsp", "0", "--format", "lsp", "--root", str(own.root / "test")]
+    monkeypatch.setattr("sys.argv", ["score", *arguments])
+    main()
+    assert capsys.readouterr().out.split()[:5] == ["metric", "value", "low", "high", "PCK@0.2"]

@@ -12,11 +12,10 @@ from hpelib.inference import predict
 from hpelib.metrics import coco
 from hpelib.metrics.coco import coco_ap
 from hpelib.study.config import Dataset, Protocol, make_run
-from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.prepare import read_split
 from hpelib.study.steps.train import build_network
-from hpelib.study.tools.submit import submit, write_coco_zip
-from hpelib.training.checkpoints import save_weights
+from hpelib.study.steps.weights import load_network, write_weights
+from hpelib.study.tools.submit import submit
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def finished(write_set, params, tmp_path, monkeypatch):
         dataset = write_set(name)
         run = make_run(params, "hourglass", name, 0)
         network = build_network(run, read_split(dataset, "test"))
-        save_weights(network, run.folder / "weights.safetensors", "fp32")
+        write_weights(run, network)
         return run, Dataset("own", "own", name, dataset.root, {"test": dataset.splits["test"]})
 
     return make
@@ -70,12 +69,12 @@ def test_mpii_counts_from_one(finished, tmp_path):
 
 def test_mpii_test_persons_need_no_joints(finished, tmp_path):
     run, dataset = finished("mpii")
-    expected = loadmat(submit(run, dataset, "with", tmp_path))["preds"]
+    expected = loadmat(submit(run, dataset, "with", tmp_path / "out"))["preds"]
     entries = json.loads((dataset.root / dataset.splits["test"]["annotations"]).read_text())
     bare = [{key: entry[key] for key in ("image", "center", "scale")} for entry in entries]
     (dataset.root / "bare.json").write_text(json.dumps(bare))
     files = {"annotations": "bare.json", "images": dataset.splits["test"]["images"]}
-    path = submit(run, dataclasses.replace(dataset, splits={"test": files}), "without", tmp_path)
+    path = submit(run, dataclasses.replace(dataset, splits={"test": files}), "without", tmp_path / "out")
     np.testing.assert_array_equal(loadmat(path)["preds"], expected)
 
 
@@ -84,7 +83,7 @@ def test_the_zip_holds_who_the_protocol_keeps(finished, tmp_path, nms, monkeypat
     run, dataset = finished("coco")
     kept = []
     monkeypatch.setitem(coco.NMS, nms, lambda keypoints, *_, **__: kept.append(len(keypoints)) or np.array([0]))
-    path = submit(dataclasses.replace(run, test=Protocol(nms=nms)), dataset, "ours", tmp_path)
+    path = submit(dataclasses.replace(run, test=Protocol(nms=nms)), dataset, "ours", tmp_path / "out")
     with zipfile.ZipFile(path) as archive:
         assert len(json.loads(archive.read(archive.namelist()[0]))) == len(kept) > 0
 
@@ -92,10 +91,32 @@ def test_the_zip_holds_who_the_protocol_keeps(finished, tmp_path, nms, monkeypat
 def test_what_no_server_takes_is_refused(finished, tmp_path):
     run, dataset = finished("lsp")
     with pytest.raises(ValueError, match="no server takes"):
-        submit(run, dataset, "ours", tmp_path)
+        submit(run, dataset, "ours", tmp_path / "out")
     run, dataset = finished("coco")
     files = {kind: dataset.splits["test"][kind] for kind in ("annotations", "images")}
     with pytest.raises(ValueError, match="give `detections`"):
-        submit(run, dataclasses.replace(dataset, splits={"test": files}), "ours", tmp_path)
+        submit(run, dataclasses.replace(dataset, splits={"test": files}), "ours", tmp_path / "out")
+
+
+def test_a_submission_that_cannot_be_is_refused_before_predicting(finished, tmp_path, monkeypatch):
+    run, dataset = finished("coco")
+    monkeypatch.setattr("hpelib.study.tools.submit.load_network", lambda *_: pytest.fail("predicts first"))
     with pytest.raises(ValueError, match="'my_name': letters"):
-        write_coco_zip(tmp_path, "test-dev2017", "my_name", [])
+        submit(run, dataset, "my_name", tmp_path)
+    for folder in (dataset.root, tmp_path):
+        with pytest.raises(ValueError, match=r"lies in .*, where results go"):
+            submit(run, dataset, "ours", folder)
+    earlier = tmp_path / "out" / "person_keypoints_test_ours_results.zip"
+    earlier.parent.mkdir()
+    earlier.write_text("somebody's")
+    with pytest.raises(FileExistsError, match=r"ours_results\.zip exists"):
+        submit(run, dataset, "ours", tmp_path / "out")
+    assert earlier.read_text() == "somebody's"
+
+
+def test_weights_of_other_settings_are_refused_unless_one_insists(finished, tmp_path):
+    run, dataset = finished("mpii")
+    other = dataclasses.replace(run, inputs=dataclasses.replace(run.inputs, pixel_order="bgr"))
+    with pytest.raises(ValueError, match=r"inputs\.pixel_order was 'rgb', is 'bgr'"):
+        submit(other, dataset, "ours", tmp_path / "out")
+    assert submit(other, dataset, "ours", tmp_path / "out", force=True).is_file()
