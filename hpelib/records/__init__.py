@@ -67,7 +67,7 @@ class Story:
 class Record:
     """One network of the study. Only `name`, `cls` and `presets` are needed; the rest makes its pages complete."""
 
-    name: str  # in params.yaml, of hpelib/models/NAME.py and of the file that holds this record
+    name: str  # of hpelib/models/NAME.py and of the file that holds this record
     cls: str  # its class in hpelib/models/NAME.py
     presets: Mapping[str, Preset]  # by the names that `create_model` knows
     title: str = ""  # as its paper spells it
