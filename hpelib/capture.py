@@ -8,10 +8,10 @@ from hpelib.layers.modes import eval_mode
 
 @torch.no_grad()
 def capture(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Everything that `model` shows of itself on `images` (N, 3, H, W), and its `heatmaps` (N, K, h, w).
+    """What `model` shows of itself on `images` (N, 3, H, W) by name, and its `heatmaps` (N, K, h, w).
 
-    The docstring of each network lists its names and shapes; `hpelib.records.quantity` says what a name means. The
-    model runs in eval mode, as at test time. Its outputs are those of a run without looking.
+    The docstring of a network's class lists the names with their shapes; `hpelib.records.quantity` says what a name
+    means. The model runs in eval mode, as in a test, and gives the heatmaps that it gives without looking.
     """
     with eval_mode(model):
         heatmaps, looks = model(images, look=True)

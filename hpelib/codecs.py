@@ -1,17 +1,16 @@
-"""Keypoints to heatmaps and back: encoder, crop transform, decoder and flip shift, frozen into one object.
+"""Codecs: keypoints to heatmaps and back. One object holds the encoder, crop transform, decoder and flip shift.
 
-They must change together: a UDP back-transform on another crop costs 4 to 7 AP even with perfect keypoints.
-All coordinates are (x, y) in px with pixel centres at integers; *crop px* are pixels of the network input.
+These four belong together. With the crop of one codec and the decoder of another, perfect heatmaps lose 4 to 7 AP.
+All coordinates are (x, y) in px, pixel centres at integers. *Crop px* are pixels of the network's input.
 
-`msra`  Gaussian about the rounded centre, decoded by argmax and a quarter px: Xiao et al., ECCV 2018 (arXiv
-        1804.06208), Sun et al., CVPR 2019 (arXiv 1902.09212); equals the official HRNet code.
-`dark`  Gaussian about the true centre, decoded by one Newton step on the log heatmap: Zhang et al., CVPR 2020
-        (arXiv 1910.06278), equations 3 to 12.
-`udp`   as `dark`, with every length measured between pixel centres, w - 1 rather than w: Huang et al., CVPR 2020
-        (arXiv 1911.07524), section 4.
+`msra`  Gaussian about the rounded centre; decoded by the maximum and a quarter px: Xiao et al., ECCV 2018 (arXiv
+        1804.06208), Sun et al., CVPR 2019 (arXiv 1902.09212). Equals the official HRNet code.
+`dark`  Gaussian about the true centre; decoded by one Newton step on the logarithm of the heatmap: Zhang et al., CVPR
+        2020 (arXiv 1910.06278), equations 3 to 12.
+`udp`   As `dark`, but every length runs from pixel centre to pixel centre, w - 1 in place of w, and targets end where
+        those of `msra` end: Huang et al., CVPR 2020 (arXiv 1911.07524), section 4, and the official UDP code.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -21,14 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hpelib.data.crops import crop_matrix
+from hpelib.layers.choices import require_choice
 
 CODECS = ("msra", "dark", "udp")
-FLOOR = 1e-10  # of a heatmap's values before their logarithm is taken
+FLOOR = 1e-10  # smallest value of which a logarithm is taken
 
 
 @dataclass(frozen=True)
 class Codec:
-    """What `make_codec` returns; sizes are (width, height), `sigma` is in heatmap px."""
+    """What `make_codec` returns. Sizes are (width, height), `sigma` is in heatmap px."""
 
     name: str
     input_size: tuple[int, int]
@@ -36,8 +36,7 @@ class Codec:
     sigma: float
 
     def __post_init__(self):
-        if self.name not in CODECS:
-            raise ValueError(f"unknown codec {self.name!r}, choose one of {', '.join(CODECS)}")
+        require_choice("codec", self.name, CODECS)
         if self.sigma <= 0:
             raise ValueError(f"sigma must be positive heatmap px, got {self.sigma}")
         for heatmap_side, input_side in zip(self.heatmap_size, self.input_size, strict=True):
@@ -55,19 +54,23 @@ class Codec:
 
     @property
     def flip_shift(self) -> bool:
-        """Whether maps of a mirrored crop, put back, must move one heatmap px to the right.
+        """Whether the heatmaps of a mirrored crop, mirrored back, must move one heatmap px to the right.
 
-        Mirroring maps crop px x to W - 1 - x. Where lengths are measured in pixels, the maps put back then lie
-        1 - w / W heatmap px too far left: 0.75 at stride 4, 0 at full resolution. With UDP they fall in place.
+        Mirroring takes crop px x to W - 1 - x. With `msra` and `dark` the maps then lie 1 - w / W heatmap px too far
+        left: 0.75 at stride 4, 0 at full resolution. The shift is made where that is half a px or more. With `udp` the
+        maps lie in place.
         """
         return self.name != "udp" and 1 - self.heatmap_size[0] / self.input_size[0] >= 0.5
 
     def encode(self, keypoints: np.ndarray | Tensor, visible: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """Target heatmaps (N, K, h, w) in [0, 1] with peak height 1, and weights (N, K) in {0, 1}, both float32.
+        """Target heatmaps (N, K, h, w) in [0, 1] with peaks of 1, and weights (N, K) of 0 or 1, both float32.
 
-        `keypoints` (N, K, 2) in crop px, `visible` (N, K) with values above 0 where a keypoint is labelled. The
-        results lie on the keypoints' device. A keypoint that is not labelled, not finite, or more than 3 sigma off
-        the map has weight 0 and an empty map. Raises ValueError if the shapes do not belong together.
+        `keypoints` (N, K, 2) are in crop px; `visible` (N, K) is above 0 where a keypoint is labelled. The results lie
+        on the device of the keypoints. Weight 0 and an empty map have: a keypoint without label, one that is not
+        finite, and one that lies more than 3 sigma outside the map.
+
+        Raises:
+            ValueError: the shapes do not belong together.
         """
         keypoints = torch.as_tensor(keypoints).float()  # (N, K, 2)
         visible = torch.as_tensor(visible, device=keypoints.device)  # (N, K)
@@ -77,27 +80,33 @@ class Codec:
             )
         labelled = (visible > 0) & keypoints.isfinite().all(-1)
         centers = keypoints.where(labelled[..., None], 0) / keypoints.new_tensor(self.stride)
+        rounded = (centers + 0.5).trunc()  # as int() in the official code, also below zero
         if self.name == "msra":
-            centers = (centers + 0.5).trunc()  # as int() in the official code, also below zero
-        radius = 3 * self.sigma
-        # the official test, whose upper bound is exclusive: a window that ends one px short of the map still counts
-        touches = (centers - radius < centers.new_tensor(self.heatmap_size)) & (centers + radius + 1 >= 0)
+            centers = rounded
+        # the official code of msra and udp draws within 3 sigma of the rounded centre, that of dark on the whole map
+        middles, reach = centers if self.name == "dark" else rounded, 3 * self.sigma
+        # the official test, whose upper bound is exclusive: a window that ends one px before the map still counts
+        touches = (middles - reach < middles.new_tensor(self.heatmap_size)) & (middles + reach + 1 >= 0)
         weights = (labelled & touches.all(-1)).float()
 
         profiles = []
         for axis, side in enumerate(self.heatmap_size):
-            distances = torch.arange(side, device=centers.device) - centers[..., axis, None]  # (N, K, side)
-            profile = torch.exp(-(distances**2) / (2 * self.sigma**2))
-            profiles.append(profile * (distances.abs() <= radius) if self.name == "msra" else profile)
+            cells = torch.arange(side, device=centers.device)
+            profile = torch.exp(-((cells - centers[..., axis, None]) ** 2) / (2 * self.sigma**2))  # (N, K, side)
+            if self.name != "dark":
+                profile = profile * ((cells - middles[..., axis, None]).abs() <= reach)
+            profiles.append(profile)
         across, down = profiles
         return (down * weights[..., None])[..., None] * across[..., None, :], weights  # (N, K, h, w), (N, K)
 
     @torch.no_grad()
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (N, K, 2) in crop px and scores (N, K), the maps' maxima, both float32 on the maps' device.
+        """Keypoints (N, K, 2) in crop px and scores (N, K), the maxima of the maps; float32, on the maps' device.
 
-        A map without a positive value decodes to (0, 0) as in the official HRNet code; its score tells.
-        Raises ValueError unless `heatmaps` is (N, K, h, w) with this codec's heatmap size.
+        A map without a positive value gives (0, 0), as in the official HRNet code, and its score is not positive.
+
+        Raises:
+            ValueError: `heatmaps` are not (N, K, h, w) with the heatmap size of this codec.
         """
         width, height = self.heatmap_size
         if heatmaps.ndim != 4 or heatmaps.shape[-2:] != (height, width):
@@ -122,27 +131,27 @@ class Codec:
         """Where 1 < p < size - margin on both axes, (N, K)."""
         return ((peaks > 1) & (peaks < peaks.new_tensor(self.heatmap_size) - margin)).all(-1)
 
-    def _neighbours(self, maps: Tensor, peaks: Tensor) -> Callable[[int, int], Tensor]:
-        """A function of (dx, dy) that reads every map beside its peak, (N, K)."""
-        width, height = self.heatmap_size
-        maps = maps.flatten(-2)
-
-        def value(dx: int, dy: int) -> Tensor:
-            x = (peaks[..., 0] + dx).clamp(0, width - 1)
-            y = (peaks[..., 1] + dy).clamp(0, height - 1)
-            return maps.gather(-1, (y * width + x)[..., None])[..., 0]
-
-        return value
+    def _windows(self, heatmaps: Tensor, peaks: Tensor, reach: int) -> Tensor:
+        """The maps within `reach` px of their peaks, zeros beyond the border: (N, K, 2 reach + 1, 2 reach + 1)."""
+        width, side = self.heatmap_size[0] + 2 * reach, 2 * reach + 1
+        steps = torch.arange(side, device=peaks.device)
+        places = peaks[..., 1, None] * width + peaks[..., :1] + (steps[:, None] * width + steps).flatten()
+        return F.pad(heatmaps, [reach] * 4).flatten(-2).gather(-1, places).unflatten(-1, (side, side))
 
     def _quarter_offsets(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
         """A quarter px towards the higher neighbour on each axis, (N, K, 2)."""
-        value = self._neighbours(heatmaps, peaks)
-        gradient = torch.stack((value(1, 0) - value(-1, 0), value(0, 1) - value(0, -1)), -1)
+        near = self._windows(heatmaps, peaks, reach=1)
+        gradient = torch.stack((near[..., 1, 2] - near[..., 1, 0], near[..., 2, 1] - near[..., 0, 1]), -1)
         return 0.25 * gradient.sign() * self._inside(peaks, margin=1)[..., None]
 
     def _newton(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
-        """One Newton step from the peak on the log of the smoothed map (DARK, equations 5 to 8), (N, K, 2)."""
-        smooth = self._smooth_around(heatmaps, peaks)
+        """One Newton step from the peak on the logarithm of the smoothed map (DARK, equations 5 to 8), (N, K, 2).
+
+        In float64: with TF32 or autocast, which leave float64 alone, second differences of logarithms are too coarse.
+        """
+        blur = self._blur_matrix(5, heatmaps.device)  # (2 reach + 1, 5)
+        windows = self._windows(heatmaps, peaks, reach=len(blur) // 2).double()
+        smooth = ((windows @ blur).mT @ blur).mT  # DARK, equation 11, at the 5x5 px about the peaks
         solvable = self._inside(peaks, margin=2)
         low = solvable & (smooth <= FLOOR).flatten(-2).any(-1)
         smooth[low] *= self._gain(heatmaps[low])[:, None, None]
@@ -162,26 +171,10 @@ class Codec:
         step = step / determinant.where(solvable, 1)[..., None]
         return step.where(solvable[..., None], 0)
 
-    def _smooth_around(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
-        """The maps after a Gaussian blur with zero border (DARK, equation 11), at the 5x5 px about the peaks.
-
-        In float64: TF32 or autocast, which leave float64 alone, would be too coarse for the second differences of
-        logarithms. Shape: (N, K, h, w), (N, K, 2) -> (N, K, 5, 5).
-        """
-        reach = len(self._kernel) // 2 + 2
-        blur = self._blur_matrix(5, heatmaps.device)  # (2 reach + 1, 5)
-        width = self.heatmap_size[0] + 2 * reach
-        steps = torch.arange(len(blur), device=peaks.device)
-        window = (steps[:, None] * width + steps).flatten()
-        places = peaks[..., 1, None] * width + peaks[..., :1] + window  # of the padded maps
-        windows = F.pad(heatmaps, [reach] * 4).flatten(-2).gather(-1, places)
-        windows = windows.double().unflatten(-1, (len(steps), len(steps)))  # (N, K, 2 reach + 1, 2 reach + 1)
-        return ((windows @ blur).mT @ blur).mT
-
     def _gain(self, heatmaps: Tensor) -> Tensor:
-        """What gives blurred maps their maxima back (DARK, equation 12), (M, h, w) -> (M,).
+        """The factor that gives blurred maps their maxima back (DARK, equation 12), (M, h, w) -> (M,).
 
-        Differences of logarithms only see it where `FLOOR` cuts in.
+        Differences of logarithms do not change by a factor, except where values fall below `FLOOR`.
         """
         pad = len(self._kernel) // 2
         across, down = (self._blur_matrix(side, heatmaps.device)[pad : pad + side] for side in self.heatmap_size)
@@ -190,7 +183,7 @@ class Codec:
 
     @property
     def _kernel(self) -> np.ndarray:
-        radius = int(6 * self.sigma - 1) // 2  # kernel 11 for sigma 2, 17 for sigma 3
+        radius = int(6 * self.sigma - 1) // 2  # 11 px wide for sigma 2, 17 px for sigma 3
         return cv2.getGaussianKernel(2 * radius + 1, 0).ravel()
 
     def _blur_matrix(self, side: int, device: torch.device) -> Tensor:
@@ -200,10 +193,12 @@ class Codec:
 
 
 def make_codec(name: str, input_size: tuple[int, int], heatmap_size: tuple[int, int], sigma: float = 2.0) -> Codec:
-    """The codec `msra`, `dark` or `udp` for one pair of (width, height) sizes; `sigma` in heatmap px.
+    """The codec `msra`, `dark` or `udp` for these (width, height); `sigma` in heatmap px.
 
-    The papers use sigma 2 for heatmaps of 48x64 and 64x64, 3 for 72x96. Raises ValueError for an unknown name,
-    a heatmap larger than the input, or a sigma that is not positive.
+    The papers use sigma 2 for heatmaps of 48x64 and 64x64, sigma 3 for 72x96.
+
+    Raises:
+        ValueError: the name is unknown, a heatmap side is larger than the input's, or sigma is not positive.
 
     >>> codec = make_codec("dark", input_size=(192, 256), heatmap_size=(48, 64))
     >>> heatmaps, weights = codec.encode([[[100.7, 50.2]]], [[2]])

@@ -1,8 +1,10 @@
 """Losses between predicted and target heatmaps.
 
-Those of `LOSSES`, and what SADI-Net adds to them, are normalised as in the official HRNet and SimpleBaseline code,
-DITN's by plain means (`transfer_loss`). Shapes throughout: heatmaps and targets (N, K, H, W), weights (N, K), 0 for
-keypoints without a target. Whatever the precision of the network, losses are computed in float32.
+Shapes everywhere: heatmaps and targets (N, K, H, W); weights (N, K), 0 for keypoints without a target. Losses are
+computed in float32, whatever the precision of the network.
+
+`mse`, `ohkm` and what SADI-Net adds to them are scaled as in the official HRNet and SimpleBaseline code: with a factor
+of 1/2 and squared weights. DITN's loss is a plain mean with weights to the first power (`transfer_loss`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +20,9 @@ from hpelib.layers.flow import residual_log_density
 
 
 def joints_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Half the mean of squared, weighted differences, over all keypoints whether labelled or not.
+    """1/2 mean((w (H - G))^2) over all persons, keypoints and pixels: the official `JointsMSELoss`.
 
-    The official `JointsMSELoss`: weights count squared, and unlabelled keypoints add zero to the
-    sum but count in the mean.
+    Unlabelled keypoints add zero to the sum but count in the mean.
     """
     return _joint_losses(heatmaps, targets, weights).mean()
 
@@ -29,8 +30,10 @@ def joints_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def ohkm(heatmaps: Tensor, targets: Tensor, weights: Tensor, hardest: int = 8) -> Tensor:
     """`joints_mse` over the `hardest` keypoints of each person only: online hard keypoint mining.
 
-    Chen et al. 2018 (Cascaded Pyramid Network), section 3.2; the official `JointsOHKMMSELoss` of HRNet. Raises
-    ValueError if there are fewer keypoints than that.
+    Source: Chen et al. 2018 (Cascaded Pyramid Network), section 3.2; the official `JointsOHKMMSELoss` of HRNet.
+
+    Raises:
+        ValueError: there are fewer keypoints than `hardest`.
     """
     losses = _joint_losses(heatmaps, targets, weights)
     if hardest > losses.shape[1]:
@@ -44,14 +47,15 @@ LOSSES = {"mse": joints_mse, "ohkm": ohkm}
 def heatmap_loss(
     output: Mapping[str, Tensor | list[Tensor]], targets: Tensor, weights: Tensor, kind: Literal["mse", "ohkm"] = "mse"
 ) -> Tensor:
-    """Sum of a network's losses over its final and, where it has some, intermediate heatmaps.
+    """Sum of the loss over the final heatmaps of a network and, where it has some, its intermediate ones.
 
-    `output` is what a network returns in training: "heatmaps" and optionally the list "intermediate". Stages weigh
-    the same, as in Newell et al. 2016 (Stacked Hourglass) and the official HRNet code. Raises ValueError for an unknown
-    `kind`, and where shapes do not fit.
+    `output` is what a network returns in training: "heatmaps" and perhaps the list "intermediate". All stages have the
+    same weight, as in Newell et al. 2016 (Stacked Hourglass) and the official HRNet code.
+
+    Raises:
+        ValueError: `kind` is unknown, or shapes do not fit.
     """
-    if kind not in LOSSES:
-        raise ValueError(f"unknown loss {kind!r}, choose from {', '.join(LOSSES)}")
+    require_choice("kind", kind, LOSSES)
     stages = [*output.get("intermediate", ()), output["heatmaps"]]
     return sum(LOSSES[kind](heatmaps, targets, weights) for heatmaps in stages)
 
@@ -70,14 +74,11 @@ def _require_fitting(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> None
         )
 
 
-# SADI-Net: what a network with a distribution learning module is trained for
-
-
 def residual_log_likelihood(output: Mapping[str, Tensor | str], keypoints: Tensor, weights: Tensor) -> Tensor:
-    """Mean over labelled keypoints of -log P(keypoint), in nats: SADI-Net, Eq. 4, after Li et al. 2021 (RLE).
+    """Mean of -log P(keypoint) over the labelled keypoints, in nats: SADI-Net, Eq. 4, after Li et al. 2021 (RLE).
 
-    `keypoints` (N, K, 2) in crop px may be NaN where weights are 0; `output` has SADI-Net's "mu", "sigma", "log_flow"
-    and "base_density".
+    `output` has "mu", "sigma", "log_flow" and "base_density" of SADI-Net. `keypoints` (N, K, 2) are in crop px and may
+    be NaN where weights are 0.
     """
     mu = output["mu"].float()
     labelled = weights > 0
@@ -97,9 +98,11 @@ def distribution_loss(
 ) -> Tensor:
     """Heatmap loss + lambda * loss of the learned heatmaps + eta * residual log-likelihood: SADI-Net, Sec. III-E.
 
-    lambda is `dlm_weight` (its value is lost from the paper), eta `likelihood_weight`. The paper's Eqs. 6-8 stop before
-    the likelihood; without it the learned heatmaps shrink to nothing, because a peak that misses its target has no
-    gradient. Raises ValueError for the output of a network that learns no distribution, and where shapes do not fit.
+    lambda is `dlm_weight` (its value is lost from our text of the paper), eta is `likelihood_weight`. Eqs. 6-8 have no
+    likelihood. Without it the learned heatmaps shrink to nothing: a peak that misses its target has no gradient.
+
+    Raises:
+        ValueError: the network learns no distribution, or shapes do not fit.
     """
     if "dlm_heatmaps" not in output:
         raise ValueError(
@@ -109,9 +112,6 @@ def distribution_loss(
     learned = joints_mse(output["dlm_heatmaps"], targets, weights)
     likelihood = residual_log_likelihood(output, keypoints, weights)
     return heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood
-
-
-# DITN: bones beside joints, easy pixels with less weight
 
 
 def transfer_loss(
@@ -125,17 +125,17 @@ def transfer_loss(
     joint_loss: str = "focal_l2",
     bone_loss: str = "smooth_l1",
 ) -> Tensor:
-    """Loss of the joints + lambda * loss of the bones: DITN, Eqs. 6-10, lambda being `bone_weight` (Table 7).
+    """Loss of the joints + lambda * loss of the bones: DITN, Eqs. 6-10; lambda is `bone_weight` (Table 7).
 
-    `keypoints` (N, K, 2) in crop px, `stride` crop px per heatmap px in x and y, `sigma` of the bones in heatmap px.
-    `output` has DITN's "bones" (N, B, H, W) with their "bone_joints" (B, 2), or is judged by its joints alone (DITN
-    without `multi_task`). A bone counts where both of its joints have a target. Other losses, those of Table 6 among
-    them, are in `PIXEL_LOSSES`.
+    Each part is a mean over all pixels, with weights to the first power. A bone counts where both of its joints have a
+    target. A network without "bones" (DITN without `multi_task`) is judged by its joints alone.
 
-    Each is a mean over all pixels, with weights to the first power: `joint_loss="mse"` is twice `joints_mse` for
-    weights of 0 and 1.
+    `keypoints` (N, K, 2) in crop px; `stride` in crop px per heatmap px, for x and y; `sigma` of the bones in heatmap
+    px. `output` has DITN's "bones" (N, B, H, W) and "bone_joints" (B, 2). `joint_loss` and `bone_loss` are names of
+    `PIXEL_LOSSES`; Table 6 compares some. `joint_loss="mse"` is twice `joints_mse` for weights of 0 and 1.
 
-    Raises ValueError for an unknown loss, where shapes do not fit, and for heatmaps of several stacks.
+    Raises:
+        ValueError: a loss is unknown, shapes do not fit, or there are heatmaps of several stacks.
     """
     require_choice("joint_loss", joint_loss, PIXEL_LOSSES)
     require_choice("bone_loss", bone_loss, PIXEL_LOSSES)
@@ -158,10 +158,11 @@ def transfer_loss(
 def focal_l2(
     heatmaps: Tensor, targets: Tensor, gamma: float = 2.0, threshold: float = 0.01, as_printed: bool = False
 ) -> Tensor:
-    """Squared differences times |1 - S|^gamma, pixel by pixel: S is H on the foreground (G >= `threshold`), else 1 - H.
+    """(H - G)^2 |1 - S|^gamma for each pixel: S is H on the foreground (G >= `threshold`) and 1 - H elsewhere.
 
-    DITN's Eq. 6 in the form of the work that it follows (Li et al. 2020, "Simple Pose"). Eq. 7 `as_printed`
-    has 1 - H on the background and G on the foreground instead, which keeps easy background at full weight.
+    This is DITN's Eq. 6 in the form of the work that it follows (Li et al. 2020, "Simple Pose"): a pixel that is
+    nearly right counts little. Eq. 7 `as_printed` has the factor G on the foreground and 1 - H elsewhere, with which
+    easy background keeps its full weight.
     """
     foreground = targets >= threshold
     if as_printed:
@@ -172,10 +173,10 @@ def focal_l2(
 
 
 def bone_heatmaps(keypoints: Tensor, bones: Tensor, size: Sequence[int], sigma: float) -> Tensor:
-    """exp(-d^2 / 2 sigma^2), d the distance in px to the segment between two joints, (N, B, H, W) for `size` (H, W).
+    """exp(-d^2 / (2 sigma^2)) for each pixel, d its distance to the segment between the two joints of a bone.
 
-    `keypoints` (N, K, 2) in heatmap px, `bones` (B, 2) the indices of their joints; a bone with a missing (NaN) joint
-    has an empty map.
+    A bone with a missing (NaN) joint has an empty map.
+    Shape: keypoints (N, K, 2) in heatmap px, bones (B, 2) indices of joints, size (H, W) -> (N, B, H, W) in [0, 1].
     """
     first, second = bones.T
     start, along = keypoints[:, first], keypoints[:, second] - keypoints[:, first]  # (N, B, 2)
@@ -183,7 +184,7 @@ def bone_heatmaps(keypoints: Tensor, bones: Tensor, size: Sequence[int], sigma: 
     pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2), x first
     offset = pixels - start[:, :, None, None]  # (N, B, H, W, 2)
     along = along[:, :, None, None]
-    share = (offset * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)  # of the way to the second joint
+    share = (offset * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)  # of the way from start to end
     distance = offset - share.clamp(0, 1)[..., None] * along
     return (-distance.square().sum(-1) / (2 * sigma**2)).exp().nan_to_num(0.0)
 

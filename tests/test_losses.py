@@ -87,7 +87,7 @@ def test_half_precision_is_summed_in_single(batch):
 
 def test_unknown_loss(batch):
     heatmaps, targets, weights = batch
-    with pytest.raises(ValueError, match="'huber', choose from mse, ohkm"):
+    with pytest.raises(ValueError, match="kind='huber' is none of 'mse', 'ohkm'"):
         heatmap_loss({"heatmaps": heatmaps}, targets, weights, "huber")
 
 

@@ -1,5 +1,10 @@
-"""What networks show of themselves, drawn over the crops that they saw: maps, offsets and channel weights."""
+"""What networks show of themselves, drawn over the crops that they saw: maps, offsets and channel weights.
 
+A panel is what is drawn of one person in one picture. Its shape says how it is drawn: a map (h, w) in colour,
+channel weights (C,) as a curve, offsets (2, h, w) in colour with arrows.
+"""
+
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -10,24 +15,28 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from hpelib.figures import style
-from hpelib.figures.heatmaps import Prediction, add_color_bar, common_limits, draw_heatmap
-from hpelib.figures.skeletons import draw_person, show_image
-from hpelib.records import Quantity
-from hpelib.skeletons import Skeleton
+from hpelib.figures.heatmaps import View, add_color_bar, draw_heatmap
+from hpelib.figures.skeletons import show_image
+from hpelib.records import Quantity, quantity
 
 ARROWS = 12  # across a map
 MAX_PANEL_IN = 1.7  # width of a panel where there are few
-CHANGE_COLORS = "PuOr_r"  # orange more, purple less: apart for colour-blind eyes
+CHANGE_COLORS = "PuOr_r"  # orange for more, purple for less: colour-blind readers can tell them apart
 
 
 def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None) -> dict[str, np.ndarray]:
-    """What is drawn of one person's look, without its axis N, by title.
+    """The panels that are drawn of a look, by their titles.
 
-    Maps (h, w); channel weights (C,), from high to low; offsets (2, h, w), their mean over the groups. Of heatmaps
-    that of `keypoint` or, as of bones, the maximum over all; other maps with channels become their mean. Shares are
-    given times the number of those that share, so that 1 is an even share; of weights that part informative from
-    redundant features the share of informative ones is drawn, of kernels the norm, of deviations in x and y the
-    geometric mean. Means have no panel: heatmaps peak there.
+    `look` is one person's, as `capture` returns it but without its axis N. What is drawn depends on the kind:
+
+    - heatmaps: the one of `keypoint`; without `keypoint`, and of bones always, the maximum over all;
+    - attention and other shares: times the number of positions or scales that share, so that 1 is an even share;
+    - a partition into informative and redundant channels: the share of informative ones;
+    - gates, kernels and deviations: one number for each channel or keypoint, from high to low (of a kernel its norm,
+      of a deviation the geometric mean of x and y);
+    - offsets: their mean over the groups;
+    - means: nothing, because heatmaps peak there;
+    - any other map: the mean over its channels, of features the mean of absolute values.
     """
     title = quantity.title
     match quantity.kind:
@@ -39,7 +48,7 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
             return {title: look[0] * look[0].size}
         case "columns":
             return {title: look.mean(axis=0) * look.shape[1]}
-        case "competition" if look.ndim == 4:  # between two branches, per channel
+        case "competition" if look.ndim == 4:  # of two branches for each channel
             return {f"{title}: share of the first": _descending(look[0])}
         case "competition":
             return {f"{title}, scale {i}": share * len(look) for i, share in enumerate(look, start=1)}
@@ -63,25 +72,34 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
     return {title: look.mean(axis=0)}
 
 
-def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarray]], names: Sequence[str]) -> Figure:
-    """One row per person, named by `names`: the crop, then every panel, as from `panels_of`, over it.
+def look_sheet(views: Mapping[str, View], pattern: str) -> Figure:
+    """One row for each person: the crop, then every panel of the looks whose whole name matches `pattern`.
 
-    A column has one colour scale, or one axis, for all persons. Raises ValueError where there is nothing to draw or
-    persons differ in what is drawn of them.
+    `views` are one network's, by the persons' names. A column has the same colour scale, or axis, for all persons.
+
+    Raises:
+        ValueError: the network shows nothing of that name; the message lists what it shows.
     """
-    if not rows or not rows[0] or any(row.keys() != rows[0].keys() for row in rows):
-        raise ValueError(f"need the same panels for every person, got {[list(row) for row in rows]}")
-    titles = list(rows[0])
+    shown = next(iter(views.values())).looks
+    names = [name for name in shown if re.fullmatch(pattern, name)]
+    if not names:
+        raise ValueError(f"the network shows nothing that matches {pattern!r}; it shows {', '.join(shown)}")
+    # one dict of panels for each person
+    rows = [
+        {title: panel for name in names for title, panel in panels_of(quantity(name), view.looks[name]).items()}
+        for view in views.values()
+    ]
+    crops = [view.crop.pixels for view in views.values()]
+    columns = 1 + len(rows[0])
     with style.apply():
-        aspect = crops[0].shape[0] / crops[0].shape[1]
-        columns = 1 + len(titles)
         width_in = min(style.WIDTH_IN, columns * MAX_PANEL_IN)
+        aspect = next(iter(views.values())).aspect
         figure, grid = style.panels(columns * len(rows), columns, 1.1 * aspect, width_in)
         grid = grid.reshape(len(rows), -1)
-        for axes, crop, name in zip(grid[:, 0], crops, names, strict=True):
+        for axes, crop, name in zip(grid[:, 0], crops, views, strict=True):
             show_image(axes, crop)
             axes.set_ylabel(name)
-        for column, title in zip(grid[:, 1:].T, titles, strict=True):
+        for column, title in zip(grid[:, 1:].T, rows[0], strict=True):
             panels = [row[title] for row in rows]
             column[0].set_title(textwrap.fill(title, max(12, 96 // columns)))
             limits = common_range(panels)
@@ -91,96 +109,53 @@ def look_sheet(crops: Sequence[np.ndarray], rows: Sequence[Mapping[str, np.ndarr
                 column[-1].set_xlabel("channels")
             else:
                 bar = add_color_bar(figure, drawn, column, label="", shrink=0.9, aspect=15)
-                bar.locator = MaxNLocator(2)  # three numbers at most: with more, long ones would run together
+                bar.locator = MaxNLocator(2)  # at most three numbers: more would run together
     return figure
 
 
 def draw_panel(
     axes: Axes, crop: np.ndarray, panel: np.ndarray, limits: tuple[float, float] | None = None
 ) -> AxesImage | None:
-    """One panel of `panels_of` over its crop; what comes back can carry a colour bar, unless it is channel weights."""
-    limits = limits or common_range([panel])
-    if panel.ndim == 1:
-        return draw_weights(axes, panel, limits)
-    if panel.ndim == 3:
-        return draw_offsets(axes, crop, panel, limits)
-    return draw_map(axes, crop, panel, limits)
+    """Draw a panel of `panels_of` over its crop (H, W, 3) uint8.
 
+    `limits` are the values of the lowest and the highest colour, by default those of the panel. The result can carry
+    a colour bar; channel weights, which have no colours, return None.
 
-def draw_map(axes: Axes, crop: np.ndarray, values: np.ndarray, limits: tuple[float, float]) -> AxesImage:
-    """A map (h, w) of any stride over its crop."""
-    stride_px = crop.shape[1] / values.shape[1], crop.shape[0] / values.shape[0]
-    return draw_heatmap(axes, crop, values, stride_px, limits)
-
-
-def draw_weights(axes: Axes, weights: np.ndarray, limits: tuple[float, float]) -> None:
-    """Channel weights (C,) as steps above their channels."""
-    channels = np.arange(1, len(weights) + 1)
-    axes.fill_between(channels, weights, color=style.BLUE, alpha=0.3, step="mid", linewidth=0)
-    axes.plot(channels, weights, color=style.BLUE, drawstyle="steps-mid", linewidth=1)
-    ends = sorted({1, len(weights)})
-    axes.set(ylim=(min(0.0, limits[0]), 1.05 * max(limits[1], 1e-12)), xlim=(0.5, len(weights) + 0.5), xticks=ends)
-
-
-def draw_offsets(axes: Axes, crop: np.ndarray, offsets: np.ndarray, limits: tuple[float, float]) -> AxesImage:
-    """Offsets (2, h, w): colour for their length, arrows for the direction in which a point is taken from.
-
-    The longest of `limits` is drawn as long as the arrows' spacing, so that directions are seen however short it is.
+    The arrows of offsets lead to where a value is taken from. An offset as long as the upper limit is drawn as long as
+    the arrows' spacing, so that directions can be seen however short all offsets are.
     """
-    _, h, w = offsets.shape
-    mappable = draw_map(axes, crop, np.hypot(*offsets), limits)
+    limits = limits or common_range([panel])
+    top = max(limits[1], 1e-12)
+    if panel.ndim == 1:
+        channels, last = np.arange(1, len(panel) + 1), len(panel)
+        axes.fill_between(channels, panel, color=style.BLUE, alpha=0.3, step="mid", linewidth=0)
+        axes.plot(channels, panel, color=style.BLUE, drawstyle="steps-mid", linewidth=1)
+        axes.set(ylim=(min(0.0, limits[0]), 1.05 * top), xlim=(0.5, last + 0.5), xticks=sorted({1, last}))
+        return None
+    if panel.ndim == 2:
+        return draw_heatmap(axes, crop, panel, limits)
+    mappable = draw_heatmap(axes, crop, np.hypot(*panel), limits)
+    _, h, w = panel.shape
     step = max(1, w // ARROWS)
     rows, columns = np.mgrid[step // 2 : h : step, step // 2 : w : step]
     x_px, y_px = crop.shape[1] / w, crop.shape[0] / h
-    dx, dy = offsets[:, rows, columns] * step * x_px / max(limits[1], 1e-12)
+    dx, dy = panel[:, rows, columns] * step * x_px / top
     look = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.01, "color": "white"}
     axes.quiver(columns * x_px, rows * y_px, dx, dy, **look)
     return mappable
 
 
 def common_range(panels: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Lowest and highest value of maps (h, w); of offsets (2, h, w) from 0 to the longest."""
+    """Lowest and highest value of all panels; of offsets (2, h, w) from 0 to the longest."""
     if panels[0].ndim == 3:
         return 0.0, max(float(np.hypot(*panel).max()) for panel in panels)
     return min(float(panel.min()) for panel in panels), max(float(panel.max()) for panel in panels)
 
 
 def draw_change(axes: Axes, crop: np.ndarray, change: np.ndarray, limit: float) -> None:
-    """A signed map (h, w) over its crop, the strongest colours at -`limit` and `limit`."""
-    mappable = draw_map(axes, crop, change, (-limit, limit))
+    """Draw a signed map (h, w) over its crop: strongest at -`limit` and `limit`, transparent at 0."""
+    mappable = draw_heatmap(axes, crop, change, (-limit, limit))
     mappable.set(cmap=CHANGE_COLORS, alpha=0.9 * np.sqrt(np.clip(np.abs(change) / limit, 0, 1)))
-
-
-def before_after(
-    crops: Sequence[np.ndarray],
-    keypoints: Sequence[np.ndarray],
-    visibility: Sequence[np.ndarray],
-    predictions: Mapping[str, Sequence[Prediction]],
-    names: Sequence[str],
-    skeleton: Skeleton,
-) -> Figure:
-    """One row per person: the annotation, then for each network its skeleton and the maximum over its heatmaps.
-
-    `predictions` maps a network, the baseline first, to its prediction for every person. One colour scale for all.
-    """
-    limits = common_limits(*(prediction.heatmaps for column in predictions.values() for prediction in column))
-    everywhere = np.full(skeleton.num_keypoints, 2)
-    columns = 1 + 2 * len(predictions)
-    with style.apply():
-        figure, grid = style.panels(columns * len(crops), columns, crops[0].shape[0] / crops[0].shape[1])
-        rows = grid.reshape(len(crops), columns)
-        rows[0, 0].set_title("annotation")
-        for i, row in enumerate(rows):
-            draw_person(row[0], crops[i], keypoints[i], visibility[i], skeleton)
-            row[0].set_ylabel(names[i])
-            for (network, column), found, seen in zip(predictions.items(), row[1::2], row[2::2], strict=True):
-                draw_person(found, crops[i], column[i].keypoints, everywhere, skeleton)
-                mappable = draw_heatmap(seen, crops[i], column[i].heatmaps.max(axis=0), column[i].stride_px, limits)
-                if i == 0:
-                    found.set_title(network.replace("_", " "))
-                    seen.set_title("heatmaps")
-        add_color_bar(figure, mappable, grid)
-    return figure
 
 
 def _descending(weights: np.ndarray) -> np.ndarray:

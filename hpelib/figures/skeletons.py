@@ -16,13 +16,13 @@ def keypoint_side(skeleton: Skeleton, keypoint: int) -> str:
 
 
 def bone_side(skeleton: Skeleton, bone: tuple[int, int]) -> str:
-    """The side that a bone's ends agree on, where a central end agrees with either; else "centre"."""
+    """The side of a bone: that of its ends, where a central end counts as either side; "centre" if the ends differ."""
     sides = {keypoint_side(skeleton, end) for end in bone} - {"centre"}
     return sides.pop() if len(sides) == 1 else "centre"
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Show an image (H, W, 3) or (H, W), 8 bit, without ticks and with its borders as the limits."""
+    """Show an image (H, W, 3) or (H, W), 8 bit, without ticks. The axes end at its borders."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
     axes.grid(False)
@@ -34,35 +34,38 @@ def draw_person(
     axes: Axes,
     image: np.ndarray | None,
     keypoints: np.ndarray,
-    visibility: np.ndarray,
+    visibility: np.ndarray | None,
     skeleton: Skeleton,
     line_width_pt: float = 1.0,
 ) -> None:
-    """Draw a skeleton on `axes`, over `image` (H, W, 3) uint8 if one is given.
+    """Draw a skeleton on `axes`, over `image` (H, W, 3) uint8 if there is one.
 
-    Bones take the colour of their side. Of `keypoints` (K, 2), in px of the image, a visible one (2 in
-    `visibility` (K,)) is a filled dot, an occluded one (1) a hollow dot; one that is unlabelled (0) or NaN is
-    left out together with its bones.
+    `keypoints` (K, 2) are px of the image. `visibility` (K,) says how a keypoint is drawn: 2 (visible) as a filled
+    dot, 1 (occluded) as a hollow dot, 0 (not labelled) not at all, and its bones neither. So is NaN. A prediction has
+    no visibility: with None all keypoints are filled. Bones have the colour of their side.
+
+    Raises:
+        ValueError: the arrays do not have as many keypoints as the skeleton.
     """
-    if keypoints.shape != (skeleton.num_keypoints, 2) or visibility.shape != (skeleton.num_keypoints,):
+    count = skeleton.num_keypoints
+    visibility = np.full(count, 2) if visibility is None else visibility
+    if keypoints.shape != (count, 2) or visibility.shape != (count,):
         raise ValueError(
-            f"{skeleton.name} has {skeleton.num_keypoints} keypoints, "
-            f"got keypoints {keypoints.shape} and visibility {visibility.shape}"
+            f"{skeleton.name} has {count} keypoints, got keypoints {keypoints.shape} and visibility {visibility.shape}"
         )
     if image is not None:
         show_image(axes, image)
-    drawn = visibility > 0  # matplotlib leaves NaN out of itself
-    sides = np.array([keypoint_side(skeleton, keypoint) for keypoint in range(skeleton.num_keypoints)])
+    sides = np.array([keypoint_side(skeleton, keypoint) for keypoint in range(count)])
     for side, color in SIDE_COLORS.items():
         rim = SIDE_RIMS[side]
-        bones = [bone for bone in skeleton.bones if drawn[list(bone)].all() and bone_side(skeleton, bone) == side]
+        bones = [bone for bone in skeleton.bones if visibility[list(bone)].all() and bone_side(skeleton, bone) == side]
         outline = withStroke(linewidth=2 * line_width_pt, foreground=rim)
         axes.add_collection(
             LineCollection(keypoints[bones], colors=color, linewidths=line_width_pt, path_effects=[outline], zorder=2)
         )
         for face, shown in ((color, visibility == 2), ("white", visibility == 1)):
             axes.scatter(
-                *keypoints[drawn & shown & (sides == side)].T,
+                *keypoints[shown & (sides == side)].T,  # matplotlib leaves out NaN
                 s=(3 * line_width_pt) ** 2,
                 facecolors=face,
                 edgecolors=color,

@@ -1,15 +1,15 @@
 """One look for all figures: colours, line styles and sizes, and PNG files whose bytes repeat.
 
-Colours are those of Okabe and Ito ("Color Universal Design", 2008), safe for colour-blind readers; their
-yellow is replaced by grey because thin yellow lines vanish on paper. What colour says is said a second time,
-so that it survives grey printing: a network by its marker, its variant by dashes and filling, a person's left by
-light ink with a dark rim and right by dark ink with a light rim.
+Colours are those of Okabe and Ito ("Color Universal Design", 2008), which colour-blind readers can tell apart. Their
+yellow is replaced by grey, because thin yellow lines vanish on paper. No picture needs colour to be understood, so that
+it can be printed in grey: a network has its marker too, a variant its dashes and filled markers, a person's left is
+light with a dark rim and the right dark with a light rim.
 """
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
 
@@ -19,22 +19,14 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hpelib.records import records
 
-BLACK, GREY, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
-    "#000000",
-    "#7F7F7F",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
+BLACK, GREY, ORANGE, SKY = "#000000", "#7F7F7F", "#E69F00", "#56B4E9"
+GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 
-SIDE_COLORS = {"left": ORANGE, "right": BLUE, "centre": GREEN}  # of joints and of bones
+SIDE_COLORS = {"left": ORANGE, "right": BLUE, "centre": GREEN}  # of keypoints and of bones
 SIDE_RIMS = {"left": BLACK, "right": "#FFFFFF", "centre": "#FFFFFF"}
 
 VARIANT_STYLES = (("-", "full"), ("--", "none"), ("-.", "left"), (":", "bottom"))  # dashes, filling of markers
@@ -43,57 +35,43 @@ VARIANTS = {"34": 0, "50": 1, "101": 2, "152": 3, "32": 0, "48": 1}  # layers of
 WIDTH_IN = 7.0  # the text width of an A4 or letter page
 DPI = 150
 MAX_BYTES = 100_000  # of a PNG
-COLOR_LEVELS = 26  # per channel, of what would be larger; in print the difference cannot be seen
+COLOR_LEVELS = 26  # per channel, in files that would be larger; in print the difference cannot be seen
 MARGIN_PX = 4
 
 RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
-    "font.size": 8.0,
-    "axes.titlesize": 8.0,
-    "axes.labelsize": 8.0,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "legend.fontsize": 7.0,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8.0),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.0),
+    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
     "axes.linewidth": 0.6,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.5,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
-    "hatch.linewidth": 0.5,
     "image.interpolation": "nearest",
     "figure.dpi": DPI,
-    "figure.constrained_layout.use": True,
 }
 
-
-def _rising_opacity(name: str, steps: int = 256) -> ListedColormap:
-    """Colour map `name` from transparent to nearly opaque, so that an image shows where the map is low."""
-    level = np.linspace(0, 1, steps)
-    colors = mpl.colormaps[name](level)
-    colors[:, 3] = 0.85 * np.sqrt(level)
-    return ListedColormap(colors, name=f"{name}_overlay")
+# from transparent to nearly opaque, so that the image shows where a map is low
+_LEVEL = np.linspace(0, 1, 256)
+HEATMAP_COLORS = ListedColormap(
+    np.column_stack([mpl.colormaps["inferno"](_LEVEL)[:, :3], 0.85 * np.sqrt(_LEVEL)]), name="inferno_overlay"
+)
 
 
-HEATMAP_COLORS = _rising_opacity("inferno")
-
-
-@contextmanager
-def apply() -> Iterator[None]:
-    """Draw with the study's settings inside the block, whatever those outside are, which come back after it."""
-    with plt.style.context(["default", RC]):
-        yield
+def apply() -> AbstractContextManager[None]:
+    """Draw with the study's settings inside a `with` block. Settings of the caller have no effect and come back."""
+    return plt.style.context(["default", RC])
 
 
 def series_styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Colour, marker, line style and marker filling per name, as keyword arguments for `Axes.plot`.
+    """Colour, marker, line style and marker filling for each name, as keyword arguments of `Axes.plot`.
 
-    A network, as named by `hpelib.models.list_models()`, looks the same in every figure. Other names, such as
-    the rows of an ablation, take the same styles in the order given.
+    A network that `hpelib.models.list_models()` knows looks the same in every figure. Other names, such as the rows of
+    an ablation, take the same styles in the order given.
     """
     families = {record.name: (record.color, record.marker) for record in records().values() if record.color}
     network = re.compile(rf"({'|'.join(families)})(?:_(?:resnet|w)(\d+))?")
@@ -107,7 +85,7 @@ def series_styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def panels(count: int, columns: int, aspect: float, width_in: float = WIDTH_IN) -> tuple[Figure, np.ndarray]:
-    """A figure of `width_in` with `count` axes (count,), row by row, each `aspect` times as high as wide."""
+    """A figure `width_in` inches wide with `count` axes (count,), row by row, each `aspect` times as high as wide."""
     columns = min(columns, count)
     rows = -(-count // columns)
     height_in = rows * (width_in / columns * aspect + 0.25) + 0.5  # titles, and a legend or colour bar
@@ -118,7 +96,7 @@ def panels(count: int, columns: int, aspect: float, width_in: float = WIDTH_IN) 
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write `figure` as PNG, as from `to_png`, and return the path."""
+    """Write `figure` as a PNG file, as `to_png` makes it, and return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(to_png(figure))
@@ -126,33 +104,27 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def to_png(figure: Figure) -> bytes:
-    """`figure` as PNG without its margins; the figure is closed.
+    """`figure` as a PNG file without white margins. The figure is closed.
 
-    Equal figures give equal bytes: fixed resolution, no version or date in the file. Sheets of photographs that
-    would exceed `MAX_BYTES` are rounded to fewer colours, since noise in the last bits is most of their size.
+    Equal figures give equal bytes: the resolution is fixed, and the file has no version or date. A sheet of photographs
+    that would exceed `MAX_BYTES` gets fewer colours, because noise in the last bits takes most of its space.
     """
     with apply():
         figure.set_dpi(DPI)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     plt.close(figure)
-    pixels = _without_margins(np.asarray(canvas.buffer_rgba())[..., :3])
-    encoded = _encoded(pixels)
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    box = np.add(ImageOps.invert(image).getbbox(), (-MARGIN_PX, -MARGIN_PX, MARGIN_PX, MARGIN_PX))
+    image = image.crop(np.clip(box, 0, 2 * image.size).tolist())
+    encoded = _encoded(image)
     if len(encoded) <= MAX_BYTES:
         return encoded
-    levels = np.arange(256) / 255 * (COLOR_LEVELS - 1)
-    return _encoded((levels.round() / (COLOR_LEVELS - 1) * 255).round().astype(np.uint8)[pixels])
+    levels = (np.arange(256) / 255 * (COLOR_LEVELS - 1)).round() / (COLOR_LEVELS - 1)
+    return _encoded(image.point((255 * levels).round().astype(int).tolist() * 3))
 
 
-def _without_margins(pixels: np.ndarray) -> np.ndarray:
-    """`pixels` (H, W, 3) without the white around them but for `MARGIN_PX`."""
-    drawn = (pixels != 255).any(axis=2)
-    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
-    top, left = (max(places[0] - MARGIN_PX, 0) for places in (rows, columns))
-    return pixels[top : rows[-1] + MARGIN_PX + 1, left : columns[-1] + MARGIN_PX + 1]
-
-
-def _encoded(pixels: np.ndarray) -> bytes:
+def _encoded(image: Image.Image) -> bytes:
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, format="PNG")  # `optimize` would take ten times as long for a hundredth less
+    image.save(encoded, format="PNG")  # `optimize` would take ten times as long for one hundredth less
     return encoded.getvalue()

@@ -1,1 +1,1 @@
-"""Building blocks of the networks, one idea per file; those that attend return `(features, map)` to be looked at."""
+"""What several networks share: layers, a normalising flow, and the checks of options and image sizes."""

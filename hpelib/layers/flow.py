@@ -1,8 +1,8 @@
-"""RealNVP normalising flow in the plane: the learned residual density of RLE and of SADI-Net's DLM.
+"""A normalising flow in the plane (RealNVP): the learned residual density of RLE and of SADI-Net's DLM.
 
-L. Dinh, J. Sohl-Dickstein, S. Bengio: Density estimation using Real NVP, ICLR 2017; sizes and start of the official
-code of J. Li et al.: Human Pose Regression with Residual Log-likelihood Estimation (RLE), ICCV 2021; SADI-Net, Sec.
-III-D.
+L. Dinh, J. Sohl-Dickstein, S. Bengio, "Density estimation using Real NVP", ICLR 2017. Sizes and initial weights are
+those of the official code of J. Li et al., "Human Pose Regression with Residual Log-likelihood Estimation" (RLE),
+ICCV 2021. SADI-Net uses it in Sec. III-D.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
 
-TABLE_EXTENT = 6.0  # standard deviations either way
+TABLE_EXTENT = 6.0  # standard deviations to each side
 TABLE_NODES = 65
 
 
@@ -33,7 +33,7 @@ BASE_DENSITIES = {"gaussian": gaussian_log_density, "laplace": laplace_log_densi
 
 
 class RealNVP(nn.Module):
-    """Six coupling layers over a standard normal; each moves one axis by a scale and shift that read the other axis."""
+    """Six coupling layers over a standard normal. Each scales and shifts one axis, by what it reads of the other."""
 
     def __init__(self, hidden: int = 64):
         super().__init__()
@@ -57,17 +57,17 @@ class RealNVP(nn.Module):
         return gaussian_log_density(z).sum(-1) + log_det
 
     def tabulate(self) -> Tensor:
-        """log G - log N(0, I) on a grid of (rows y, columns x) over the table's extent, for `tabulated_log_density`."""
+        """log G - log N(0, I) on a grid (rows y, columns x) over the table's extent, for `tabulated_log_density`."""
         axis = torch.linspace(-TABLE_EXTENT, TABLE_EXTENT, TABLE_NODES, device=self.kept.device)
         points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
         return self.log_density(points) - gaussian_log_density(points).sum(-1)
 
 
 def tabulated_log_density(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """log G(x, y) from a flow's table, bilinear between nodes, beyond the extent with the border's ratio to the normal.
+    """log G(x, y) from the table of a flow: bilinear between nodes, and beyond the table as at its border.
 
-    A million look-ups cost less than a few thousand evaluations. Differentiable in x, y and table. Shape: x and y
-    broadcast to each other's, so that a row and a column give a map.
+    A million look-ups cost less than a few thousand evaluations of the flow. Differentiable in x, y and table.
+    Shape: x and y broadcast to each other. A row (w,) and a column (h, 1) give a map (h, w).
     """
     points = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (..., 2)
     grid = (points / TABLE_EXTENT).reshape(1, 1, -1, 2)
@@ -83,11 +83,14 @@ def residual_log_density(
     table: Tensor,
     base_density: BaseDensity = "gaussian",
 ) -> Tensor:
-    """log P(x, y) = log Q(e) + log G(e) - log(sigma_x sigma_y), e = ((x, y) - mu) / sigma (RLE, Eq. 6; SADI-Net,
-    Eqs. 4, 5).
+    """log P(x, y) = log Q(e) + log G(e) - log(sigma_x sigma_y), e = ((x, y) - mu) / sigma.
 
-    Q is the base density and G the flow of `table`. Like RLE, without the constant that would make P integrate to one.
-    Units are those of the points. Shape: x, y, mu[..., 0] and sigma[..., 0] broadcast to each other's.
+    RLE, Eq. 6; SADI-Net, Eqs. 4 and 5. Q is the base density, G the flow of `table`. As in RLE, the constant is left
+    out that would make P integrate to one.
+    Shape: x, y, mu[..., 0] and sigma[..., 0] broadcast to each other; all in the same unit.
+
+    Raises:
+        ValueError: `base_density` is unknown.
     """
     require_choice("base_density", base_density, BASE_DENSITIES)
     base = BASE_DENSITIES[base_density]

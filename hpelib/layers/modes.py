@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put `model` into eval mode inside the block. Afterwards every module is in the mode that it had before."""
+    """Put `model` into eval mode inside the block. After it every module is again in the mode that it had before."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

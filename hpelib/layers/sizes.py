@@ -1,10 +1,14 @@
-"""The one check that every network makes on its input."""
+"""The check that every network makes on the size of its images."""
 
 from torch import Tensor
 
 
 def require_multiple(images: Tensor, multiple: int) -> None:
-    """Raise ValueError, naming a size that works, unless both sides of `images` are multiples of `multiple` px."""
+    """Check that height and width of `images` (N, 3, H, W) are multiples of `multiple` px.
+
+    Raises:
+        ValueError: they are not. The message gives a size that works.
+    """
     height, width = images.shape[-2:]
     if height % multiple or width % multiple:
         fitting = [max(1, round(side / multiple)) * multiple for side in (width, height)]

@@ -1,12 +1,14 @@
 """The networks by name. A network's file is imported when `create_model` asks for it, not before."""
 
 import inspect
-from difflib import get_close_matches
 from importlib import import_module
 
+import torch
 from torch import nn
 
-from hpelib.models.weights import imagenet_weights, load_matching, load_weights, trunk_entries
+from hpelib.layers.choices import require_choice
+from hpelib.models import weights
+from hpelib.models.weights import load_weights
 from hpelib.records import presets
 
 __all__ = ["create_model", "list_models", "load_weights"]
@@ -20,19 +22,20 @@ def list_models() -> list[str]:
 def create_model(name: str, num_keypoints: int = 17, pretrained: bool | str = False, **options) -> nn.Module:
     """The network `name`, in training mode.
 
-    `options` are those of the network's class (its docstring explains them); without any it is the paper's full model.
-    `pretrained=True` starts the whole trunk from timm's ImageNet weights. A path starts the entries that fit from that
-    file.
+    Without `options` it is the paper's full model. The docstring of the network's class explains its options; the
+    error for an unknown one lists them.
+
+    `pretrained=True` starts the trunk from timm's ImageNet weights. The path of a file starts it from that file, for
+    example from a checkpoint that was trained on another set. The trunk is what ImageNet weights would fill; for a
+    network without ImageNet weights it is all of it but the layers whose size depends on `num_keypoints`.
 
     Raises:
-        ValueError: an unknown name or option; no ImageNet weights exist for this network; or the options give the
-            trunk entries that the ImageNet weights do not have.
-        OSError: the ImageNet weights cannot be fetched.
+        ValueError: the name or an option is unknown; there are no ImageNet weights for this network; or the weights do
+            not fill the whole trunk.
+        OSError: the ImageNet weights cannot be fetched, or the file does not exist.
     """
     known_names = presets()
-    if name not in known_names:
-        near = get_close_matches(name, known_names, cutoff=0.4) or known_names
-        raise ValueError(f"unknown network {name!r}; did you mean {', '.join(near)}?")
+    require_choice("network", name, known_names)
     record = known_names[name]
     preset = record.presets[name]
     cls = getattr(import_module(f"{__name__}.{record.name}"), record.cls)
@@ -42,22 +45,19 @@ def create_model(name: str, num_keypoints: int = 17, pretrained: bool | str = Fa
         raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")
     chosen = dict(preset.options) | options
     model = cls(num_keypoints=num_keypoints, **chosen)
-    if pretrained is True:
-        imagenet = preset.imagenet if isinstance(preset.imagenet, str | None) else preset.imagenet[chosen["backbone"]]
-        if imagenet is None:
-            raise ValueError(f"there are no ImageNet weights for {name}; it is trained from its random start")
-        _start_trunk(model, imagenet, f"{name} with options {options}")
-    elif pretrained:
-        load_matching(model, pretrained)
+    if not pretrained:
+        return model
+
+    imagenet = preset.imagenet if isinstance(preset.imagenet, str | None) else preset.imagenet[chosen["backbone"]]
+    if pretrained is True and imagenet is None:
+        raise ValueError(f"there are no ImageNet weights for {name}; it is trained from its random start")
+    source = weights.imagenet_weights(imagenet) if pretrained is True else pretrained
+    if imagenet:
+        trunk = weights.trunk_entries(model, weights.imagenet_entries(imagenet))
+    else:
+        with torch.device("meta"):
+            other = cls(num_keypoints=num_keypoints + 1, **chosen).state_dict()
+        trunk = [entry for entry, tensor in model.state_dict().items() if tensor.shape == other[entry].shape]
+    label = imagenet if pretrained is True else str(pretrained)
+    weights.load_trunk(model, source, trunk, label, f"{name} with options {options}")
     return model
-
-
-def _start_trunk(model: nn.Module, imagenet: str, described: str) -> None:
-    source = imagenet_weights(imagenet)
-    trunk, left = trunk_entries(model, source), set(load_matching(model, source))
-    missing = [entry for entry in trunk if entry in left]
-    if missing:
-        raise ValueError(
-            f"{imagenet} lacks {len(missing)} of the {len(trunk)} entries in the trunk of {described}, such as "
-            f"{missing[0]}; leave the trunk's options alone, or train with pretrained=False"
-        )

@@ -1,13 +1,14 @@
-"""DAUNet: a U-shaped network whose encoder, decoder and skips each lose less detail.
+"""DAUNet: a U-shaped network whose encoder, decoder and skip connections each lose fewer details.
 
 X. Li, Y. Li, Z. Xiao, Z. Huang, L. Zou, "DAUNet: Detail-Aware U-Shaped Network for 2D Human Pose Estimation",
 Computers, Materials & Continua 81(2), 2024 (https://doi.org/10.32604/cmc.2024.056464), Sec. 3.1 and Fig. 2.
 
-Differs from the paper in: it states modules but few widths and places; skip connections with their fusion and the three
-tail blocks are what brings the network to the printed size (docs/ledger_daunet.md). Heatmaps have stride 4, as Eqs. 1-2
-need, not the input's size. The softmax of Eq. 15 is taken as printed, not as in the SCConv code.
+What the paper leaves open: it names its modules but few of their widths and places. The skip connections with their
+fusion and the three blocks of the tail are our choice; they bring the network to the printed size.
+docs/ledger_daunet.md lists every choice and the option that gives the alternative.
 
-In (N, 3, H, W), H and W multiples of 32; out (N, K, H/4, W/4).
+Differs from the paper: heatmaps have stride 4, as Eqs. 1 and 2 need, although Sec. 3.1 ends with the input's size.
+
 K = 17: 38.9 M parameters, 10.8 G MACs at 256x192 (paper: 38.6 M, 10.8 G).
 """
 
@@ -20,25 +21,79 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
-from hpelib.layers.partial_conv import PartialConv2d
-from hpelib.layers.scconv import ChannelRebuildUnit, SpatialRebuildUnit
-from hpelib.layers.spatial_group_enhance import SpatialGroupEnhance
-from hpelib.layers.strip_pooling import STRIP_FORMS, StripForm, StripPooling
-from hpelib.models.simple_baseline import SimpleBaseline, heatmap_head
+from hpelib.layers.heatmap_head import heatmap_head
+from hpelib.models.simple_baseline import SimpleBaseline
 
 Partial = Literal["stride1", "all", "added"]
+StripForm = Literal["spnet", "pointwise", "conv3x3"]
+STRIP_FORMS = ("spnet", "pointwise", "conv3x3")
 LEVEL_BLOCKS = {"none": None, "basic": BasicBlock, "bottleneck": Bottleneck}
 
 
+class PartialConv2d(nn.Conv2d):
+    """Partial convolution (Eq. 3; J. Chen et al., FasterNet, CVPR 2023): 3x3, of the first C / ratio channels only.
+
+    The other channels stay as they are. The weight (C/ratio, C/ratio, 3, 3) has the name that it has in an ordinary
+    convolution, so the leading slice of a pretrained 3x3 weight fits.
+    Shape: (N, C, H, W) -> (N, C, H, W), C a multiple of `ratio`.
+    """
+
+    def __init__(self, channels: int, ratio: int = 4):
+        if channels % ratio:
+            raise ValueError(f"{channels} channels cannot be divided by partial ratio {ratio}")
+        super().__init__(channels // ratio, channels // ratio, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")  # as timm starts the others
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolved, untouched = x.tensor_split([self.in_channels], dim=1)
+        return torch.cat([super().forward(convolved), untouched], dim=1)
+
+
+class StripPooling(nn.Module):
+    """Strip gate (Eqs. 4-7; Q. Hou, L. Zhang, M.-M. Cheng, J. Feng: Strip Pooling, CVPR 2020).
+
+    h = mean of each row, v = mean of each column
+    y = x * sigmoid(f(h + v))
+
+    Forms: "spnet" is the module of that work: a 3-tap convolution and norm on each strip before the sum, then ReLU and
+    a 1x1 convolution. "pointwise" is Eqs. 4-7 word by word: f is a 1x1 convolution and norm. "conv3x3" has a 3x3
+    convolution in place of that.
+    Shape: (N, C, H, W) -> y and the gate, both (N, C, H, W), the gate in (0, 1).
+    """
+
+    def __init__(self, channels: int, form: StripForm = "spnet"):
+        super().__init__()
+        require_choice("strip_form", form, STRIP_FORMS)
+
+        def conv_bn(kernel: tuple[int, int]) -> nn.Sequential:
+            padding = tuple(side // 2 for side in kernel)
+            return nn.Sequential(
+                nn.Conv2d(channels, channels, kernel, padding=padding, bias=False), nn.BatchNorm2d(channels)
+            )
+
+        if form == "spnet":
+            self.rows, self.columns = conv_bn((3, 1)), conv_bn((1, 3))
+            self.fuse = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1))
+        else:
+            self.rows = self.columns = nn.Identity()
+            self.fuse = conv_bn((1, 1) if form == "pointwise" else (3, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.rows(x.mean(dim=3, keepdim=True))  # (N, C, H, 1), Eq. 4
+        columns = self.columns(x.mean(dim=2, keepdim=True))  # (N, C, 1, W), Eq. 5
+        gate = self.fuse(rows + columns).sigmoid()  # (N, C, H, W), Eqs. 6, 7
+        return x * gate, gate
+
+
 class ImprovedBottleneck(nn.Module):
-    """IBN (Sec. 3.1.1): ResNet's `bottleneck` with a partial convolution in its middle, and a strip gate if asked for.
+    """IBN (Sec. 3.1.1): ResNet's bottleneck with a partial convolution in its middle, and perhaps with a strip gate.
 
-    Where the block halves the resolution, the full 3x3 convolution stays and the shortcut is average-pooled before it
-    is widened. With `partial="all"` a mean over 2x2 and a partial convolution stand there as well; with "added" full
-    convolutions stay everywhere and those of stride 1 are followed by a partial one. All other layers are the
-    bottleneck's own, names included; `bottleneck` is used up.
+    A block that halves the resolution keeps its full 3x3 convolution. Its shortcut is average-pooled first and widened
+    then. The other values of `partial` are readings of the ledger. "all": such a block also has a partial convolution,
+    after a mean over 2x2. "added": all full convolutions stay, and a partial one follows those of stride 1.
 
-    Shape: (N, in, H, W) -> (N, out, H / stride, W / stride), gate (N, out / 4, H / stride, W / stride) or None.
+    The layers of `bottleneck` are taken over with their names, so ImageNet weights fit.
+    Shape: (N, in, H, W) -> (N, out, H / stride, W / stride), and the gate (N, out / 4, H / stride, W / stride) or None.
     """
 
     def __init__(self, bottleneck: Bottleneck, partial_ratio: int, partial: Partial, strip_form: StripForm | None):
@@ -49,10 +104,10 @@ class ImprovedBottleneck(nn.Module):
         self.conv2, self.bn2 = bottleneck.conv2, bottleneck.bn2
         self.shrink = self.partial = nn.Identity()
         if partial == "added":
-            self.partial = nn.Identity() if halves else _partial_conv(width, partial_ratio)
+            self.partial = nn.Identity() if halves else PartialConv2d(width, partial_ratio)
         elif partial == "all" or not halves:
             self.shrink = nn.AvgPool2d(2) if halves else nn.Identity()
-            self.conv2 = _partial_conv(width, partial_ratio)
+            self.conv2 = PartialConv2d(width, partial_ratio)
         self.strip = StripPooling(width, strip_form) if strip_form else None
         self.conv3, self.bn3 = bottleneck.conv3, bottleneck.bn3
         self.pool = nn.AvgPool2d(2) if halves else nn.Identity()
@@ -70,26 +125,119 @@ class ImprovedBottleneck(nn.Module):
         return (y + self.downsample(self.pool(x))).relu(), gate
 
 
+class SpatialRebuildUnit(nn.Module):
+    """SRU (Sec. 3.1.2, Eqs. 8-10; J. Li, Y. Wen, L. He: SCConv, CVPR 2023): rebuilds features from two parts of them.
+
+    r = sigmoid(w GN(x)), w = phi / sum(phi), phi the scales of the group norm
+    informative = x where r > 0.5, else r x;  redundant = 0 where r > 0.5, else r x
+    y = the two parts added crosswise, the first half of one to the second half of the other
+
+    The threshold and the parts are those of the public SCConv code.
+    Shape: (N, C, H, W) -> y, r, informative and redundant, each (N, C, H, W), r in (0, 1). C is a multiple of 16.
+    """
+
+    def __init__(self, channels: int, groups: int = 16):
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        scales = self.norm.weight
+        importance = (scales / scales.sum()).view(1, -1, 1, 1)  # w, Eq. 9
+        reweights = (importance * self.norm(x)).sigmoid()  # r
+        whole = x * (reweights > 0.5)
+        redundant = reweights * (x - whole)
+        informative = whole + redundant
+        rebuilt = informative + redundant.roll(x.shape[1] // 2, dims=1)  # halves [a, b] and [c, d] to [a + d, b + c]
+        return rebuilt, reweights, informative, redundant
+
+
+class ChannelRebuildUnit(nn.Module):
+    """CRU (Sec. 3.1.2, Eqs. 12-16; SCConv): a rich transform of one half of the channels, a cheap one of the other.
+
+    Y1 = groupwise conv3x3(up) + conv1x1(up), Y2 = [conv1x1(low), low], up and low being the squeezed halves
+    beta = softmax of mean(Y1) and mean(Y2), per channel
+    y = beta1 Y1 + beta2 Y2
+
+    The softmax is that of Eq. 15, over the two transforms. The public SCConv code takes one over all 2C means instead,
+    which makes features smaller by about C.
+    Shape: (N, C, H, W) -> y (N, C, H, W), beta (N, 2, C, 1, 1) with sum 1 over axis 1. C is a multiple of 8.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half, squeezed = channels // 2, channels // 4
+        self.squeeze_up = nn.Conv2d(half, squeezed, 1, bias=False)
+        self.squeeze_low = nn.Conv2d(half, squeezed, 1, bias=False)
+        self.groupwise = nn.Conv2d(squeezed, channels, 3, padding=1, groups=2)
+        self.pointwise_up = nn.Conv2d(squeezed, channels, 1, bias=False)
+        self.pointwise_low = nn.Conv2d(squeezed, channels - squeezed, 1, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        up, low = x.chunk(2, dim=1)  # (N, C/2, H, W)
+        up, low = self.squeeze_up(up), self.squeeze_low(low)  # (N, C/4, H, W)
+        rich = self.groupwise(up) + self.pointwise_up(up)  # Y1, Eq. 12
+        cheap = torch.cat([self.pointwise_low(low), low], dim=1)  # Y2, Eq. 13
+        means = [y.mean(dim=(2, 3), keepdim=True) for y in (rich, cheap)]
+        betas = torch.stack(means, dim=1).softmax(dim=1)  # Eqs. 14, 15
+        return betas[:, 0] * rich + betas[:, 1] * cheap, betas  # Eq. 16
+
+
+class SpatialGroupEnhance(nn.Module):
+    """SGE (Sec. 3.1.3, Eqs. 17-21; X. Li, X. Hu, J. Yang, arXiv 1905.09646): weighs positions in groups of channels.
+
+    g = mean of x over the positions
+    c_i = <g, x_i> at position i, then normalised over the positions
+    y_i = x_i sigmoid(gamma c_i + beta), one gamma (starts at 0) and beta (starts at 1) for each group
+    Shape: (N, C, H, W) -> y (N, C, H, W), the attention (N, groups, H, W) in (0, 1). C is a multiple of `groups`.
+    """
+
+    def __init__(self, channels: int, groups: int = 8):
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"{channels} channels cannot be divided into {groups} groups")
+        self.groups = groups
+        self.gamma = nn.Parameter(torch.zeros(1, groups, 1, 1))
+        self.beta = nn.Parameter(torch.ones(1, groups, 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        grouped = x.unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
+        mean = grouped.mean(dim=(3, 4), keepdim=True)  # g, Eq. 17
+        similarity = (grouped * mean).sum(dim=2)  # c, (N, G, H, W), Eq. 18
+        deviation, centre = torch.std_mean(similarity, dim=(2, 3), correction=0, keepdim=True)
+        similarity = (similarity - centre) / (deviation + 1e-5)  # Eq. 19
+        attention = (self.gamma * similarity + self.beta).sigmoid()  # Eqs. 20, 21
+        return (grouped * attention.unsqueeze(2)).flatten(1, 2), attention
+
+
 class DAUNet(SimpleBaseline):
-    """Heatmaps (N, K, H/4, W/4) in eval mode, `{"heatmaps": ...}` in training.
+    """ResNet-50 of improved bottlenecks, a decoder with skip connections, SRU, CRU and SGE at each level, and a tail.
 
-    Switched in Table 4: `ibn`, improved bottlenecks (Sec. 3.1.1); `scru`, the space/channel rebuild units SRU and CRU
-    (Sec. 3.1.2), and `sge`, spatial group-wise enhancement (Sec. 3.1.3), after each upsampling module. All off, this is
-    a ResNet-50 with a deconvolution decoder, skip connections and tail; with `skip="none"` and `tail_blocks=0` it is
-    SimpleBaseline.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
-    Open in the paper: `partial_ratio`, the inverse share of convolved channels; `partial` (`ImprovedBottleneck`);
-    `strip_form` (`StripPooling`); `strip_placement`, SPNet's (last block of stages 1-3, every block of stage 4) or in
-    all blocks; `skip`, encoder features concatenated before a 3x3 or 1x1 convolution, or none; `level_block`, a
-    residual block after each of these; `tail_blocks`, residual bottlenecks before the heatmaps; `head_kernel`, the size
-    of the last convolution; `sge_groups`; `decoder_widths`, multiples of 16, of which five end in (N, K, H, W). These,
-    `width` and `depths` (as in `SimpleBaseline`) also make quick variants. Raises ValueError for a choice that does not
-    exist and for other than three to five `decoder_widths`.
+    Switched in Table 4. All off, this is a ResNet-50 with deconvolutions, skip connections and tail; with skip="none"
+    and tail_blocks=0 as well it is SimpleBaseline:
+        ibn: improved bottlenecks (Sec. 3.1.1).
+        scru: SRU and CRU after each upsampling module (Sec. 3.1.2).
+        sge: spatial group-wise enhancement after these (Sec. 3.1.3).
+    Open in the paper:
+        partial_ratio: one of how many channels a partial convolution convolves.
+        partial: "stride1", "all" or "added", see `ImprovedBottleneck`.
+        strip_form: "spnet", "pointwise" or "conv3x3", see `StripPooling`.
+        strip_placement: "spnet" has gates in the last block of stages 1 to 3 and in every block of stage 4, as the work
+            on strip pooling; "all" in every block.
+        skip: "concat" joins encoder features by a 3x3 convolution, "concat1x1" by a 1x1 one; or "none".
+        level_block: a "basic" or "bottleneck" residual block after each of these; or "none".
+        tail_blocks: residual bottlenecks before the heatmap layer.
+        head_kernel: side of the heatmap layer's kernel.
+        sge_groups: groups of channels in SGE.
+        decoder_widths: channels of three to five levels, multiples of 16. Five levels end in (N, K, H, W).
+    Size: width and depths, see `SimpleBaseline`.
+    Looks: `stage1` to `stage4` (N, C, h, w), the stages of the encoder; `stage1_block3_strip` ... (N, C, h, w), strip
+    gates; `up1_sru` ... (N, C, h, w), the weights of SRU, and `up1_sru_informative`, `up1_sru_redundant`, its parts;
+    `up1_cru` ... (N, 2, C, 1, 1), the weights of CRU; `up1_sge` ... (N, groups, h, w).
 
-    Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the encoder's stages; `stage1_block3_strip` and so on,
-    strip gates (N, C, h, w); `up1_sru` to `up3_sru` (N, C, h, w), the weights that part informative (> 0.5) from
-    redundant features, and `up1_sru_informative`, `up1_sru_redundant` ..., these parts; `up1_cru` ... (N, 2, C, 1, 1),
-    betas; `up1_sge` ... (N, groups, h, w).
+    Raises:
+        ValueError: an option is none of its choices, or there are not three to five `decoder_widths`.
     """
 
     def __init__(
@@ -125,8 +273,8 @@ class DAUNet(SimpleBaseline):
                 for i, bottleneck in enumerate(stage):
                     gated = strip_placement == "all" or stage is self.layer4 or i == len(stage) - 1
                     stage[i] = ImprovedBottleneck(bottleneck, partial_ratio, partial, strip_form if gated else None)
-        stage_widths = [info["num_chs"] for info in self.feature_info[1:]]
-        joined = zip(decoder_widths[:3], stage_widths[2::-1], strict=True)  # U1 joins stage 3, U2 stage 2, U3 stage 1
+        # U1 joins stage 3, U2 stage 2, U3 stage 1
+        joined = zip(decoder_widths[:3], self.stage_widths[2::-1], strict=True)
         kernel = 1 if skip == "concat1x1" else 3
         self.fusions = nn.ModuleList(ConvNormAct(own + side, own, kernel) for own, side in joined if skip != "none")
         block = LEVEL_BLOCKS[level_block]
@@ -139,7 +287,7 @@ class DAUNet(SimpleBaseline):
             self.final_layer = heatmap_head(decoder_widths[-1], num_keypoints, head_kernel)
 
     def features(self, images: Tensor, looks: dict[str, Tensor] | None = None) -> Tensor:
-        """What the head sees, the output of the tail, (N, C, H/4, W/4); fills `looks`."""
+        """The input of the heatmap layer, the output of the tail, (N, C, H/4, W/4). Fills `looks`, if given."""
         encoded, gates = self.encode_with_gates(images)
         seen = {f"stage{i}": stage for i, stage in enumerate(encoded, start=1)} | gates
         x = encoded[-1]
@@ -151,7 +299,7 @@ class DAUNet(SimpleBaseline):
                 x = self.level_blocks[i](x)
             if self.srus:
                 x, seen[f"up{i + 1}_sru"], *parts = self.srus[i](x)
-                if looks is not None:  # else they would wait in memory for nothing
+                if looks is not None:  # else they would fill memory until the end of the pass
                     seen |= zip((f"up{i + 1}_sru_informative", f"up{i + 1}_sru_redundant"), parts, strict=True)
                 x, seen[f"up{i + 1}_cru"] = self.crus[i](x)
             if self.sges:
@@ -161,7 +309,7 @@ class DAUNet(SimpleBaseline):
         return self.tail(x)
 
     def encode_with_gates(self, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The encoder stages' outputs at strides 4 to 32, and the strip gates by name."""
+        """The stages of the encoder at strides 4 to 32, and the strip gates by name."""
         x = self.stem(images)
         encoded, gates = [], {}
         for i, stage in enumerate(self.stages(), start=1):
@@ -173,19 +321,13 @@ class DAUNet(SimpleBaseline):
         return encoded, gates
 
     def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`state_dict` of a ResNet-50 with its 3x3 weights cut to the channels that partial convolutions work on."""
+        """`state_dict` of a ResNet-50, its 3x3 weights cut to the channels that partial convolutions convolve."""
         cut = dict(state_dict)
         for name, module in self.named_modules():
             weight = f"{name}.weight"
             if isinstance(module, PartialConv2d) and weight in cut:
                 cut[weight] = cut[weight][: module.in_channels, : module.in_channels]
         return cut
-
-
-def _partial_conv(width: int, ratio: int) -> PartialConv2d:
-    conv = PartialConv2d(width, ratio)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm starts the others
-    return conv
 
 
 def _residual(block: type[BasicBlock | Bottleneck], width: int) -> nn.Module:

@@ -1,12 +1,11 @@
-"""Stacked hourglass: down to a few pixels and up again, several times over, each stack refining the last.
+"""Stacked hourglass: each hourglass goes down to a few pixels and up again, and refines the heatmaps of the one before.
 
-A. Newell, K. Yang, J. Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016, section 3; layers as
-in the PyTorch rendering of the authors' code by W. Yang (pytorch-pose).
+A. Newell, K. Yang, J. Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016, section 3. Layers are
+those of W. Yang's PyTorch version of the authors' code (pytorch-pose).
 
-Differs in: the heatmap layers start at N(0, 0.001), see `simple_baseline.heatmap_head`.
+Differs from that code: the heatmap layers start at N(0, 0.001), see `hpelib.layers.heatmap_head`.
 
-In (N, 3, H, W), H and W multiples of 64; out (N, K, H/4, W/4). Parameters with eight stacks
-and 17 keypoints: 25,598,472 (papers print 25.1 M).
+Parameters with eight stacks and 17 keypoints: 25,598,472 (papers print 25.1 M).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +14,15 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.layers.sizes import require_multiple
-from hpelib.models.simple_baseline import heatmap_head
 
 Block = Callable[..., nn.Module]  # called as block(in_channels, out_channels, stride=1), the module as (x, looks)
-Looks = list[Tensor] | None
+Looks = list[Tensor] | None  # blocks append to it what is worth looking at
 
 
 class PreactivationBottleneck(nn.Module):
-    """Section 3.2: 1x1, 3x3 and 1x1 convolutions, each after batch norm and ReLU, half as wide inside."""
+    """1x1, 3x3 and 1x1 convolutions, each after batch norm and ReLU, with half the width inside (section 3.2)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -43,16 +42,31 @@ class PreactivationBottleneck(nn.Module):
         self.shortcut = nn.Identity() if same_shape else nn.Conv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor, looks: Looks = None) -> Tensor:
-        """Another block may note in `looks`, if given, what is worth looking at."""
         return self.residual(x) + self.shortcut(x)
 
 
-class Hourglass(nn.Module):
-    """One hourglass; returns the features of its way up, `[(N, widths[i], H/2^i, W/2^i), ...]`, finest first.
+class ResidualBlocks(nn.Sequential):
+    """`count` blocks. The last one changes the width."""
 
-    `widths` and `blocks` give the channels and residual blocks of every level, the input's resolution first and the
-    bottom last. `pool` chooses how a level is entered: max-pooling (Newell) or a first block of stride 2. What blocks
-    note in `looks` comes level by level, those on the way down first.
+    def __init__(self, block: Block, count: int, in_channels: int, out_channels: int):
+        widths = [in_channels] * count + [out_channels]
+        super().__init__(*(block(*pair) for pair in pairwise(widths)))
+
+    def forward(self, x: Tensor, looks: Looks = None) -> Tensor:
+        for block in self:
+            x = block(x, looks)
+        return x
+
+
+class Hourglass(nn.Module):
+    """One hourglass (section 3.1, Fig. 3): down over all levels, and up again with a shortcut at each level.
+
+    `widths` and `blocks` give the channels and residual blocks of every level, the finest first, the bottom last.
+    With `pool` a level is entered by max-pooling, as in the paper; without it by a block of stride 2.
+    Shape: (N, widths[0], H, W) -> the features on the way up, [(N, widths[i], H/2^i, W/2^i), ...], finest first.
+
+    Raises:
+        ValueError: `widths` and `blocks` differ in length, or name fewer than two levels.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int], block: Block, pool: bool = True):
@@ -78,24 +92,55 @@ class Hourglass(nn.Module):
         return [self.up1(x, looks) + F.interpolate(self.low3(lower[0], looks), scale_factor=2.0), *lower]
 
 
-class ResidualBlocks(nn.Sequential):
-    """`count` blocks, of which the last one changes the width."""
+class Stacks(nn.Module):
+    """Hourglasses one behind the other, each with heatmaps of its own (section 3.3, Fig. 4).
 
-    def __init__(self, block: Block, count: int, in_channels: int, out_channels: int):
-        widths = [in_channels] * count + [out_channels]
-        super().__init__(*(block(*pair) for pair in pairwise(widths)))
+    `hourglass()` and `features()` make the parts of a stack; `width` is the number of channels between them.
+    """
 
-    def forward(self, x: Tensor, looks: Looks = None) -> Tensor:
-        for block in self:
-            x = block(x, looks)
+    def __init__(
+        self,
+        num_keypoints: int,
+        stem: nn.Module,
+        stacks: int,
+        width: int,
+        hourglass: Callable[[], Hourglass],
+        features: Callable[[], nn.Module],
+    ):
+        super().__init__()
+        self.stem = stem
+        self.hourglasses = nn.ModuleList(hourglass() for _ in range(stacks))
+        self.features = nn.ModuleList(features() for _ in range(stacks))
+        self.heads = nn.ModuleList(heatmap_head(width, num_keypoints) for _ in range(stacks))
+        self.remap_features = nn.ModuleList(nn.Conv2d(width, width, kernel_size=1) for _ in range(stacks - 1))
+        self.remap_heatmaps = nn.ModuleList(nn.Conv2d(num_keypoints, width, kernel_size=1) for _ in range(stacks - 1))
+
+    def join(self, i: int, x: Tensor, looks: Looks) -> Tensor:
+        """What the stack behind stack `i` reads of the sum `x`. SADI-Net has a block here."""
         return x
 
+    def run(self, x: Tensor, looks: Looks = None) -> tuple[list[Tensor], list[Tensor]]:
+        """The heatmaps (N, K, h, w) of every stack, and the last hourglass's features, finest first."""
+        stacks = []
+        for i, (hourglass, features, head) in enumerate(zip(self.hourglasses, self.features, self.heads, strict=True)):
+            scales = hourglass(x, looks)
+            y = features(scales[0])
+            stacks.append(head(y))
+            if i < len(self.remap_features):
+                x = self.join(i, x + self.remap_features[i](y) + self.remap_heatmaps[i](stacks[i]), looks)
+        return stacks, scales
 
-class StackedHourglass(nn.Module):
-    """Heatmaps of the last stack (N, K, H/4, W/4) in eval mode; in training `{"heatmaps": ..., "intermediate": [...]}`,
-    where `intermediate` holds those of the earlier stacks, which are supervised in the same way (section 3.3).
 
-    `widths` and `blocks` are those of `Hourglass`; fewer levels accept smaller images.
+class StackedHourglass(Stacks):
+    """Stem and stacked hourglasses; every stack is supervised (section 3.3).
+
+    Shape: images (N, 3, H, W), H and W multiples of 64 -> heatmaps of the last stack (N, K, H/4, W/4); in training
+    `{"heatmaps": ..., "intermediate": [...]}`, where `intermediate` are the heatmaps of the earlier stacks.
+
+    Options:
+        stacks: how many hourglasses.
+        widths, blocks: channels and residual blocks of each level of an hourglass, the finest first. With n levels, H
+            and W are multiples of 4 * 2^(n - 1).
     Looks: `stack1`, `stack2`, ... (N, K, h, w), the heatmaps of each stack.
     """
 
@@ -106,10 +151,8 @@ class StackedHourglass(nn.Module):
         widths: Sequence[int] = (256, 256, 256, 256, 256),
         blocks: Sequence[int] = (1, 1, 1, 1, 1),
     ):
-        super().__init__()
         width, block = widths[0], PreactivationBottleneck
-        self.multiple = 4 * 2 ** (len(widths) - 1)
-        self.stem = nn.Sequential(
+        stem = nn.Sequential(
             nn.Conv2d(3, width // 4, kernel_size=7, stride=2, padding=3),
             nn.BatchNorm2d(width // 4),
             nn.ReLU(inplace=True),
@@ -118,28 +161,20 @@ class StackedHourglass(nn.Module):
             block(width // 2, width),
             block(width, width),
         )
-        self.hourglasses = nn.ModuleList(Hourglass(widths, blocks, block) for _ in range(stacks))
-        self.features = nn.ModuleList(
-            nn.Sequential(
+
+        def features() -> nn.Module:
+            return nn.Sequential(
                 ResidualBlocks(block, blocks[0], width, width),
                 nn.Conv2d(width, width, kernel_size=1),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             )
-            for _ in range(stacks)
-        )
-        self.heads = nn.ModuleList(heatmap_head(width, num_keypoints) for _ in range(stacks))
-        self.remap_features = nn.ModuleList(nn.Conv2d(width, width, kernel_size=1) for _ in range(stacks - 1))
-        self.remap_heatmaps = nn.ModuleList(nn.Conv2d(num_keypoints, width, kernel_size=1) for _ in range(stacks - 1))
+
+        super().__init__(num_keypoints, stem, stacks, width, lambda: Hourglass(widths, blocks, block), features)
+        self.multiple = 4 * 2 ** (len(widths) - 1)
 
     def forward(self, images: Tensor, look: bool = False):
         require_multiple(images, self.multiple)
-        x = self.stem(images)
-        stacks = []
-        for i, (hourglass, features, head) in enumerate(zip(self.hourglasses, self.features, self.heads, strict=True)):
-            y = features(hourglass(x)[0])
-            stacks.append(head(y))
-            if i < len(self.remap_features):
-                x = x + self.remap_features[i](y) + self.remap_heatmaps[i](stacks[i])
+        stacks, _ = self.run(self.stem(images))
         output = {"heatmaps": stacks[-1], "intermediate": stacks[:-1]} if self.training else stacks[-1]
         return (output, {f"stack{i}": heatmaps for i, heatmaps in enumerate(stacks, start=1)}) if look else output

@@ -1,14 +1,15 @@
-"""HRNet for pose: parallel branches from high to low resolution that keep exchanging what they see.
+"""HRNet: branches of high and low resolution that run side by side and exchange their features again and again.
 
 K. Sun, B. Xiao, D. Liu, J. Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
-section 3. Layer for layer and name for name the official `pose_hrnet`, so its checkpoints (RGB pixels) load unchanged.
+section 3. Layers and their names are those of the official `pose_hrnet`, so its checkpoints (RGB pixels) load
+unchanged.
 
-In (N, 3, H, W), H and W multiples of 32; out (N, K, H/4, W/4).
 Parameters with 17 keypoints: W32 28,536,113, W48 63,595,745.
 """
 
 from collections.abc import Callable, Sequence
 
+from timm.models import hrnet
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -17,56 +18,43 @@ from hpelib.layers.sizes import require_multiple
 Looks = dict[str, Tensor]
 
 
-def nearest(channels: int, scale: int) -> nn.Upsample:
-    """HRNet's upsampling, the same for any number of channels."""
-    return nn.Upsample(scale_factor=scale)
+class HighResolutionModule(hrnet.HighResolutionModule):
+    """Residual blocks on each branch, then an exchange between all branches (Fig. 3). The layers are timm's.
 
-
-class HighResolutionModule(nn.Module):
-    """Residual blocks on each branch, then an exchange between all of them (Fig. 3).
-
-    Branch i has `widths[i]` channels and half the resolution of branch i - 1. Takes one tensor per branch and returns
-    the first `outputs` of them. `upsample(channels, scale)` makes the layer that brings a lower branch up to a higher
-    one.
+    Branch i has `widths[i]` channels and half the resolution of branch i - 1. `blocks` counts the residual blocks of a
+    branch. `outputs` counts the branches that come out: all of them, or 1 at the end of the network.
+    Shape: [(N, widths[i], h/2^i, w/2^i), ...] -> the first `outputs` of them.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int],
-        blocks: int,
-        outputs: int,
-        upsample: Callable[[int, int], nn.Module] = nearest,
-    ):
-        super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks))) for width in widths
-        )
-        self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_fuse_layer(widths, source, target, upsample) for source in range(len(widths)))
-            for target in range(outputs)
-        )
-        self.relu = nn.ReLU(inplace=False)  # the last branch of a stage also goes to a transition
+    def __init__(self, widths: Sequence[int], blocks: int, outputs: int):
+        n, widths = len(widths), list(widths)
+        super().__init__(n, BasicBlock, [blocks] * n, widths, widths, "SUM", multi_scale_output=outputs > 1)
 
     def extract(self, x: list[Tensor]) -> list[Tensor]:
         return [branch(x_i) for branch, x_i in zip(self.branches, x, strict=True)]
 
-    def fuse(self, x: list[Tensor]) -> list[Tensor]:
-        return [self.relu(sum(layer(x_j) for layer, x_j in zip(row, x, strict=True))) for row in self.fuse_layers]
-
-    def forward(self, x: list[Tensor], looks: Looks | None = None) -> list[Tensor]:
-        """A subclass may note in `looks`, if given, what is worth looking at."""
-        return self.fuse(self.extract(x))
+    def forward(self, x: list[Tensor], looks: Looks | None = None, place: str = "") -> list[Tensor]:
+        """A subclass may note intermediates in `looks`, if given, under names that begin with `place`."""
+        x = self.extract(x)
+        return [self.fuse_act(sum(layer(x_j) for layer, x_j in zip(row, x, strict=True))) for row in self.fuse_layers]
 
 
 class HRNet(nn.Module):
-    """Heatmaps (N, K, H/4, W/4) in eval mode, `{"heatmaps": ...}` in training.
+    """Stem, stage 1 of bottlenecks, stages 2 to 4 of high-resolution modules, heatmap layer (section 3, Fig. 1).
 
-    `width` is that of the first branch. `modules` counts the high-resolution modules of stages 2 to 4, `blocks` the
-    residual blocks per branch and module, `bottlenecks` those of stage 1, `stem_width` the stem's channels: smaller
-    ones are for quick runs. `module` builds the high-resolution modules, for networks that change them. Raises
-    ValueError for a stage without modules, or for none.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
+    Options:
+        width: channels C of the first branch. Branch i has 2^i C.
+        modules: high-resolution modules of stages 2, 3 and 4. Fewer numbers mean fewer stages.
+        blocks: residual blocks of a branch in each module.
+        bottlenecks: residual blocks of stage 1.
+        stem_width: channels of the stem.
+        module: makes a high-resolution module from (widths, blocks, outputs), for networks that change it.
     Looks: `stage2.branch0`, ... (N, C, h, w), the branches at the end of each stage.
+
+    Raises:
+        ValueError: there is no stage, or a stage without a module.
     """
 
     def __init__(
@@ -92,7 +80,7 @@ class HRNet(nn.Module):
         before = [stem_width * Bottleneck.expansion]
         for stage, count in enumerate(modules, start=2):
             widths = [width * 2**branch for branch in range(stage)]
-            # the last module of the network only has to give the branch that the heatmaps are read from
+            # the heatmaps read branch 0, so the last module of the network gives no other
             outputs = [stage] * (count - 1) + [1 if stage == len(modules) + 1 else stage]
             setattr(self, f"transition{stage - 1}", _transition(before, widths))
             setattr(self, f"stage{stage}", nn.ModuleList(module(widths, blocks, n) for n in outputs))
@@ -102,18 +90,17 @@ class HRNet(nn.Module):
         self.apply(_initialise)
 
     def features(self, images: Tensor, looks: Looks | None = None) -> Tensor:
-        """What the head sees: the highest resolution branch at the end, (N, width, H/4, W/4)."""
+        """The input of the heatmap layer: branch 0 at the end, (N, width, H/4, W/4). Fills `looks`, if given."""
         require_multiple(images, 32)
         x = self.relu(self.bn1(self.conv1(images)))
         x = self.relu(self.bn2(self.conv2(x)))
         branches = [self.layer1(x)]
         for stage in self.stages:
-            branches = _enter(getattr(self, f"transition{stage - 1}"), branches)
+            # the present branches go on, and the lowest of them also makes a new one
+            transition = getattr(self, f"transition{stage - 1}")
+            branches = [layer(branches[min(i, len(branches) - 1)]) for i, layer in enumerate(transition)]
             for i, module in enumerate(getattr(self, f"stage{stage}")):
-                seen = None if looks is None else {}
-                branches = module(branches, seen)
-                if looks is not None:
-                    looks |= {f"stage{stage}.{i}.{name}": tensor for name, tensor in seen.items()}
+                branches = module(branches, looks, f"stage{stage}.{i}.")
             if looks is not None:
                 looks |= {f"stage{stage}.branch{i}": branch for i, branch in enumerate(branches)}
         return branches[0]
@@ -126,7 +113,7 @@ class HRNet(nn.Module):
 
 
 def _bottlenecks(width: int, count: int) -> nn.Sequential:
-    """Stage 1: residual blocks of `width` channels inside and four times as many outside."""
+    """Stage 1: `width` channels inside each bottleneck, four times as many outside."""
     outer = width * Bottleneck.expansion
     widen = nn.Sequential(nn.Conv2d(width, outer, kernel_size=1, bias=False), nn.BatchNorm2d(outer))
     first = Bottleneck(width, width, downsample=widen)
@@ -134,7 +121,7 @@ def _bottlenecks(width: int, count: int) -> nn.Sequential:
 
 
 def _transition(before: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
-    """One entry per branch of the next stage; branches that go on as they are have an identity."""
+    """One layer for each branch of the next stage; an identity where a branch keeps its width."""
     layers = []
     for i, width in enumerate(widths):
         if i >= len(before):
@@ -142,26 +129,6 @@ def _transition(before: Sequence[int], widths: Sequence[int]) -> nn.ModuleList:
         else:
             layers.append(nn.Identity() if before[i] == width else _conv3x3(before[i], width, stride=1))
     return nn.ModuleList(layers)
-
-
-def _enter(transition: nn.ModuleList, branches: list[Tensor]) -> list[Tensor]:
-    """Branches of the next stage: the present ones, and a new one made from the lowest."""
-    return [layer(branches[min(i, len(branches) - 1)]) for i, layer in enumerate(transition)]
-
-
-def _fuse_layer(widths: Sequence[int], source: int, target: int, upsample: Callable[[int, int], nn.Module]):
-    """Brings branch `source` to the width and resolution of branch `target`."""
-    if source == target:
-        return nn.Identity()
-    if source > target:
-        width = widths[target]
-        return nn.Sequential(
-            nn.Conv2d(widths[source], width, kernel_size=1, bias=False),
-            nn.BatchNorm2d(width),
-            upsample(width, 2 ** (source - target)),
-        )
-    keep = [_conv3x3(widths[source], widths[source], stride=2) for _ in range(target - source - 1)]
-    return nn.Sequential(*keep, _conv3x3(widths[source], widths[target], stride=2)[:2])  # no ReLU before the sum
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -173,7 +140,7 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
 
 
 def _initialise(module: nn.Module) -> None:
-    """The official start: N(0, 0.001) for every convolution."""
+    """The official start: N(0, 0.001) for every convolution, biases 0."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=0.001)
         if module.bias is not None:

@@ -3,13 +3,14 @@
 S. Gao, J. Zhu, X. Zhuang, Z. Wang, Q. Li, "Spatial Attention-based Distribution Integration Network for Human Pose
 Estimation", 2023 (https://arxiv.org/abs/2311.05323), Sec. III and Fig. 2.
 
-Differs from the paper in: its loss, `hpelib.losses.distribution_loss`, adds the likelihood of Eq. 4, without which the
-learned heatmaps collapse. Much else cannot be compared: the text has lost its equations and prints no size. Widths are
-the numbers left in Sec. III-C, the hourglass is MMPose's, whose accuracy is the paper's baseline; the rest stands in
-docs/ledger_sadi_net.md.
+Differs from the paper: the loss also has the likelihood of Eq. 4 (`hpelib.losses.distribution_loss`). Without it the
+learned heatmaps shrink to nothing.
 
-In (N, 3, H, W), H and W multiples of 4 * 2^(levels - 1), 32 by default; out (N, K, H/4, W/4).
-K = 16: 62.5 M parameters, 10.0 G MACs at 256x256 as it predicts; 75.3 M parameters as it trains. The paper prints none.
+What the paper leaves open: our text of it has lost its equations, and it prints no size. Widths are the numbers that
+are left in Sec. III-C. The hourglass is MMPose's, whose accuracy is the paper's baseline. docs/ledger_sadi_net.md lists
+every choice.
+
+K = 16: 62.5 M parameters and 10.0 G MACs at 256x256 when it predicts, 75.3 M parameters when it trains.
 """
 
 from collections.abc import Sequence
@@ -18,24 +19,70 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from timm.layers import ConvNormAct
+from timm.layers import ConvNormAct, SqueezeExcite
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
-from hpelib.layers.dilated_residual import DilatedResidualBlock
 from hpelib.layers.flow import BASE_DENSITIES, BaseDensity, RealNVP, residual_log_density
 from hpelib.layers.sizes import require_multiple
-from hpelib.models.hourglass import Hourglass
-from hpelib.models.simple_baseline import heatmap_head
+from hpelib.models.hourglass import Hourglass, Looks, Stacks
+
+SE_RATIO = 16
+SE_MIN_WIDTH = 4  # that of the paper's narrowest block; SE with fewer hidden channels, of a quick network, dies easily
+
+
+class ExcitationWeights(SqueezeExcite):
+    """The weights (N, C, 1, 1) of timm's squeeze and excitation, not yet multiplied with the features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(self.fc2(self.act(self.fc1(x.mean(dim=(2, 3), keepdim=True)))))
+
+
+class DilatedResidualBlock(nn.Module):
+    """The block of the receptive fortified module (RFM, Sec. III-B, Fig. 3, Eq. 1).
+
+    p = BN(conv3x3(ReLU(BN(conv3x3(x)))))
+    q = BN(dilated conv3x3(x))
+    y = ReLU(SE(p + q) + shortcut(x))
+
+    SE is squeeze and excitation with C/16 hidden channels. The shortcut is the identity, or a 1x1 convolution and norm
+    where the shape changes. With `fortified=False` there is no q and no SE: ResNet's basic block.
+    Shape: (N, in, H, W) -> (N, out, H / stride, W / stride). Appends the weights of SE, (N, out, 1, 1) in (0, 1), to
+    `looks`, if given.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, fortified: bool = True, dilation: int = 2):
+        super().__init__()
+        self.conv1 = ConvNormAct(in_channels, out_channels, 3, stride)
+        self.conv2 = ConvNormAct(out_channels, out_channels, 3, apply_act=False)
+        self.fortified = fortified
+        if fortified:
+            self.dilated = ConvNormAct(in_channels, out_channels, 3, stride, dilation=dilation, apply_act=False)
+            self.se = ExcitationWeights(out_channels, rd_channels=max(out_channels // SE_RATIO, SE_MIN_WIDTH))
+        unchanged = stride == 1 and in_channels == out_channels
+        self.shortcut = (
+            nn.Identity() if unchanged else ConvNormAct(in_channels, out_channels, 1, stride, apply_act=False)
+        )
+
+    def forward(self, x: Tensor, looks: Looks = None) -> Tensor:
+        y = self.conv2(self.conv1(x))  # p
+        if self.fortified:
+            y = y + self.dilated(x)  # p + q
+            weights = self.se(y)
+            y = y * weights
+            if looks is not None:
+                looks.append(weights)
+        return (y + self.shortcut(x)).relu()
 
 
 class GlobalAttention(nn.Module):
-    """One map per scale, each gathered from all scales by weights that compete at every position (Sec. III-C, Eqs. 2,
-    3).
+    """Global attention of SFM (Sec. III-C, Eqs. 2 and 3): the scales compete at every position.
 
-    Shape: features (N, in_widths[i], h/2^i, w/2^i) -> [(N, width, h/2^i, w/2^i), ...] and the weights (N, scales, h,
-    w).
+    u_i = bilinear(ReLU(BN(conv1x1(f_i)))), all at the finest scale
+    A = softmax over i of conv1x1(u_i)
+    z = sum_i A_i u_i, then brought to every scale by convolutions of stride 2
+    Shape: features [(N, in_widths[i], h/2^i, w/2^i), ...] -> [(N, width, h/2^i, w/2^i), ...] and A (N, scales, h, w).
     """
 
     def __init__(self, in_widths: Sequence[int], width: int):
@@ -61,10 +108,10 @@ class GlobalAttention(nn.Module):
 
 
 class LocalAttention(nn.Module):
-    """ReLU(BN(h w x)), w the softmax of x down each column of each channel; h, the height, keeps the mean weight at
-    one.
+    """Local attention of SFM (Sec. III-C): y = ReLU(BN(h w x)), w the softmax of x down each column of each channel.
 
-    Shape: (N, C, h, w) -> (N, C, h, w), w (N, C, h, w).
+    h is the height of the map, so that the mean of h w is 1.
+    Shape: (N, C, h, w) -> y and w of that shape.
     """
 
     def __init__(self, channels: int):
@@ -77,13 +124,12 @@ class LocalAttention(nn.Module):
 
 
 class SpatialFusionModule(nn.Module):
-    """SFM (Sec. III-C, Fig. 5): multi-scale features to one vector, by global attention and HRNet's classification
-    head.
+    """SFM (Sec. III-C, Fig. 5): global attention, then HRNet's classification head, from several scales to one vector.
 
-    The head widens every scale, then carries the finest down to the coarsest, joining the scales on its way by addition
-    and local attention.
-
-    Shape: features (N, in_widths[i], h/2^i, w/2^i) -> (N, vector_width), and the weights of both attentions by name.
+    The head widens every scale. It carries the finest one down to the coarsest: at each scale it adds that scale and
+    applies local attention.
+    Shape: features [(N, in_widths[i], h/2^i, w/2^i), ...] -> (N, vector_width), and the weights of both attentions by
+    name.
     """
 
     def __init__(self, in_widths: Sequence[int], width: int, head_widths: Sequence[int], vector_width: int):
@@ -104,22 +150,22 @@ class SpatialFusionModule(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         scales, weights = self.global_attention(features)
         looks = {"sfm_global": weights}
-        finest, *coarser = (widen(x) for widen, x in zip(self.widen, scales, strict=True))
-        y = finest
+        y, *coarser = (widen(x) for widen, x in zip(self.widen, scales, strict=True))
         for i, (down, attend, x) in enumerate(zip(self.down, self.local_attention, coarser, strict=True), start=1):
             y, looks[f"sfm_local{i}"] = attend(down(y) + x)
         return self.last(y).mean(dim=(2, 3)), looks
 
 
 class DistributionLearningModule(nn.Module):
-    """DLM (Sec. III-D, Eqs. 4, 5): from a vector each joint's mean and deviation and, with a flow, its learned heatmap.
+    """DLM (Sec. III-D, Eqs. 4 and 5): a vector to the mean and deviation of each joint, and to its learned heatmap.
 
-    H(x) = exp(log P(x) - max log P) over the heatmap's cells, log P as in `residual_log_density`. Cell i of n lies at
-    i * crop / n px, as in the codecs `msra` and `dark`; `udp` has other places, (crop - 1) / (n - 1) px apart. The flow
-    is shared by all joints and evaluated on a table. Computed in float32, whatever the precision around it.
+    H(x) = exp(log P(x) - max log P) over the cells x of the heatmap, log P as in `residual_log_density`
 
-    Returns a dict: "dlm_heatmaps" (N, K, h, w) with maximum 1; "mu" and "sigma" (N, K, 2) in crop px; "log_flow", the
-    flow's table (rows, columns); "base_density", the name of Q, which the likelihood needs.
+    Cell i of n lies at i * crop / n px, as in the codecs `msra` and `dark`. The codec `udp` has its cells elsewhere, so
+    it does not go with this module. All joints share one flow, which is evaluated on a table. Everything is computed in
+    float32, also under autocast.
+    Shape: (N, in_width) -> a dict: "dlm_heatmaps" (N, K, h, w) with maximum 1; "mu" and "sigma" (N, K, 2) in crop px;
+    "log_flow", the table of the flow (rows, columns); "base_density", its name, which the likelihood needs.
     """
 
     def __init__(self, in_width: int, num_keypoints: int, base_density: BaseDensity, flow_width: int = 64):
@@ -131,9 +177,10 @@ class DistributionLearningModule(nn.Module):
         self.base_density = base_density
 
     def forward(self, vector: Tensor, crop_size: tuple[int, int], heatmap_size: tuple[int, int]) -> dict[str, Tensor]:
+        """Sizes are (width, height) in px."""
         with torch.autocast(vector.device.type, enabled=False):
             vector = vector.float()
-            crop_px = vector.new_tensor(crop_size)  # (width, height)
+            crop_px = vector.new_tensor(crop_size)
             mu = (self.mean(vector).unflatten(1, (-1, 2)) + 0.5) * crop_px  # (N, K, 2)
             sigma = self.deviation(vector).unflatten(1, (-1, 2)).sigmoid() * crop_px  # (N, K, 2)
             table = self.flow.tabulate()
@@ -149,25 +196,31 @@ class DistributionLearningModule(nn.Module):
         return learned | {"base_density": self.base_density}
 
 
-class SADINet(nn.Module):
-    """Heatmaps (N, K, H/4, W/4) of the last stack in eval mode.
+class SADINet(Stacks):
+    """Hourglass of RFM blocks with SFM and DLM (Sec. III, Fig. 2). SFM and DLM only run in training and for looks.
 
-    In training a dict of these ("heatmaps"), those of earlier stacks ("intermediate") and what
-    `DistributionLearningModule` returns. SFM, flow and DLM run only in training, or to be looked at.
+    Shape: images (N, 3, H, W), H and W multiples of 32 (with n levels, of 4 * 2^(n - 1)) -> heatmaps of the last stack
+    (N, K, H/4, W/4); in training `{"heatmaps": ..., "intermediate": [...]}`, the heatmaps of earlier stacks, and what
+    the DLM returns.
 
-    Switched in Table III: `rfm`, receptive fortified blocks (Sec. III-B), else basic blocks. Switched in Table IV, both
-    together: `sfm`, the DLM reads the spatial fusion module (Sec. III-C), and `dlm`, the distribution learning module
-    (Sec. III-D), without which there is no SFM either, as nothing else reads it. Ours, in no table, is `sfm=False`
-    alone: the DLM reads the mean of the deepest features. All off, this is an hourglass of basic blocks.
+    Switched in Tables III and IV. All off, this is an hourglass of basic blocks:
+        rfm: fortified blocks in place of ResNet's basic blocks (Sec. III-B).
+        sfm, dlm: spatial fusion (Sec. III-C) and distribution learning (Sec. III-D), which the paper switches together.
+            With `sfm=False` alone, a variant of ours, the DLM reads the mean of the deepest features. With `dlm=False`
+            there is no SFM either.
+    Open in the paper:
+        stacks: how many hourglasses.
+        widths, blocks: channels and blocks of each level of an hourglass, the finest first.
+        stem_width, dilation: channels of the stem, dilation of the RFM blocks.
+        sfm_width, head_widths, vector_width: channels of SFM's global attention, of the scales in its head, and of the
+            vector that it returns. SFM reads as many of the finest levels as there are `head_widths`.
+        flow_width, base_density: width of the flow's hidden layers; "gaussian" or "laplace" (`residual_log_density`).
+    Looks: `stack1` ... (N, K, h, w), the heatmaps of each stack; `rfm1_se` ... (N, C, 1, 1), the SE weights of the
+    blocks in the order in which they run, that of the stem first; `sfm_global` (N, scales, h, w); `sfm_local1` ...
+    (N, C, h, w); `dlm_mu` and `dlm_sigma` (N, K, 2) in crop px; `dlm_heatmaps` (N, K, h, w).
 
-    Open in the paper: `stacks`, `widths` and `blocks` per level (as in `Hourglass`), `stem_width`, the RFM's
-    `dilation`, `base_density`. The SFM reads the finest `len(head_widths)` levels at width `sfm_width` and returns
-    `vector_width` numbers. `flow_width` is that of the flow's hidden layers. Raises ValueError where the SFM has more
-    `head_widths` than there are `widths`.
-
-    Looks: `stack1` ... (N, K, h, w), each stack's heatmaps; `rfm1_se` ... (N, C, 1, 1), the SE weights of the blocks in
-    the order in which they run, the stem's first; `sfm_global` (N, scales, h, w), the weights of the scales;
-    `sfm_local1` ... (N, C, h, w); `dlm_mu`, `dlm_sigma` (N, K, 2) in crop px and `dlm_heatmaps` (N, K, h, w).
+    Raises:
+        ValueError: an option is none of its choices, or SFM has more `head_widths` than there are `widths`.
     """
 
     def __init__(
@@ -187,50 +240,37 @@ class SADINet(nn.Module):
         base_density: BaseDensity = "gaussian",
         dilation: int = 2,
     ):
-        super().__init__()
-        scales = len(head_widths)
+        scales, width = len(head_widths), widths[0]
         if dlm and sfm and scales > len(widths):
             raise ValueError(f"head_widths {head_widths} names {scales} levels, but there are {len(widths)} widths")
         block = partial(DilatedResidualBlock, fortified=rfm, dilation=dilation)
-        width = widths[0]
+        stem = nn.Sequential(ConvNormAct(3, stem_width, 7, stride=2), block(stem_width, width, stride=2))
+        hourglass = partial(Hourglass, widths, blocks, block, pool=False)
+        super().__init__(num_keypoints, stem, stacks, width, hourglass, partial(ConvNormAct, width, width, 3))
         self.multiple = 4 * 2 ** (len(widths) - 1)
-        self.stem = nn.Sequential(ConvNormAct(3, stem_width, 7, stride=2), block(stem_width, width, stride=2))
-        self.hourglasses = nn.ModuleList(Hourglass(widths, blocks, block, pool=False) for _ in range(stacks))
-        self.features = nn.ModuleList(ConvNormAct(width, width, 3) for _ in range(stacks))
-        self.heads = nn.ModuleList(heatmap_head(width, num_keypoints) for _ in range(stacks))
-        self.remap_features = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(stacks - 1))
-        self.remap_heatmaps = nn.ModuleList(nn.Conv2d(num_keypoints, width, 1) for _ in range(stacks - 1))
         self.joins = nn.ModuleList(block(width, width) for _ in range(stacks - 1))
         self.sfm = SpatialFusionModule(widths[:scales], sfm_width, head_widths, vector_width) if dlm and sfm else None
         dlm_width = vector_width if sfm else widths[-1]
         self.dlm = DistributionLearningModule(dlm_width, num_keypoints, base_density, flow_width) if dlm else None
 
+    def join(self, i: int, x: Tensor, looks: Looks) -> Tensor:
+        return self.joins[i](x, looks)
+
     def forward(self, images: Tensor, look: bool = False):
         require_multiple(images, self.multiple)
         gates = [] if look else None
         convolution, block = self.stem
-        x = block(convolution(images), gates)
-        stacks = []
-        for i, (hourglass, features, head) in enumerate(zip(self.hourglasses, self.features, self.heads, strict=True)):
-            scales = hourglass(x, gates)  # finest first
-            y = features(scales[0])
-            stacks.append(head(y))
-            if i < len(self.joins):
-                x = self.joins[i](x + self.remap_features[i](y) + self.remap_heatmaps[i](stacks[i]), gates)
+        stacks, scales = self.run(block(convolution(images), gates), gates)
         output = {"heatmaps": stacks[-1], "intermediate": stacks[:-1]} if self.training else stacks[-1]
         looks = {f"stack{i}": heatmaps for i, heatmaps in enumerate(stacks, start=1)}
         looks |= {f"rfm{i}_se": weights for i, weights in enumerate(gates or [], start=1)}
         if self.dlm and (self.training or look):
-            vector, weights = self.fuse(scales)
+            vector, weights = scales[-1].mean(dim=(2, 3)), {}
+            if self.sfm:
+                vector, weights = self.sfm(scales[: len(self.sfm.widen)])
             learned = self.dlm(vector, images.shape[:1:-1], stacks[-1].shape[:1:-1])
             looks |= weights | {f"dlm_{name}": learned[name] for name in ("mu", "sigma")}
             looks["dlm_heatmaps"] = learned["dlm_heatmaps"]
             if self.training:
                 output |= learned
         return (output, looks) if look else output
-
-    def fuse(self, scales: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the DLM reads of an hourglass's scales, (N, C), and the SFM's attention weights by name."""
-        if self.sfm is None:
-            return scales[-1].mean(dim=(2, 3)), {}
-        return self.sfm(scales[: len(self.sfm.widen)])

@@ -1,12 +1,12 @@
-"""SimpleBaseline: a ResNet with three transposed convolutions on top.
+"""SimpleBaseline: a ResNet, and three transposed convolutions that bring its features to heatmaps.
 
 B. Xiao, H. Wu, Y. Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018, section 2.
-Layer for layer and name for name the official `pose_resnet`, so its checkpoints load unchanged. They were trained on
-BGR pixels (with the RGB mean and deviation), so feed them `pixel_order="bgr"`; trained here, either order will do.
+Layers and their names are those of the official `pose_resnet`, so its checkpoints load unchanged. They were trained on
+BGR pixels (with the RGB mean and deviation): use `pixel_order: bgr` with them.
 
-Differs in: an encoder without ImageNet weights starts from timm's Kaiming initialisation, not from N(0, 0.001).
+Differs from the official code: without ImageNet weights the encoder starts from timm's Kaiming initialisation. The
+official code starts it at N(0, 0.001).
 
-In (N, 3, H, W), H and W multiples of 32; out (N, K, H/4, W/4).
 Parameters with 17 keypoints: ResNet-50 33,999,697, ResNet-101 52,991,825, ResNet-152 68,635,473.
 """
 
@@ -16,6 +16,8 @@ from itertools import pairwise
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
+from hpelib.layers.choices import require_choice
+from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.layers.sizes import require_multiple
 
 ENCODERS = {
@@ -27,12 +29,19 @@ ENCODERS = {
 
 
 class SimpleBaseline(ResNet):
-    """Heatmaps (N, K, H/4, W/4) in eval mode, `{"heatmaps": ...}` in training.
+    """ResNet encoder, transposed convolutions and a heatmap layer (section 2, Fig. 1).
 
-    `width` is the width of the first ResNet stage (the others double it) and `depths` the blocks per stage; narrower
-    and shallower ones are for quick runs. Raises ValueError for an unknown `encoder` or other than four `depths`.
+    Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
+    Options:
+        encoder: "resnet34", "resnet50", "resnet101" or "resnet152".
+        width: channels of the first ResNet stage. Each further stage has twice as many as the one before it.
+        depths: residual blocks of the four stages; by default those of the encoder.
+        deconv_widths: channels of the transposed convolutions. Each of them doubles the resolution.
     Looks: `stage1` to `stage4` (N, C, h, w), the outputs of the ResNet stages.
+
+    Raises:
+        ValueError: the encoder is unknown, or `depths` does not give four stages.
     """
 
     def __init__(
@@ -43,21 +52,20 @@ class SimpleBaseline(ResNet):
         depths: Sequence[int] | None = None,
         deconv_widths: Sequence[int] = (256, 256, 256),
     ):
-        if encoder not in ENCODERS:
-            raise ValueError(f"unknown encoder {encoder!r}; choose from {', '.join(ENCODERS)}")
+        require_choice("encoder", encoder, ENCODERS)
         block, paper_depths = ENCODERS[encoder]
         depths = tuple(depths or paper_depths)
         if len(depths) != 4:
             raise ValueError(f"depths {depths} names {len(depths)} stages, but the encoder has 4")
         channels = tuple(width * 2**stage for stage in range(4))
         super().__init__(block, depths, num_classes=0, channels=channels, zero_init_last=False)
+        self.stage_widths = [info["num_chs"] for info in self.feature_info[1:]]
         widths = [self.num_features, *deconv_widths]
-        steps = [deconvolution(*pair) for pair in pairwise(widths)]
-        self.deconv_layers = nn.Sequential(*(layer for step in steps for layer in step))
+        self.deconv_layers = nn.Sequential(*(layer for pair in pairwise(widths) for layer in _deconvolution(*pair)))
         self.final_layer = heatmap_head(widths[-1], num_keypoints)
 
     def stem(self, images: Tensor) -> Tensor:
-        """What the first stage sees, at stride 4. Raises ValueError for sides that are no multiples of 32 px."""
+        """The input of the first stage, (N, width, H/4, W/4)."""
         require_multiple(images, 32)
         return self.maxpool(self.act1(self.bn1(self.conv1(images))))
 
@@ -65,20 +73,16 @@ class SimpleBaseline(ResNet):
         return self.layer1, self.layer2, self.layer3, self.layer4
 
     def decoders(self) -> list[nn.Sequential]:
-        """The steps of `deconv_layers` that double the resolution."""
+        """The parts of `deconv_layers`, each of which doubles the resolution."""
         return [self.deconv_layers[i : i + 3] for i in range(0, len(self.deconv_layers), 3)]
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """The outputs of the four ResNet stages, at strides 4, 8, 16 and 32."""
+        """The outputs of the four stages, at strides 4, 8, 16 and 32."""
         x = self.stem(images)
-        encoded = []
-        for stage in self.stages():
-            x = stage(x)
-            encoded.append(x)
-        return encoded
+        return [x := stage(x) for stage in self.stages()]
 
     def features(self, images: Tensor, looks: dict[str, Tensor] | None = None) -> Tensor:
-        """What the head sees, here the output of the last transposed convolution, (N, C, H/4, W/4); fills `looks`."""
+        """The input of the heatmap layer, (N, C, H/4, W/4). Fills `looks`, if given."""
         encoded = self.encode(images)
         if looks is not None:
             looks |= {f"stage{i}": x for i, x in enumerate(encoded, start=1)}
@@ -91,19 +95,8 @@ class SimpleBaseline(ResNet):
         return (output, looks) if look else output
 
 
-def deconvolution(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """The layers that double the resolution: transposed convolution 4x4 with stride 2, batch norm, ReLU."""
+def _deconvolution(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
+    """Transposed convolution 4x4 with stride 2, batch norm, ReLU."""
     deconv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1, bias=False)
     nn.init.normal_(deconv.weight, std=0.001)
-    return [deconv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
-
-
-def heatmap_head(in_channels: int, num_keypoints: int, kernel_size: int = 1) -> nn.Conv2d:
-    """Convolution to one heatmap per keypoint, started at N(0, 0.001) as in the official code.
-
-    With the library's larger default start, short trainings never leave the plateau of all-zero heatmaps.
-    """
-    head = nn.Conv2d(in_channels, num_keypoints, kernel_size, padding=kernel_size // 2)
-    nn.init.normal_(head.weight, std=0.001)
-    nn.init.zeros_(head.bias)
-    return head
+    return deconv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)

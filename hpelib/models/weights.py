@@ -1,73 +1,100 @@
-"""Reading weights into networks: whole checkpoints strictly, pretrained trunks as far as they fit."""
+"""Reading weights into networks: whole checkpoints, and trunks that were trained on other data."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hpelib.layers.choices import listed
+
 StateDict = Mapping[str, Tensor]
+MOST = 8  # entries in a message
+COUNTER = "num_batches_tracked"  # of batch norms; old checkpoints lack it, and nothing here uses it
 
 
 def load_weights(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> None:
-    """Fill `model` from a complete state dict: ours, or the official `pose_hrnet` and `pose_resnet` ones.
+    """Fill the whole of `model` from a state dict or its file: ours, or the official `pose_hrnet` and `pose_resnet`.
 
     Official HRNet checkpoints expect RGB pixels, official SimpleBaseline checkpoints BGR pixels, both with the RGB mean
-    and deviation of ImageNet. A network that wraps another one as its `backbone` also takes the state dict of that one
-    alone, if it has no weights besides. Raises ValueError naming unexpected and missing entries and differing shapes,
-    and leaves the model as it was.
+    and deviation of ImageNet. A network that keeps another one in `backbone` and has no other weights also takes the
+    state dict of that one.
+
+    Raises:
+        ValueError: entries are missing, unexpected or of another shape. The message names them; `model` is unchanged.
+        FileNotFoundError: there is no such file.
     """
     weights = _for_model(model, state_dict_or_path)
     own = model.state_dict()
-    # checkpoints from before batch norm counted its batches lack this counter, which nothing here uses
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in own]
-    reshaped = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in weights.items()
-        if name in own and tensor.shape != own[name].shape
-    ]
-    problems = {"unexpected": unexpected, "missing": missing, "other shape": reshaped}
+    problems = {
+        "unexpected": [name for name in weights if name not in own],
+        "missing": [name for name in own if name not in weights and not name.endswith(COUNTER)],
+        "other shape": [
+            f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+            for name, tensor in weights.items()
+            if name in own and tensor.shape != own[name].shape
+        ],
+    }
     if any(problems.values()):
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+        found = "; ".join(f"{kind}: {listed(names, MOST)}" for kind, names in problems.items() if names)
         raise ValueError(f"the weights do not belong to this {type(model).__name__} and its options: {found}")
     model.load_state_dict(weights, strict=False)
 
 
-def load_matching(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> list[str]:
-    """Fill every entry of `model` that the weights know by name and shape; returns the names that kept their start.
+def load_trunk(
+    model: nn.Module, state_dict_or_path: StateDict | str | Path, trunk: Iterable[str], source: str, into: str
+) -> None:
+    """Fill the entries of `model` that the weights have by name and shape; all of `trunk` must be among them.
 
-    A network whose layers are cut from those of the source offers `adapt_pretrained(state_dict) -> state_dict`. Raises
-    ValueError if nothing fits at all.
+    Other entries keep their start, for example a heatmap layer for another number of keypoints. A network whose layers
+    are cut from those of the weights has a method `adapt_pretrained(state_dict) -> state_dict`. Messages call the
+    weights `source` and the network `into`.
+
+    Raises:
+        ValueError: entries of the trunk are missing or of another shape, or the weights are of a deeper ResNet. The
+            message says how many and names one; `model` is unchanged.
+        FileNotFoundError: there is no such file.
     """
     weights = _for_model(model, state_dict_or_path)
     if hasattr(model, "adapt_pretrained"):
         weights = model.adapt_pretrained(weights)
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and tensor.shape == own[name].shape}
-    if not fitting:
+    trunk = [name for name in trunk if not name.endswith(COUNTER)]
+    missing = [name for name in trunk if name not in fitting]
+    advice = "choose weights of the same network and size, leave the trunk's options alone, or train without pretrained"
+    if missing:
+        shape, given = tuple(own[missing[0]].shape), weights.get(missing[0])
+        instead = "" if given is None else f" (it has {tuple(given.shape)})"
         raise ValueError(
-            f"none of the {len(weights)} entries ({next(iter(weights), 'empty')}, ...) has the name and shape of one "
-            f"in this {type(model).__name__} ({next(iter(own))}, ...)"
+            f"{source} lacks {len(missing)} of the {len(trunk)} entries in the trunk of {into}, such as {missing[0]} "
+            f"{shape}{instead}; {advice}"
         )
+    deeper = sorted(_encoder_blocks(weights) - _encoder_blocks(own))
+    if deeper:
+        raise ValueError(f"{source} belongs to a deeper encoder than that of {into}: it has {deeper[0]}; {advice}")
     model.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
 
 
-def trunk_entries(model: nn.Module, source: StateDict) -> list[str]:
-    """Names in `model` that those of a pretrained `source` cover, be it in another block or with another shape.
+def trunk_entries(model: nn.Module, source: Collection[str]) -> list[str]:
+    """The entries of `model` that a classifier with the entries `source` has too, in any block and with any shape.
 
-    Numbers are blanked out: `layer1.3.conv1.weight` is part of a ResNet's trunk even where the source's `layer1` has
-    three blocks, `layer1.2.strip.fuse.1.weight` is an addition.
+    Numbers in names count as equal. So `layer1.3.conv1.weight` belongs to the trunk also where the classifier's
+    `layer1` ends with block 2, but `layer1.2.strip.fuse.1.weight`, which no ResNet has, is an addition of the paper.
     """
-    covered = {_numberless(name) for name in _for_model(model, source)}
-    return [name for name in model.state_dict() if _numberless(name) in covered]
+    prefix = _prefix(model, source)
+    known = {re.sub(r"\d+", "#", prefix + name) for name in source}
+    return [name for name in model.state_dict() if re.sub(r"\d+", "#", name) in known]
 
 
 def imagenet_weights(timm_name: str) -> dict[str, Tensor]:
-    """State dict of timm's ImageNet classifier `timm_name`, fetched on first use. Raises OSError if that fails."""
+    """State dict of timm's ImageNet classifier of this name, fetched on first use.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
     import timm
 
     try:
@@ -79,11 +106,20 @@ def imagenet_weights(timm_name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """What a `.safetensors` or PyTorch file holds; never runs code stored in the file.
+def imagenet_entries(timm_name: str) -> list[str]:
+    """Names of the entries that `imagenet_weights(timm_name)` has. Nothing is fetched."""
+    import timm
 
-    Raises FileNotFoundError where there is none, ValueError where it is broken or holds more than tensors and
-    plain values.
+    with torch.device("meta"):
+        return list(timm.create_model(timm_name.split(".")[0]).state_dict())
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """What a `.safetensors` or PyTorch file holds. Code that is stored in the file never runs.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is broken, or holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -98,17 +134,28 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _numberless(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+def _encoder_blocks(names: Iterable[str]) -> set[str]:
+    """The blocks of a ResNet's stages that `names` begin with, such as layer3.22."""
+    found = (re.match(r"(backbone\.)?layer\d+\.\d+", name) for name in names)
+    return {match.group() for match in found if match}
 
 
 def _for_model(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> dict[str, Tensor]:
-    """State dict under the names that `model` uses: wrappers taken off, the place of the backbone put before."""
-    weights = state_dict_or_path if isinstance(state_dict_or_path, Mapping) else read_state_dict(state_dict_or_path)
+    """The state dict under the names of `model`: without wrappers, and with `backbone.` in front where it has one."""
+    from_file = not isinstance(state_dict_or_path, Mapping)
+    weights = read_state_dict(state_dict_or_path) if from_file else state_dict_or_path
+    where = state_dict_or_path if from_file else "the state dict"
     if not isinstance(weights, Mapping):
-        raise ValueError(f"{state_dict_or_path} holds a {type(weights).__name__} instead of weights by name")
+        raise ValueError(f"{where} holds a {type(weights).__name__} instead of weights by name")
     weights = weights.get("state_dict", weights)
+    others = [name for name, value in weights.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{where} holds more than weights by name: {listed(others, MOST)}; give the state dict alone")
     weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    if hasattr(model, "backbone") and not any(name.startswith("backbone.") for name in weights):
-        weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
-    return weights
+    return {_prefix(model, weights) + name: tensor for name, tensor in weights.items()}
+
+
+def _prefix(model: nn.Module, names: Collection[str]) -> str:
+    """What stands before `names` in `model`, which may keep the network that they belong to in `backbone`."""
+    inside = hasattr(model, "backbone") and not any(name.startswith("backbone.") for name in names)
+    return "backbone." if inside else ""

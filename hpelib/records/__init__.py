@@ -43,7 +43,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One thing that a network shows of itself with `look=True`."""
+    """What one name of a look means."""
 
     title: str
     source: str  # where the paper describes it
@@ -52,11 +52,11 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Story:
-    """One claim that a picture can speak for or against."""
+    """One claim of a paper that a picture can support or contradict."""
 
     name: str  # of the picture's file
-    text: str  # what the paper says, and what to look for
     looks: str  # a pattern of the looks that show it
+    text: str  # what the paper says, and what to look for
 
     @property
     def title(self) -> str:
@@ -65,27 +65,40 @@ class Story:
 
 @dataclass(frozen=True)
 class Record:
-    """One network of the study. Only `name`, `cls` and `presets` are needed; the rest makes its pages complete."""
+    """One network of the study. Only `name`, `cls` and `presets` are needed; the rest makes its pages complete.
 
-    name: str  # of hpelib/models/NAME.py and of the file that holds this record
+    `quantities` and `stories` name looks by regular expressions. The title of a quantity may use the groups of its
+    pattern: with r"stack(\\d)" the title r"heatmaps of stack \\1" becomes "heatmaps of stack 2".
+    """
+
+    name: str  # in params.yaml, and of its files in hpelib/models and hpelib/records
     cls: str  # its class in hpelib/models/NAME.py
     presets: Mapping[str, Preset]  # by the names that `create_model` knows
-    title: str = ""  # as its paper spells it
-    short: str = ""  # a column's name in `dvc exp show`
+    title: str = ""  # as its paper spells it; by default its name
+    short: str = ""  # a column's name in `dvc exp show`; by default its name
     order: int = 100  # its place in lists and charts, baselines first
-    full_size: str = ""  # the preset of the size that its paper reports
     baseline: str | None = None  # the record of the network that it is built on and compared with
+    full_size: str = ""  # the preset of the size that its paper reports; by default the first one
     color: str = ""  # in charts
     marker: str = ""
-    quantities: Mapping[str, Quantity] = field(
-        default_factory=dict
-    )  # by patterns of names; titles may use their groups
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
     stories: tuple[Story, ...] = ()
+
+    def __post_init__(self):
+        defaults = {"title": self.name, "short": self.name, "full_size": next(iter(self.presets))}
+        for field_name, value in defaults.items():
+            object.__setattr__(self, field_name, getattr(self, field_name) or value)
 
     @property
     def compared(self) -> list[str]:
         """Names of the networks whose pictures stand side by side: its baseline first, if it has one."""
         return [self.baseline, self.name] if self.baseline else [self.name]
+
+
+COMMON = {  # looks of every network
+    "target": Quantity("Gaussians about the annotation", "the codec, not the network", "heatmaps"),
+    "heatmaps": Quantity("heatmaps", "the network's answer", "heatmaps"),
+}
 
 
 @cache
@@ -107,7 +120,7 @@ def baselines() -> dict[str, str]:
 
 
 def quantity(name: str) -> Quantity:
-    """What a name that `capture` returned means. Names that no record knows stand for features.
+    """The meaning of a name that `capture` returned. A name that no record knows stands for features.
 
     Example: `quantity("stage2.0.dem1").title` is "DEM gate, stage 2.0, branch 1".
     """
@@ -116,9 +129,3 @@ def quantity(name: str) -> Quantity:
             if match := re.fullmatch(pattern, name):
                 return Quantity(match.expand(known.title), known.source, known.kind)
     return COMMON.get(name, Quantity(name, "", "features"))
-
-
-COMMON = {  # what every network shows
-    "target": Quantity("Gaussians about the annotation", "the codec, not the network", "heatmaps"),
-    "heatmaps": Quantity("heatmaps", "the network's answer", "heatmaps"),
-}

@@ -4,12 +4,11 @@ from hpelib.records import RESNETS, Preset, Quantity, Record, Story
 
 RECORD = Record(
     name="daunet",
+    cls="DAUNet",
+    presets={"daunet_resnet50": Preset({}, RESNETS[50])},
     title="DAUNet",
     short="da",
     order=7,
-    cls="DAUNet",
-    presets={"daunet_resnet50": Preset({}, RESNETS[50])},
-    full_size="daunet_resnet50",
     baseline="simple_baseline",
     color="#CC79A7",  # purple
     marker="*",
@@ -23,25 +22,20 @@ RECORD = Record(
     stories=(
         Story(
             "strips",
-            "Strip pooling gates features by means along rows and columns. Bars and crosses are its trace.",
             r"stage\d_block\d+_strip",
+            "Strip pooling gates features by means along rows and columns. It leaves bars and crosses in the picture.",
         ),
         Story(
             "rebuild",
-            "SRU parts channels into informative and redundant ones, here the share of informative ones per "
-            "position; CRU weighs a rich against a cheap transform of them.",
             r"up\d_[sc]ru",
+            "SRU parts channels into informative and redundant ones; shown is the share of informative ones at each "
+            "position. CRU weighs a rich transform of the channels against a cheap one.",
         ),
         Story(
             "parts",
-            "What SRU takes for informative, and what for redundant: two pictures of the same say that the "
-            "parting is none.",
             r"up\d_sru_(informative|redundant)",
+            "What SRU takes for informative, and what for redundant. Two equal pictures mean that nothing is parted.",
         ),
-        Story(
-            "sge",
-            "SGE lifts positions that resemble their group's mean.",
-            r"up\d_sge",
-        ),
+        Story("sge", r"up\d_sge", "SGE raises positions that resemble the mean of their group."),
     ),
 )

@@ -4,12 +4,11 @@ from hpelib.records import HRNETS, RESNETS, Preset, Quantity, Record, Story
 
 RECORD = Record(
     name="ditn",
+    cls="DITN",
+    presets={"ditn_w32": Preset({"backbone": "hrnet"}, {"hrnet": HRNETS[32], "resnet50": RESNETS[50]})},
     title="DITN",
     short="di",
     order=6,
-    cls="DITN",
-    presets={"ditn_w32": Preset({"backbone": "hrnet"}, {"hrnet": HRNETS[32], "resnet50": RESNETS[50]})},
-    full_size="ditn_w32",
     baseline="hrnet",
     color="#009E73",  # green
     marker="X",
@@ -20,17 +19,12 @@ RECORD = Record(
         "sab": Quantity("spatial attention (SAB)", "DITN, Sec. 3.4, Eq. 5", "gate"),
     },
     stories=(
-        Story(
-            "bones",
-            "Bones, learned beside the joints. (Maximum over all.)",
-            "bones|heatmaps",
-        ),
+        Story("bones", "bones|heatmaps", "Bones, learned beside the joints. (Maximum over all.)"),
         Story(
             "transfer",
-            "Each bone's features become kernels for its two joints; CAB weighs the result per joint and bone, "
-            "SAB per position. CAB and SAB lie between a half and one: a half means that the paper's ReLU has "
-            "closed them.",
             "kernels|cab|sab",
+            "The features of each bone become kernels for its two joints. CAB weighs the result for each joint and "
+            "bone, SAB for each position. Both lie between 1/2 and 1; at 1/2 the paper's ReLU has closed them.",
         ),
     ),
 )

@@ -4,12 +4,11 @@ from hpelib.records import RESNETS, Preset, Quantity, Record, Story
 
 RECORD = Record(
     name="fr_sbn",
+    cls="FRSBN",
+    presets={f"fr_sbn_resnet{depth}": Preset({"encoder": f"resnet{depth}"}, RESNETS[depth]) for depth in RESNETS},
     title="FR-SBN",
     short="fr",
     order=5,
-    cls="FRSBN",
-    presets={f"fr_sbn_resnet{depth}": Preset({"encoder": f"resnet{depth}"}, RESNETS[depth]) for depth in RESNETS},
-    full_size="fr_sbn_resnet34",
     baseline="simple_baseline",
     color="#D55E00",  # vermilion
     marker="P",
@@ -21,15 +20,15 @@ RECORD = Record(
     stories=(
         Story(
             "context",
-            "Where the global context is gathered from, stage by stage; 1 is an even share. Attention that is "
-            "even everywhere is average pooling.",
             r"(stage|decoder)\d_attention",
+            "Where each stage gathers its global context; 1 is an even share. Attention that is even everywhere is "
+            "average pooling.",
         ),
         Story(
             "sa_mfcd",
-            "SA-MFCD gates the collected features of Res-stages 1 to 3 with the spatial attention heatmaps. "
-            "Where the gate is zero, nothing of them reaches the decoders.",
             "stage[123]_sah|sa_mfcd_gate",
+            "SA-MFCD multiplies the collected features of Res-stages 1 to 3 with a gate that is made of the spatial "
+            "attention heatmaps. Where the gate is zero, none of these features reach the decoders.",
         ),
     ),
 )

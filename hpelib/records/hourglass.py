@@ -4,22 +4,13 @@ from hpelib.records import Preset, Quantity, Record, Story
 
 RECORD = Record(
     name="hourglass",
+    cls="StackedHourglass",
+    presets={"hourglass": Preset()},
     title="Stacked hourglass",
     short="hg",
     order=1,
-    cls="StackedHourglass",
-    presets={"hourglass": Preset()},
-    full_size="hourglass",
     color="#56B4E9",  # sky blue
     marker="v",
-    quantities={
-        r"stack(\d+)": Quantity(r"heatmaps of stack \1", "stacked hourglass, Sec. 3.3", "heatmaps"),
-    },
-    stories=(
-        Story(
-            "stacks",
-            "Each stack refines the heatmaps of the one before it.",
-            r"stack\d",
-        ),
-    ),
+    quantities={r"stack(\d+)": Quantity(r"heatmaps of stack \1", "stacked hourglass, Sec. 3.3", "heatmaps")},
+    stories=(Story("stacks", r"stack\d", "Each stack refines the heatmaps of the one before it."),),
 )

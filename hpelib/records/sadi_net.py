@@ -4,12 +4,11 @@ from hpelib.records import Preset, Quantity, Record, Story
 
 RECORD = Record(
     name="sadi_net",
+    cls="SADINet",
+    presets={"sadi_net": Preset()},
     title="SADI-Net",
     short="sa",
     order=4,
-    cls="SADINet",
-    presets={"sadi_net": Preset()},
-    full_size="sadi_net",
     baseline="hourglass",
     color="#E69F00",  # orange
     marker="^",
@@ -24,25 +23,21 @@ RECORD = Record(
     stories=(
         Story(
             "rfm_gates",
-            "The blocks of the receptive fortified module weigh the channels of their two ways together. Curves"
-            " that are flat or the same for everybody: squeeze and excitation that has not learnt to choose.",
             r"rfm\d_se",
+            "The blocks of the receptive fortified module weigh the channels of their two paths together. A curve that "
+            "is flat or equal for everybody means that squeeze and excitation has not learned to choose.",
         ),
         Story(
             "global_weights",
-            "The spatial fusion module lets the scales compete at every position; 1 is an even share.",
             "sfm_global",
+            "In the spatial fusion module the scales compete at every position; 1 is an even share.",
         ),
-        Story(
-            "local_weights",
-            "Its local attention weighs positions along each column; 1 is even.",
-            r"sfm_local\d",
-        ),
+        Story("local_weights", r"sfm_local\d", "Its local attention weighs positions along each column; 1 is even."),
         Story(
             "learned_heatmaps",
-            "The distribution learning module gives each joint a heatmap of a shape of its own. Beside it the "
-            "Gaussians that all other networks learn, and what the backbone answers. (Maximum over all joints.)",
             "target|dlm_heatmaps|heatmaps",
+            "The distribution learning module gives each joint a heatmap with a shape of its own. Beside it stand the "
+            "Gaussians that all other networks learn, and the heatmaps of the backbone. (Maximum over all joints.)",
         ),
     ),
 )

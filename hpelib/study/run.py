@@ -95,14 +95,13 @@ class Study:
                     ready += order.get_ready()
                     done += 1
             if self.running:
+                names = [stage.addressing for _, stage, _ in self.running.values()]
+                now = ", ".join(name + latest_score(name) for name in names)
+                left = sum(map(_minutes, upstream)) * (1 - done / len(upstream)) / self.jobs
+                print(f"{done} of {len(upstream)} stages done; running: {now}; about {left:.0f} min left", flush=True)
                 for sentinel in wait(list(self.running), timeout=60):
                     order.done(self._finish(sentinel))
                     done += 1
-                now = ", ".join(
-                    stage.addressing + latest_score(stage.addressing) for _, stage, _ in self.running.values()
-                )
-                left = sum(map(_minutes, upstream)) * (1 - done / len(upstream)) / self.jobs
-                print(f"{done} of {len(upstream)} stages done; running: {now}; about {left:.0f} min left", flush=True)
 
     def _needs_running(self, stage: Stage) -> bool:
         """Whether a stage must run: not if it would come out the same, or if DVC's run cache has the result."""

@@ -1,48 +1,46 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hpelib.codecs import make_codec
-from hpelib.data.crops import to_image
+from hpelib.data.crops import Crop, to_image
 from hpelib.figures import style
 from hpelib.figures.heatmaps import (
-    Prediction,
+    View,
+    before_after,
     draw_heatmap,
-    heatmap_grid,
     heatmap_to_image,
+    joint_maps,
     network_comparison,
     scene_heatmaps,
 )
 from hpelib.skeletons import COCO17
 
-CROP = np.zeros((64, 48, 3), np.uint8)
+PIXELS = np.zeros((64, 48, 3), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
-def a_prediction(seed=0, peak=1.0, name="dark"):
-    codec = make_codec(name, (48, 64), (12, 16), sigma=1.0)
+def a_view(seed=0, peak=1.0, codec="dark"):
+    """A person whose image is twice as fine as its crop, which begins at (12, -14) image px."""
+    codec = make_codec(codec, (48, 64), (12, 16), sigma=1.0)
     keypoints = np.random.default_rng(seed).uniform(8, 40, (1, 17, 2)).astype(np.float32)
     heatmaps, _ = codec.encode(keypoints, np.full((1, 17), 2))
-    return Prediction(keypoints[0], peak * heatmaps[0].numpy(), codec.stride)
+    matrix = codec.crop_matrix(np.array([60.0, 50.0]), np.array([96.0, 128.0]), 0.0)
+    crop = Crop(PIXELS, keypoints[0], np.full(17, 2, np.uint8), matrix)
+    return View(crop, COCO17, keypoints[0] + 1, {"heatmaps": peak * heatmaps[0].numpy()}, codec.stride)
 
 
-@pytest.mark.parametrize("stride_px", [(4.0, 4.0), (47 / 11, 63 / 15), (1.0, 1.0)])
+@pytest.mark.parametrize("stride_px", [None, (4.0, 4.0), (47 / 11, 63 / 15), (1.0, 1.0)])
 def test_a_heatmap_pixel_is_centred_on_its_crop_pixel(stride_px):
     heatmap = np.zeros((16, 12), np.float32)
     heatmap[5, 9] = 1.0
     figure = Figure(figsize=(4.8, 6.4), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
-    draw_heatmap(axes, CROP, heatmap, stride_px)
+    draw_heatmap(axes, PIXELS, heatmap, stride_px=stride_px)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     rows, columns = np.nonzero(np.asarray(canvas.buffer_rgba())[..., :3].sum(-1))
+    stride_px = stride_px or (4.0, 4.0)
     # the canvas shows crop px -0.5 to 47.5 at ten canvas px each
     centre = (np.array([columns.mean(), rows.mean()]) + 0.5) / 10 - 0.5
     np.testing.assert_allclose(centre, np.array([9, 5]) * stride_px, atol=0.06)
@@ -71,59 +69,62 @@ def test_peak_carried_back_lies_on_the_decoded_keypoint(name, rotation_deg):
     np.testing.assert_allclose(centroid, truth, atol=heatmap_px * (0.75 if name == "msra" else 0.02))
 
 
-def test_identity_leaves_the_map_as_it_is():
-    heatmap = np.random.default_rng(0).random((6, 5)).astype(np.float32)
-    carried = heatmap_to_image(heatmap, np.eye(3)[:2], (1.0, 1.0), (7, 6))
-    np.testing.assert_allclose(carried[:, :5], heatmap, atol=1e-6)
-    assert not carried[:, 5:].any()
-
-
-def test_grid_shares_limits_and_marks_each_keypoint_in_its_own_panel():
-    prediction = a_prediction(peak=0.6)
-    keypoints = prediction.keypoints.copy()
-    keypoints[3] = np.nan
-    figure = heatmap_grid(CROP, prediction.heatmaps, COCO17.keypoints, prediction.stride_px, keypoints)
-    *panels, bar = figure.axes
+def test_joint_maps_share_limits_and_mark_each_keypoint_in_its_own_panel():
+    view = a_view(peak=0.6)
+    view.found[3] = np.nan
+    *panels, bar = joint_maps(view).axes
     assert [axes.get_title() for axes in panels][:2] == ["nose", "left eye"]
-    assert {axes.images[1].get_clim() for axes in panels} == {(0.0, float(prediction.heatmaps.max()))}
-    np.testing.assert_allclose(panels[7].lines[0].get_xydata()[0], prediction.keypoints[7])
+    assert {axes.images[1].get_clim() for axes in panels} == {(0.0, float(view.heatmaps.max()))}
+    np.testing.assert_allclose(panels[7].lines[0].get_xydata()[0], view.found[7])
     assert bar.get_xlabel() == "heatmap value"
 
 
-def test_maps_without_a_positive_value_can_be_drawn(tmp_path):
-    figure = heatmap_grid(CROP, np.full((2, 16, 12), -0.1), ["a", "b"], (4.0, 4.0), label="attention")
-    assert figure.axes[-1].get_xlabel() == "attention"
-    style.save(figure, tmp_path / "empty.png")
+def test_maps_without_a_positive_value_can_be_drawn():
+    view = a_view()
+    view.looks["heatmaps"] = np.full((17, 16, 12), -0.1)
+    assert style.to_png(joint_maps(view)).startswith(b"\x89PNG")
 
 
-def test_comparison_has_a_row_per_network_with_one_colour_scale(tmp_path):
-    predictions = {"hrnet_w32": a_prediction(peak=0.9), "ditn_w32": a_prediction(1, peak=0.3, name="udp")}
-    keypoints, visibility = predictions["hrnet_w32"].keypoints.copy(), np.full(17, 2, np.uint8)
-    keypoints[0], visibility[0] = np.nan, 0
-    figure = network_comparison(CROP, keypoints, visibility, predictions, COCO17)
+def test_comparison_has_a_row_for_each_network_with_one_colour_scale():
+    views = {"hrnet_w32": a_view(peak=0.9), "ditn_w32": a_view(1, peak=0.3, codec="udp")}
+    views["hrnet_w32"].crop.keypoints[0], views["hrnet_w32"].crop.visibility[0] = np.nan, 0
+    figure = network_comparison(views)
     rows = np.array(figure.axes[:8]).reshape(2, 4)
     assert [row[0].get_ylabel() for row in rows] == ["hrnet w32", "ditn w32"]
+    assert [axes.get_title() for axes in rows[0]] == ["crop", "annotation", "prediction", "heatmaps"]
+    assert [len(axes.collections) > 0 for axes in rows[0]] == [False, True, True, False]
+    assert [dots(axes) for axes in rows[0]] == [0, 16, 17, 0]
     maps = [row[3].images[1] for row in rows]
-    assert maps[0].get_clim() == maps[1].get_clim() == (0.0, predictions["hrnet_w32"].heatmaps.max())
+    assert maps[0].get_clim() == maps[1].get_clim() == (0.0, views["hrnet_w32"].heatmaps.max())
     assert maps[0].cmap == maps[1].cmap == style.HEATMAP_COLORS
-    np.testing.assert_array_equal(maps[1].get_array(), predictions["ditn_w32"].heatmaps.max(0))
-    assert style.save(figure, tmp_path / "rows.png").stat().st_size < style.MAX_BYTES
+    np.testing.assert_array_equal(maps[1].get_array(), views["ditn_w32"].heatmaps.max(0))
+    assert len(style.to_png(figure)) < style.MAX_BYTES
+
+
+def test_before_and_after_has_a_row_for_each_person_with_one_colour_scale():
+    people = {
+        person: {"hrnet": a_view(seed, peak=0.5), "de_hrnet": a_view(seed, peak=0.9)}
+        for seed, person in enumerate(("easy", "small"))
+    }
+    grid = np.array(before_after(people).axes[:10]).reshape(2, 5)
+    assert [axes.get_title() for axes in grid[0]] == ["annotation", "hrnet", "heatmaps", "de hrnet", "heatmaps"]
+    assert [row[0].get_ylabel() for row in grid] == ["easy", "small"]
+    assert [dots(axes) for axes in grid[1]] == [17, 17, 0, 17, 0]
+    highest = max(view.heatmaps.max() for views in people.values() for view in views.values())
+    assert {axes.images[1].get_clim() for axes in grid[:, 2::2].flat} == {(0.0, highest)}
+    np.testing.assert_array_equal(grid[1, 4].images[1].get_array(), people["small"]["de_hrnet"].heatmaps.max(0))
 
 
 def test_scene_shows_the_prediction_in_image_pixels():
-    codec = make_codec("dark", (48, 64), (12, 16), sigma=1.0)
-    matrix = codec.crop_matrix(np.array([60.0, 50.0]), np.array([96.0, 128.0]), 0.0)
-    prediction = a_prediction()
-    figure = scene_heatmaps(np.zeros((100, 120, 3), np.uint8), prediction, matrix, COCO17)
-    dots = [np.asarray(collection.get_offsets()) for collection in figure.axes[0].collections]
-    found = np.concatenate([offsets for offsets in dots if offsets.any()])
-    expected = prediction.keypoints * 2 + (12, -14)  # the crop is half as fine, its corner at 60 - 48, 50 - 64
+    view = a_view()
+    figure = scene_heatmaps(np.zeros((100, 120, 3), np.uint8), view)
+    drawn = [np.asarray(collection.get_offsets()) for collection in figure.axes[0].collections]
+    found = np.concatenate([offsets for offsets in drawn if offsets.any()])
+    expected = view.found * 2 + (12, -14)
     np.testing.assert_allclose(sorted(found.tolist()), sorted(expected.tolist()), atol=1e-3)
     assert figure.axes[1].images[1].get_array().shape == (100, 120)
 
 
-def test_nothing_to_draw_is_an_error():
-    with pytest.raises(ValueError, match="at least one network"):
-        network_comparison(CROP, np.zeros((17, 2)), np.zeros(17), {}, COCO17)
-    with pytest.raises(ValueError, match="1 maps and 2 titles"):
-        heatmap_grid(CROP, np.zeros((1, 16, 12)), ["nose", "left_eye"], (4.0, 4.0))
+def dots(axes):
+    drawn = [np.asarray(collection.get_offsets()) for collection in axes.collections]
+    return sum(np.isfinite(offsets).all(1).sum() for offsets in drawn if offsets.any())

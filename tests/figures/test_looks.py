@@ -2,20 +2,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from hpelib.data.crops import Crop
 from hpelib.figures import style
-from hpelib.figures.heatmaps import Prediction
-from hpelib.figures.looks import before_after, draw_change, draw_offsets, look_sheet, panels_of
+from hpelib.figures.heatmaps import View
+from hpelib.figures.looks import draw_change, draw_panel, look_sheet, panels_of
 from hpelib.records import Quantity
 from hpelib.skeletons import COCO17
 
-CROP = np.full((64, 48, 3), 90, np.uint8)
+PIXELS = np.full((64, 48, 3), 90, np.uint8)
 RANDOM = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
+def a_view(**looks):
+    """A view of looks that no record knows, which are drawn as features."""
+    crop = Crop(PIXELS, np.zeros((17, 2)), np.zeros(17), np.eye(2, 3))
+    return View(crop, COCO17, np.zeros((17, 2)), looks, (4.0, 4.0))
 
 
 def panels(kind, look, keypoint=None):
@@ -60,63 +61,50 @@ def test_informative_is_above_one_half():
     np.testing.assert_allclose(panels("parting", weights)["it: informative"], [[0.5, 0.5]])
 
 
-def test_a_column_has_one_scale_for_everybody(tmp_path):
-    rows = [{"map": np.full((4, 3), 0.2 * i), "weights": np.array([0.9, 0.1])} for i in (1, 2)]
-    figure = look_sheet([CROP, CROP], rows, ["easy", "occluded"])
+def test_a_column_has_one_scale_for_everybody():
+    weights = np.array([0.9, 0.1]).reshape(2, 1, 1)
+    views = {
+        name: a_view(map=np.full((1, 4, 3), value), gate=weights) for name, value in (("easy", 0.2), ("hard", 0.4))
+    }
+    figure = look_sheet(views, "map|gate")
     drawn = figure.axes[:6]
-    assert [axes.get_ylabel() for axes in drawn] == ["easy", "", "", "occluded", "", ""]
-    assert [axes.get_title() for axes in drawn[:3]] == ["", "map", "weights"]
+    assert [axes.get_ylabel() for axes in drawn] == ["easy", "", "", "hard", "", ""]
+    assert [axes.get_title() for axes in drawn[:3]] == ["", "map", "gate"]
     assert {drawn[i].images[1].get_clim() for i in (1, 4)} == {(0.2, 0.4)}
     assert drawn[2].get_ylim() == drawn[5].get_ylim()
-    assert style.save(figure, tmp_path / "sheet.png").stat().st_size < style.MAX_BYTES
+    assert len(style.to_png(figure)) < style.MAX_BYTES
 
 
-def test_a_colour_bar_has_three_numbers_at_most_as_more_would_run_together():
-    for low, high in ((0.455, 0.553), (0, 1), (-3.2, 11)):
-        figure = look_sheet([CROP], [{"gate": np.linspace(low, high, 12).reshape(4, 3)}], ["easy"])
-        bar = figure.axes[-1]
-        ticks = bar.get_xticks()
-        assert 1 <= sum(bar.get_xlim()[0] <= tick <= bar.get_xlim()[1] for tick in ticks) <= 3
+@pytest.mark.parametrize(("low", "high"), [(0.455, 0.553), (0, 1), (-3.2, 11)])
+def test_a_colour_bar_has_three_numbers_at_most_as_more_would_run_together(low, high):
+    bar = look_sheet({"easy": a_view(map=np.linspace(low, high, 12).reshape(1, 4, 3))}, "map").axes[-1]
+    left, right = bar.get_xlim()
+    assert 1 <= sum(left <= tick <= right for tick in bar.get_xticks()) <= 3
+
+
+def test_what_a_network_does_not_show_is_an_error_that_lists_what_it_shows():
+    views = {"easy": a_view(heatmaps=np.ones((17, 4, 3)), stack1=np.ones((1, 4, 3)))}
+    with pytest.raises(ValueError, match=r"nothing that matches 'stack'; it shows heatmaps, stack1"):
+        look_sheet(views, "stack")
 
 
 def test_arrows_start_where_a_point_lies_and_lead_to_where_it_is_taken_from():
     offsets = np.zeros((2, 8, 6))
     offsets[:, 5, 3] = (0.5, -0.25)  # right and up
     _, axes = plt.subplots()
-    draw_offsets(axes, CROP, offsets, (0.0, 0.5))
+    draw_panel(axes, PIXELS, offsets)
     (arrows,) = [drawn for drawn in axes.collections if hasattr(drawn, "U")]
     (moved,) = np.flatnonzero(np.hypot(arrows.U, arrows.V))
     np.testing.assert_allclose(arrows.get_offsets()[moved], (3 * 8, 5 * 8))
     assert arrows.U[moved] > 0 > arrows.V[moved]  # image y points down, and so do the axes
-    assert arrows.U[moved] == pytest.approx(8)  # as long as the arrows' spacing
+    assert np.hypot(arrows.U, arrows.V)[moved] == pytest.approx(8)  # the longest is as long as the arrows' spacing
 
 
 def test_no_change_is_transparent_and_both_directions_are_seen():
     change = np.array([[0.0, 0.5], [-1.0, 1.0]])
     _, axes = plt.subplots()
-    draw_change(axes, CROP, change, 1.0)
+    draw_change(axes, PIXELS, change, 1.0)
     mappable = axes.images[1]
     assert mappable.get_clim() == (-1.0, 1.0)
     assert mappable.get_alpha()[0, 0] == 0
     assert mappable.get_alpha()[1, 0] == mappable.get_alpha()[1, 1] > mappable.get_alpha()[0, 1] > 0
-
-
-def test_before_and_after_share_people_and_colours():
-    def prediction(peak):
-        return Prediction(RANDOM.uniform(8, 40, (17, 2)), peak * RANDOM.random((17, 16, 12)), (4.0, 4.0))
-
-    predictions = {"hrnet": [prediction(0.5), prediction(0.2)], "de_hrnet": [prediction(0.9), prediction(0.1)]}
-    keypoints, visible = RANDOM.uniform(8, 40, (2, 17, 2)), np.full((2, 17), 2)
-    figure = before_after([CROP, CROP], keypoints, visible, predictions, ["easy", "small"], COCO17)
-    grid = np.array(figure.axes[:10]).reshape(2, 5)
-    assert [axes.get_title() for axes in grid[0]] == ["annotation", "hrnet", "heatmaps", "de hrnet", "heatmaps"]
-    assert [row[0].get_ylabel() for row in grid] == ["easy", "small"]
-    highest = max(prediction.heatmaps.max() for column in predictions.values() for prediction in column)
-    assert {axes.images[1].get_clim() for axes in grid[:, 2::2].flat} == {(0.0, highest)}
-
-
-def test_nothing_to_draw_is_an_error():
-    with pytest.raises(ValueError, match="same panels for every person"):
-        look_sheet([CROP], [{}], ["easy"])
-    with pytest.raises(ValueError, match="same panels for every person"):
-        look_sheet([CROP, CROP], [{"a": np.ones((2, 2))}, {"b": np.ones((2, 2))}], ["easy", "small"])

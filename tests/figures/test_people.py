@@ -1,22 +1,16 @@
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
+from hpelib.data.crops import crop_person
 from hpelib.data.loader import Crops, InputSettings, make_loader
 from hpelib.data.people import People
 from hpelib.figures import style
-from hpelib.figures.people import contact_sheet, factor_distributions, scene_sheet, training_batch
+from hpelib.figures.people import contact_sheet, factor_distributions, prediction_sheet, scene_sheet, training_batch
 from hpelib.skeletons import COCO17
 
 SETTINGS = InputSettings(input_size=(48, 64), heatmap_size=(12, 16), sigma=1.0, batch_size=2)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -65,9 +59,20 @@ def test_scene_sheet_draws_everyone_in_an_image(people):
         assert shown(drawn).shape == (60, 80, 3)
 
 
-def test_sheets_repeat_to_the_byte(people, tmp_path):
-    first, second = (style.save(contact_sheet(people, 4, SETTINGS), tmp_path / f"sheet{i}.png") for i in range(2))
-    assert first.read_bytes() == second.read_bytes()
+def test_predictions_stand_beside_the_annotation(people):
+    crops = [crop_person(people, person, SETTINGS) for person in (1, 2)]
+    found = [np.full((17, 2), 20.0), np.full((17, 2), 30.0)]
+    pairs = np.array(prediction_sheet(crops, found, ["90 %", "10 %"], COCO17).axes).reshape(2, 2)
+    for (left, right), crop, title in zip(pairs, crops, ("90 %", "10 %"), strict=True):
+        np.testing.assert_array_equal(shown(left), crop.pixels)
+        np.testing.assert_array_equal(shown(right), crop.pixels)
+        assert (dots(left), dots(right)) == ((crop.visibility > 0).sum(), 17)
+        assert right.get_title() == title
+
+
+def test_sheets_repeat_to_the_byte(people):
+    first, second = (style.to_png(contact_sheet(people, 4, SETTINGS)) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,23 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torchvision.models import resnet50
 
 from hpelib.metrics.cost import complexity
-from hpelib.models.daunet import DAUNet
+from hpelib.models.daunet import (
+    ChannelRebuildUnit,
+    DAUNet,
+    PartialConv2d,
+    SpatialGroupEnhance,
+    SpatialRebuildUnit,
+    StripPooling,
+)
 from hpelib.models.simple_baseline import SimpleBaseline
-from hpelib.models.weights import load_matching, load_weights
+from hpelib.models.weights import load_trunk, load_weights, trunk_entries
 
 NARROW = {"width": 8, "depths": (2, 1, 1, 1), "decoder_widths": (16, 16, 16), "tail_blocks": 1}
 LITERAL = {"skip": "none", "tail_blocks": 0}
@@ -218,12 +226,13 @@ def test_imagenet_weights_are_cut_to_the_convolved_channels():
     torch.manual_seed(0)
     model = DAUNet(strip_form="pointwise")
     source = resnet50().state_dict()
-    new = load_matching(model, source)
+    trunk = trunk_entries(model, source)
+    load_trunk(model, source, trunk, "resnet50", "daunet")
     own = model.state_dict()
     assert torch.equal(own["layer2.1.conv2.weight"], source["layer2.1.conv2.weight"][:32, :32])
     assert torch.equal(own["layer2.0.conv2.weight"], source["layer2.0.conv2.weight"])
     assert torch.equal(own["layer4.0.downsample.0.weight"], source["layer4.0.downsample.0.weight"])
-    assert all(".strip." in name for name in new if name.startswith(("conv1", "bn1", "layer")))
+    assert all(".strip." in name for name in own.keys() - set(trunk) if name.startswith(("conv1", "bn1", "layer")))
 
 
 def test_every_parameter_learns(images):
@@ -259,3 +268,135 @@ def test_impossible_requests_are_explained():
 def test_the_head_sees_the_features(images):
     model = narrow().eval()
     assert torch.equal(model.final_layer(model.features(images)), model(images))
+
+
+def test_convolves_the_first_channels_and_passes_the_rest():
+    torch.manual_seed(0)
+    conv, x = PartialConv2d(8, ratio=4), torch.randn(2, 8, 5, 6)
+    y = conv(x)
+    torch.testing.assert_close(y[:, :2], F.conv2d(x[:, :2], conv.weight, padding=1))
+    assert torch.equal(y[:, 2:], x[:, 2:])
+    assert {name: tuple(p.shape) for name, p in conv.named_parameters()} == {"weight": (2, 2, 3, 3)}
+
+
+def test_a_ratio_of_one_is_an_ordinary_convolution():
+    conv, x = PartialConv2d(4, ratio=1), torch.randn(1, 4, 5, 5)
+    torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, padding=1))
+
+
+def test_indivisible_channels_are_named():
+    with pytest.raises(ValueError, match=r"10 channels.*ratio 4"):
+        PartialConv2d(10)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+
+
+def gated(features, pre_sigmoid):
+    return features * (1 / (1 + np.exp(-pre_sigmoid)))
+
+
+def test_pointwise_form_is_equations_4_to_7(x):
+    torch.manual_seed(0)
+    gate = StripPooling(3, form="pointwise").eval()
+    weight = gate.fuse[0].weight.detach().numpy()[:, :, 0, 0]
+    features = x[0].numpy()
+    expected = np.empty_like(features)
+    for i in range(4):
+        for j in range(5):
+            y = features[:, i, :].mean(axis=1) + features[:, :, j].mean(axis=1)
+            expected[:, i, j] = gated(features[:, i, j], weight @ y * BN)
+    np.testing.assert_allclose(gate(x)[0][0].detach().numpy(), expected, rtol=1e-5)
+
+
+def test_spnet_form_convolves_the_strips(x):
+    torch.manual_seed(0)
+    gate = StripPooling(3, form="spnet").eval()
+    rows_weight = gate.rows[0].weight.detach().numpy()[:, :, :, 0]  # (out, in, tap)
+    columns_weight = gate.columns[0].weight.detach().numpy()[:, :, 0, :]
+    last = gate.fuse[1]
+    weight, bias = last.weight.detach().numpy()[:, :, 0, 0], last.bias.detach().numpy()
+    features = x[0].numpy()
+    rows = np.pad(features.mean(axis=2), ((0, 0), (1, 1)))
+    columns = np.pad(features.mean(axis=1), ((0, 0), (1, 1)))
+    expected = np.empty_like(features)
+    for i in range(4):
+        for j in range(5):
+            h = sum(rows_weight[:, :, tap] @ rows[:, i + tap] for tap in range(3)) * BN
+            v = sum(columns_weight[:, :, tap] @ columns[:, j + tap] for tap in range(3)) * BN
+            expected[:, i, j] = gated(features[:, i, j], weight @ np.maximum(h + v, 0) + bias)
+    np.testing.assert_allclose(gate(x)[0][0].detach().numpy(), expected, rtol=1e-5)
+
+
+def test_spatial_unit_equals_the_formula():
+    torch.manual_seed(0)
+    unit, x = SpatialRebuildUnit(8, groups=4), torch.randn(1, 8, 3, 4)
+    torch.nn.init.uniform_(unit.norm.weight, 0.5, 2)
+    torch.nn.init.normal_(unit.norm.bias)
+    y, reweights, *parts = unit(x)
+    phi, mu = unit.norm.weight.detach().numpy(), unit.norm.bias.detach().numpy()
+    features = x[0].numpy()
+    informative, redundant = np.empty_like(features), np.empty_like(features)
+    for c in range(8):
+        group = features[c // 2 * 2 : c // 2 * 2 + 2]
+        normalised = phi[c] * (features[c] - group.mean()) / np.sqrt(group.var() + 1e-5) + mu[c]
+        r = 1 / (1 + np.exp(-phi[c] / phi.sum() * normalised))
+        np.testing.assert_allclose(reweights[0, c].detach().numpy(), r, rtol=1e-5)
+        informative[c] = np.where(r > 0.5, 1, r) * features[c]
+        redundant[c] = np.where(r > 0.5, 0, r) * features[c]
+    for part, expected in zip(parts, (informative, redundant), strict=True):
+        np.testing.assert_allclose(part[0].detach().numpy(), expected, rtol=1e-5)
+    a, b, c, d = informative[:4], informative[4:], redundant[:4], redundant[4:]
+    np.testing.assert_allclose(y[0].detach().numpy(), np.concatenate([a + d, b + c]), rtol=1e-5, atol=1e-6)
+
+
+def test_channel_unit_equals_the_formula():
+    torch.manual_seed(0)
+    unit, x = ChannelRebuildUnit(16), torch.randn(2, 16, 3, 4)
+    y, betas = unit(x)
+    up = F.conv2d(x[:, :8], unit.squeeze_up.weight)
+    low = F.conv2d(x[:, 8:], unit.squeeze_low.weight)
+    groups = [F.conv2d(up[:, 2 * g : 2 * g + 2], unit.groupwise.weight[8 * g : 8 * g + 8], padding=1) for g in range(2)]
+    y1 = torch.cat(groups, dim=1) + unit.groupwise.bias[:, None, None] + F.conv2d(up, unit.pointwise_up.weight)
+    y2 = torch.cat([F.conv2d(low, unit.pointwise_low.weight), low], dim=1)
+    for n in range(2):
+        for c in range(16):
+            s1, s2 = y1[n, c].mean(), y2[n, c].mean()
+            beta1 = s1.exp() / (s1.exp() + s2.exp())
+            torch.testing.assert_close(betas[n, 0, c, 0, 0], beta1)
+            torch.testing.assert_close(y[n, c], beta1 * y1[n, c] + (1 - beta1) * y2[n, c])
+
+
+def test_channel_unit_has_the_stated_size():
+    with torch.device("meta"):
+        assert sum(p.numel() for p in ChannelRebuildUnit(256).parameters()) == 119_040
+
+
+def test_sge_equals_the_formula():
+    torch.manual_seed(0)
+    layer, x = SpatialGroupEnhance(6, groups=2), torch.randn(1, 6, 3, 4)
+    torch.nn.init.normal_(layer.gamma)
+    torch.nn.init.normal_(layer.beta)
+    y, attention = layer(x)
+    for group in range(2):
+        features = x[0, 3 * group : 3 * group + 3].numpy()
+        g = features.mean(axis=(1, 2))
+        c = np.array([[g @ features[:, i, j] for j in range(4)] for i in range(3)])
+        a = layer.gamma[0, group].item() * (c - c.mean()) / (c.std() + 1e-5) + layer.beta[0, group].item()
+        weight = 1 / (1 + np.exp(-a))
+        np.testing.assert_allclose(attention[0, group].detach().numpy(), weight, rtol=1e-4)
+        np.testing.assert_allclose(y[0, 3 * group : 3 * group + 3].detach().numpy(), features * weight, rtol=1e-4)
+
+
+def test_sge_of_flat_features_has_finite_gradients():
+    layer, x = SpatialGroupEnhance(4, groups=2), torch.ones(1, 4, 3, 3, requires_grad=True)
+    torch.nn.init.ones_(layer.gamma)
+    layer(x)[0].sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_sge_names_indivisible_channels():
+    with pytest.raises(ValueError, match=r"12 channels.*8 groups"):
+        SpatialGroupEnhance(12)

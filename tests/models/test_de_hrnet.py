@@ -6,14 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import EcaModule, SEModule
 
-from hpelib.layers.detail_enhancement import ECAGate, SEGate
-from hpelib.layers.dysample import DySample
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model, load_weights
-from hpelib.models.de_hrnet import DEHRNet
+from hpelib.models.de_hrnet import DEHRNet, DetailEnhancement, DySample, ECAGate, SEGate
 from hpelib.models.hrnet import HRNet
-from hpelib.models.weights import load_matching
+from hpelib.models.weights import load_trunk, trunk_entries
 
 NARROW = {"width": 8, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "stem_width": 16}
 READINGS = {
@@ -96,9 +95,12 @@ def test_all_off_is_hrnet():
 
 
 def test_starts_from_hrnets_weights_wherever_it_has_them():
-    kept = load_matching(DEHRNet(**NARROW), HRNet(**NARROW).state_dict())
-    assert kept
-    assert all(".dem." in name or name.split(".")[-2] == "offset" for name in kept)
+    model, hrnet = DEHRNet(**NARROW), HRNet(**NARROW).state_dict()
+    added = model.state_dict().keys() - hrnet.keys()
+    assert added
+    assert all(".dem." in name or name.split(".")[-2] == "offset" for name in added)
+    load_trunk(model, hrnet, trunk_entries(model, hrnet), "hrnet", "de_hrnet")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in hrnet.items())
 
 
 def enhanced(dem, higher, lower, gate_on):
@@ -120,7 +122,7 @@ def raised(layer, x, factor, upsample, groups, scope, chained):
     steps = {2: [2], 4: [2, 2]}[factor] if chained else [factor]
     assert [(s.scale, s.groups, s.scope is not None) for s in samplers] == [(step, groups, scope) for step in steps]
     for sampler in samplers:
-        y = sampler(y)
+        y, _ = sampler(y)
     return y
 
 
@@ -194,9 +196,9 @@ def test_an_option_adds_the_parameters_counted_by_hand(options, without, params)
 def test_looks_show_branch_gates():
     module = DEHRNet(dem="off", branch_gate="se", **NARROW).eval().stage2[0]
     looks = {}
-    module([torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)], looks)
-    gates = {name: tuple(look.shape) for name, look in looks.items() if name.startswith("gate")}
-    assert gates == {"gate0": (1, 8, 1, 1), "gate1": (1, 16, 1, 1)}
+    module([torch.randn(1, 8, 8, 8), torch.randn(1, 16, 4, 4)], looks, "here.")
+    gates = {name: tuple(look.shape) for name, look in looks.items() if "gate" in name}
+    assert gates == {"here.gate0": (1, 8, 1, 1), "here.gate1": (1, 16, 1, 1)}
 
 
 def test_looks_show_gates_and_offsets():
@@ -223,3 +225,163 @@ def test_options_are_checked():
         DEHRNet(dem="off", branch_gate="cbam")
     with pytest.raises(ValueError, match="give it with dem='off'"):
         DEHRNet(branch_gate="se")
+
+
+@pytest.fixture
+def branch_pair():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 8, 8, 6, generator=generator), torch.randn(2, 16, 4, 3, generator=generator)
+
+
+def convolved(dem, u):
+    """ReLU(BN(conv)) in eval mode with the running statistics at their start."""
+    return torch.relu(F.conv2d(u, dem.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
+
+
+def test_dem_follows_its_formula(branch_pair):
+    torch.manual_seed(0)
+    higher, lower = branch_pair
+    dem = DetailEnhancement(16).eval()
+    pooled = torch.zeros(2, 8, 4, 3)
+    for row in range(4):
+        for column in range(3):
+            pooled[:, :, row, column] = higher[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean((2, 3))
+    u = torch.cat([pooled, lower], 1)
+    w = torch.sigmoid(torch.relu(u.mean((2, 3)) @ dem.gate[1].weight[:, :, 0, 0].T) @ dem.gate[3].weight[:, :, 0, 0].T)
+    y, weights = dem(higher, lower)
+    torch.testing.assert_close(weights[:, :, 0, 0], w)
+    torch.testing.assert_close(y, convolved(dem, w[:, :, None, None] * u))
+    assert dem.gate[1].weight.shape == (4, 24, 1, 1)
+
+
+def test_gate_may_weigh_the_output(branch_pair):
+    higher, lower = branch_pair
+    u = torch.cat([F.avg_pool2d(higher, 2), lower], 1)
+    for place in ("output", "concat_to_output"):
+        dem = DetailEnhancement(16, gate_on=place).eval()
+        raw = convolved(dem, u)
+        y, weights = dem(higher, lower)
+        torch.testing.assert_close(weights, dem.gate(raw if place == "output" else u))
+        torch.testing.assert_close(y, weights * raw)
+
+
+def test_without_a_gate_there_is_only_the_convolution(branch_pair):
+    dem = DetailEnhancement(16, gate="none").eval()
+    y, weights = dem(*branch_pair)
+    assert weights is None
+    torch.testing.assert_close(y, convolved(dem, torch.cat([F.avg_pool2d(branch_pair[0], 2), branch_pair[1]], 1)))
+
+
+def test_dropout_is_before_the_convolution_and_only_in_training(branch_pair):
+    dem = DetailEnhancement(16, dropout=1.0).train()
+    y, _ = dem(*branch_pair)
+    assert not y.any()
+    assert dem.eval()(*branch_pair)[0].any()
+
+
+@pytest.mark.parametrize("channels", [24, 128, 200])
+def test_gates_are_timms(channels):
+    x = torch.randn(2, channels, 4, 3)
+    se = SEModule(channels, rd_channels=6, bias=False)
+    ours = SEGate(channels, 6, channels)
+    ours[1].weight, ours[3].weight = se.fc1.weight, se.fc2.weight
+    torch.testing.assert_close(ours(x) * x, se(x))
+    eca = EcaModule(channels)
+    ours = ECAGate(channels)
+    ours.load_state_dict(eca.state_dict())
+    torch.testing.assert_close(ours(x) * x, eca(x))
+    assert eca.conv.weight.shape[-1] == (3 if channels < 128 else 5)
+
+
+def test_impossible_gates_are_refused():
+    with pytest.raises(ValueError, match=r"gate='cbam' is none of 'none', 'se', 'eca'"):
+        DetailEnhancement(16, gate="cbam")
+    with pytest.raises(ValueError, match="gate_on='input'"):
+        DetailEnhancement(16, gate_on="input")
+    with pytest.raises(ValueError, match="eca weighs the channels that it sees"):
+        DetailEnhancement(16, gate="eca", gate_on="concat_to_output")
+
+
+def layer(channels=8, scale=2, groups=4, dynamic_scope=False, std=1.0):
+    torch.manual_seed(0)
+    sampler = DySample(channels, scale, groups, dynamic_scope)
+    for parameter in sampler.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return sampler
+
+
+def published(sampler, x):
+    """As the paper's code goes about it: low resolution positions plus sub-pixel starts, then pixel shuffle."""
+    N, _, H, W = x.shape
+    s, g = sampler.scale, sampler.groups
+    h = torch.arange((-s + 1) / 2, (s - 1) / 2 + 1) / s
+    start = torch.stack(torch.meshgrid(h, h, indexing="ij")).transpose(1, 2).repeat(1, g, 1).reshape(1, -1, 1, 1)
+    if sampler.scope is None:
+        offset = sampler.offset(x) * 0.25 + start
+    else:
+        offset = sampler.offset(x) * sampler.scope(x).sigmoid() * 0.5 + start
+    offset = offset.view(N, 2, -1, H, W)
+    coords = torch.stack(torch.meshgrid(torch.arange(W) + 0.5, torch.arange(H) + 0.5, indexing="ij"))
+    coords = coords.transpose(1, 2)[None, :, None]
+    coords = 2 * (coords + offset) / torch.tensor([W, H]).view(1, 2, 1, 1, 1) - 1
+    coords = F.pixel_shuffle(coords.view(N, -1, H, W), s).view(N, 2, -1, s * H, s * W)
+    coords = coords.permute(0, 2, 3, 4, 1).flatten(0, 1)
+    out = F.grid_sample(x.reshape(N * g, -1, H, W), coords, align_corners=False, padding_mode="border")
+    return out.view(N, -1, s * H, s * W)
+
+
+@pytest.mark.parametrize(("scale", "groups", "scope"), [(2, 4, False), (8, 4, False), (4, 2, True), (2, 8, True)])
+def test_equals_the_published_formulation(scale, groups, scope):
+    sampler = layer(scale=scale, groups=groups, dynamic_scope=scope)
+    x = torch.randn(2, 8, 5, 3)
+    torch.testing.assert_close(sampler(x)[0], published(sampler, x), rtol=1e-4, atol=1e-4)
+
+
+def test_offsets_are_input_pixels_x_first():
+    """Each output pixel looked up by hand."""
+    sampler = layer(channels=2, scale=2, groups=1, std=0.5)
+    x = torch.randn(1, 2, 4, 6)
+    out, offsets = sampler(x)
+    offsets = offsets[0, :, 0]
+    for row in range(8):
+        for column in range(12):
+            dx, dy = offsets[:, row, column].tolist()
+            px = min(max((column + 0.5) / 2 - 0.5 + dx, 0), 5)
+            py = min(max((row + 0.5) / 2 - 0.5 + dy, 0), 3)
+            left, top = min(int(px), 4), min(int(py), 2)
+            fx, fy = px - left, py - top
+            patch = x[0, :, top : top + 2, left : left + 2]
+            upper = (1 - fx) * patch[:, 0, 0] + fx * patch[:, 0, 1]
+            lower = (1 - fx) * patch[:, 1, 0] + fx * patch[:, 1, 1]
+            torch.testing.assert_close(out[0, :, row, column], (1 - fy) * upper + fy * lower, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scope", [False, True])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_without_offsets_it_is_bilinear(scale, scope):
+    sampler = DySample(8, scale, dynamic_scope=scope)
+    torch.nn.init.zeros_(sampler.offset.weight)
+    x = torch.randn(2, 8, 6, 4)
+    torch.testing.assert_close(
+        sampler(x)[0], F.interpolate(x, scale_factor=scale, mode="bilinear"), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_groups_move_apart_and_channels_must_divide():
+    sampler = layer(groups=2, std=0.0)
+    sampler.offset.bias.data[:4] = 4.0  # x of the first group, by one input px
+    x = torch.randn(1, 8, 4, 4)
+    plain = F.interpolate(x, scale_factor=2, mode="bilinear")
+    out = sampler(x)[0]
+    torch.testing.assert_close(out[:, 4:], plain[:, 4:])
+    torch.testing.assert_close(out[:, :4, :, 1:5], plain[:, :4, :, 3:7])
+    with pytest.raises(ValueError, match="6 channels"):
+        DySample(6, 2)
+
+
+def test_half_precision_keeps_positions():
+    sampler = layer(std=0.1).bfloat16()
+    x = torch.linspace(0, 1, 64).expand(1, 8, 64, 64).bfloat16()
+    assert sampler(x)[0].dtype == torch.bfloat16
+    exact = F.interpolate(x.float(), scale_factor=2, mode="bilinear")
+    assert (sampler(x)[0].float() - exact).abs().max() < 0.03

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model, load_weights
-from hpelib.models.ditn import DITN
+from hpelib.models.ditn import DITN, ChannelAttention, ParameterAdapter, SpatialAttention, adaptive_convolution
 from hpelib.models.hrnet import HRNet
 from hpelib.models.simple_baseline import SimpleBaseline
 from hpelib.skeletons import COCO17, MPII16
@@ -217,3 +217,81 @@ def test_without_sab_the_transfer_starts_near_zero():
     assert (plain.cab.refine[1].weight == 0.1).all()
     assert full.k1.weight.std() > 0.1
     assert (full.cab.refine[1].weight == 1).all()
+
+
+def test_every_channel_is_correlated_with_its_own_kernel():
+    torch.manual_seed(0)
+    x, kernels = torch.randn(2, 3, 5, 6), torch.randn(2, 3, 3, 5)
+    out = adaptive_convolution(x, kernels)
+    padded = F.pad(x, (2, 2, 1, 1))
+    for n in range(2):
+        for c in range(3):
+            for row in range(5):
+                for column in range(6):
+                    expected = (padded[n, c, row : row + 3, column : column + 5] * kernels[n, c]).sum()
+                    torch.testing.assert_close(out[n, c, row, column], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adapter_is_the_chain_of_table_8_in_each_group():
+    torch.manual_seed(0)
+    adapter = ParameterAdapter(groups=3)
+    assert sum(p.numel() for p in adapter.parameters()) == 3 * 108
+    x = torch.randn(2, 6, 64, 48)
+    out = adapter(x)
+    for group in range(3):
+        channels = slice(2 * group, 2 * group + 2)
+        y = F.max_pool2d(F.conv2d(x[:, channels], adapter[0].weight[channels], stride=2), 2)
+        y = F.max_pool2d(F.conv2d(y, adapter[2].weight[channels], padding=1), 2)
+        torch.testing.assert_close(out[:, channels], F.conv2d(y, adapter[4].weight[channels], padding=1))
+
+
+@pytest.mark.parametrize(
+    ("maps", "kernel"),
+    [((64, 64), (7, 7)), ((64, 48), (7, 5)), ((96, 96), (11, 11)), ((96, 72), (11, 7)), ((9, 16), (1, 1))],
+)
+def test_kernels_have_odd_sides(maps, kernel):
+    assert ParameterAdapter(1)(torch.zeros(1, 2, *maps)).shape == (1, 2, *kernel)
+
+
+def test_maps_too_small_for_a_kernel_are_refused():
+    with pytest.raises(ValueError, match=r"12x8 maps.*64x64 px images"):
+        ParameterAdapter(1)(torch.zeros(1, 2, 8, 12))
+
+
+def normed(x, block, groups, relu=True):
+    """With running statistics at their start."""
+    conv, bn = block[0], block[1]
+    y = F.conv2d(x, conv.weight, conv.bias, padding=conv.weight.shape[-1] // 2, groups=groups)
+    y = y / (1 + 1e-5) ** 0.5 * bn.weight[:, None, None] + bn.bias[:, None, None]
+    return y.relu() if relu else y
+
+
+def test_channel_attention_is_eq_4_in_each_group():
+    torch.manual_seed(0)
+    block = ChannelAttention(groups=15).eval()
+    assert sum(p.numel() for p in block.parameters()) == 780
+    x = torch.randn(2, 30, 6, 5)
+    g = normed(x, block.refine, groups=15)
+    a = torch.sigmoid(normed(g.mean((2, 3), keepdim=True), block.weigh[1], groups=15))
+    out, weights = block(x)
+    torch.testing.assert_close(out, (1 + a) * g)
+    torch.testing.assert_close(weights, a)
+    assert (weights >= 0.5).all()
+    other = x.clone()
+    other[:, 2:] += 1  # groups do not see each other
+    torch.testing.assert_close(block(other)[0][:, :2], out[:, :2])
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_spatial_attention_is_eq_5(relu):
+    torch.manual_seed(0)
+    block = SpatialAttention(16, relu).eval()
+    assert sum(p.numel() for p in block.parameters()) == 4000
+    x = torch.randn(2, 16, 12, 10)
+    g = normed(x, block.refine, groups=1, relu=relu)
+    a = torch.sigmoid(normed(normed(g, block.weigh[0], 1), block.weigh[1], groups=16))
+    out, weights = block(x)
+    torch.testing.assert_close(out, (1 + a) * g, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weights, a)
+    assert (out >= 0).all() == relu
+    assert (block.refine[1].weight == 0.1).all()

@@ -1,13 +1,15 @@
 """FR-SBN against its wiring written out, the rows of the paper's Table 1, and SimpleBaseline."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import GlobalContext
 
 from hpelib.metrics.cost import complexity
-from hpelib.models.fr_sbn import FRSBN, SAMFCD
+from hpelib.models.fr_sbn import FRSBN, SAMFCD, GlobalContextBlock
 from hpelib.models.simple_baseline import SimpleBaseline
-from hpelib.models.weights import load_matching, load_weights
+from hpelib.models.weights import load_trunk, load_weights
 
 NARROW = {"width": 8, "depths": (1, 1, 1, 1), "decoder_widths": (16, 16, 16, 8, 4), "fused_width": 12}
 SBN = {"full_resolution": False, "gcb": False, "sa_mfcd": False}
@@ -85,10 +87,9 @@ def test_all_off_is_simple_baseline_and_loads_its_checkpoint(images):
 def test_full_network_starts_from_simple_baselines_weights(images):
     baseline = SimpleBaseline(5, "resnet34", width=8, depths=(1, 1, 1, 1), deconv_widths=(16, 16, 16)).eval()
     model = FRSBN(num_keypoints=5, **NARROW).eval()
-    new = load_matching(model, baseline.state_dict())
-    assert not [
-        name for name in new if name.startswith(("conv1", "bn1", "layer", "deconv_layers.0", "deconv_layers.6"))
-    ]
+    shared = ("conv1", "bn1", "layer", "deconv_layers.0", "deconv_layers.6")
+    trunk = [name for name in model.state_dict() if name.startswith(shared)]
+    load_trunk(model, baseline.state_dict(), trunk, "simple_baseline", "fr_sbn")
     for ours, theirs in zip(model.encode_with_context(images)[0], baseline.encode(images), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -236,3 +237,42 @@ def test_impossible_requests_are_explained(images):
 def test_the_head_sees_the_features(images):
     model = narrow().eval()
     assert torch.equal(model.final_layer(model.features(images)), model(images))
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    block = GlobalContextBlock(8, ratio=4)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    return block
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_gcb_equals_the_formula(block, x):
+    y, heatmap = block(x)
+    w = {name: p.detach().numpy().squeeze() for name, p in block.named_parameters()}
+    for features, result, sah in zip(x.numpy(), y.detach().numpy(), heatmap.detach().numpy(), strict=True):
+        positions = [features[:, i, j] for i in range(3) for j in range(4)]
+        logits = np.array([w["conv_attn.weight"] @ p + w["conv_attn.bias"] for p in positions])
+        np.testing.assert_allclose(sah.ravel(), logits, rtol=1e-5)
+        attention = np.exp(logits) / np.exp(logits).sum()
+        context = sum(a * p for a, p in zip(attention, positions, strict=True))
+        t = w["mlp_add.fc1.weight"] @ context + w["mlp_add.fc1.bias"]
+        t = (t - t.mean()) / np.sqrt(t.var() + 1e-6) * w["mlp_add.norm.weight"] + w["mlp_add.norm.bias"]
+        t = w["mlp_add.fc2.weight"] @ np.maximum(t, 0) + w["mlp_add.fc2.bias"]
+        np.testing.assert_allclose(result, features + t[:, None, None], rtol=1e-4, atol=1e-5)
+
+
+def test_gcb_is_timms(block, x):
+    reference = GlobalContext(8, fuse_add=True, fuse_scale=False, rd_channels=2)
+    reference.load_state_dict(block.state_dict())
+    torch.testing.assert_close(block(x)[0], reference(x))
+
+
+def test_gcb_starts_as_the_identity(x):
+    assert torch.equal(GlobalContextBlock(8)(x)[0], x)

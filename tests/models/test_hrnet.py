@@ -7,7 +7,7 @@ from torch import nn
 
 from hpelib.models import create_model, load_weights
 from hpelib.models.hrnet import HRNet
-from hpelib.models.weights import load_matching
+from hpelib.models.weights import load_trunk, trunk_entries
 
 
 def conv(i, o, k=3, s=1):
@@ -121,9 +121,11 @@ def test_official_state_dicts_load_and_give_the_official_heatmaps(width, joints)
 
 
 def test_imagenet_weights_reach_everything_but_the_head():
-    source = timm.create_model("hrnet_w32")
-    kept = load_matching(HRNet(), source.state_dict())
-    assert kept == ["final_layer.weight", "final_layer.bias"]
+    model, source = HRNet(), timm.create_model("hrnet_w32").state_dict()
+    trunk = trunk_entries(model, source)
+    assert model.state_dict().keys() - set(trunk) == {"final_layer.weight", "final_layer.bias"}
+    load_trunk(model, source, trunk, "timm", "hrnet_w32")
+    assert all(torch.equal(model.state_dict()[name], source[name]) for name in trunk)
 
 
 def test_starts_as_the_official_code_does():

@@ -7,10 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock
 
 from hpelib.losses import distribution_loss
 from hpelib.metrics.cost import complexity
-from hpelib.models.sadi_net import DistributionLearningModule, GlobalAttention, LocalAttention, SADINet
+from hpelib.models.sadi_net import (
+    DilatedResidualBlock,
+    DistributionLearningModule,
+    GlobalAttention,
+    LocalAttention,
+    SADINet,
+)
 
 NARROW = {
     "widths": (8, 8, 16, 16),
@@ -320,3 +327,10 @@ def test_impossible_requests_are_explained():
         assert narrow(widths=(8, 8), blocks=(1, 1), **without)(torch.zeros(2, 3, 64, 64))["heatmaps"].shape[1] == 5
     with pytest.raises(ValueError, match=r"base_density='cauchy'.*'gaussian', 'laplace'"):
         narrow(base_density="cauchy")
+
+
+def test_plain_form_is_resnets_basic_block():
+    torch.manual_seed(0)
+    ours, reference, x = DilatedResidualBlock(8, 8, fortified=False), BasicBlock(8, 8), torch.randn(2, 8, 5, 5)
+    reference.load_state_dict(dict(zip(reference.state_dict(), ours.state_dict().values(), strict=True)))
+    torch.testing.assert_close(ours(x), reference(x))

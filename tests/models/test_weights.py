@@ -1,4 +1,4 @@
-"""Loading: strict, explained, and as far as it fits."""
+"""Loading: whole checkpoints strictly, trunks whole or not at all, and every refusal explained."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hpelib.models import create_model, weights
-from hpelib.models.weights import load_matching, load_weights, read_state_dict
+from hpelib.models.weights import load_trunk, load_weights, read_state_dict
 
 
 @pytest.fixture
@@ -86,18 +86,27 @@ def test_a_file_without_names_is_named(model, tmp_path):
         load_weights(model, tmp_path / "tensor.pth")
 
 
+def test_a_checkpoint_with_more_than_weights_is_named(model, tmp_path):
+    torch.save({"epoch": 3, "model": filled(model, 2)}, tmp_path / "training.pth")
+    with pytest.raises(ValueError, match=r"training\.pth holds more than weights by name: epoch, model"):
+        load_weights(model, tmp_path / "training.pth")
+
+
 def test_missing_file_is_named(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         load_weights(model, tmp_path / "absent.pth")
 
 
-def test_matching_takes_what_fits(model):
+def test_a_trunk_is_filled_whole_or_not_at_all(model):
     source = filled(model, 2)
     source["0.weight"] = torch.zeros(5, 3, 1, 1)
-    assert load_matching(model, source) == ["0.weight"]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"them lacks 1 of the 2 .* of it, such as 0\.weight \(4, 3, 1, 1\).*\(5, 3"):
+        load_trunk(model, source, ["0.weight", "1.bias"], "them", "it")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    load_trunk(model, source, ["1.bias"], "them", "it")
     assert (model[1].running_mean == 2).all()
-    with pytest.raises(ValueError, match=r"none of the 1 entries \(fc.weight"):
-        load_matching(model, {"fc.weight": torch.zeros(1)})
+    assert torch.equal(model[0].weight, before["0.weight"])
 
 
 def test_a_wrapped_backbone_takes_the_weights_of_the_backbone(model):
@@ -109,7 +118,7 @@ def test_a_wrapped_backbone_takes_the_weights_of_the_backbone(model):
 
 def test_sources_are_adapted_by_the_network(model):
     model.adapt_pretrained = lambda source: {"0.weight": source["0.weight"][:4]}
-    load_matching(model, {"0.weight": torch.full((6, 3, 1, 1), 5.0)})
+    load_trunk(model, {"0.weight": torch.full((6, 3, 1, 1), 5.0)}, ["0.weight"], "them", "it")
     assert (model[0].weight == 5).all()
 
 
@@ -125,6 +134,50 @@ def test_pretrained_starts_from_a_file_or_from_timm(tmp_path, monkeypatch):
     model = create_model(name, pretrained=True, **narrow)
     assert asked == ["resnet34.tv_in1k"]
     assert torch.equal(model.conv1.weight, source.conv1.weight)
+
+
+def test_weights_that_hardly_fit_are_refused(tmp_path):
+    """A file must fill the trunk as ImageNet weights would. Only the widths are smaller than in real files."""
+    hrnet = {"modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "stem_width": 8}
+    resnet = {"width": 8, "depths": (1, 1, 1, 1), "deconv_widths": (8, 8, 8)}
+    hourglass = {"stacks": 1, "widths": (8, 8), "blocks": (1, 1)}
+
+    def saved(name, **options):
+        path = tmp_path / f"{name}.pth"
+        weights_of = create_model(name, num_keypoints=16, **options).state_dict()
+        torch.save({key: t for key, t in weights_of.items() if not key.endswith("num_batches_tracked")}, path)
+        return str(path)  # as from an old PyTorch
+
+    w32, w48 = saved("hrnet_w32", **hrnet, width=8), hrnet | {"width": 12}
+    resnet34, resnet50 = saved("simple_baseline_resnet34", **resnet), saved("simple_baseline_resnet50", **resnet)
+    resnet101 = saved("simple_baseline_resnet101", **(resnet | {"depths": (1, 1, 2, 1)}))
+    stacked = saved("hourglass", **hourglass)
+    for name, options, path in (
+        ("hrnet_w48", w48, w32),
+        ("de_hrnet_w48", w48, w32),
+        ("ditn_w32", {"backbone_options": w48}, w32),
+        ("hrnet_w32", hrnet | {"width": 8}, resnet50),
+        ("simple_baseline_resnet50", resnet, resnet34),
+        ("simple_baseline_resnet50", resnet, w32),
+        ("daunet_resnet50", resnet | {"deconv_widths": None}, resnet34),
+        ("hourglass", hourglass, resnet50),
+        ("hourglass", hourglass | {"stacks": 2}, stacked),
+        ("sadi_net", {}, resnet50),
+    ):
+        options = {key: value for key, value in options.items() if value is not None}
+        with pytest.raises(ValueError, match=rf"{Path(path).name} lacks \d+ of the \d+ entries in the trunk of {name}"):
+            create_model(name, pretrained=path, **options)
+    with pytest.raises(ValueError, match=r"resnet101\.pth belongs to a deeper encoder.*layer3\.1;"):
+        create_model("simple_baseline_resnet50", pretrained=resnet101, **resnet)
+    for name, options, path, entry in (
+        ("de_hrnet_w32", hrnet | {"width": 8}, w32, "stage4.0.branches.0.0.conv1.weight"),
+        ("ditn_w32", {"backbone_options": hrnet | {"width": 8}}, w32, "backbone.layer1.0.conv1.weight"),
+        ("fr_sbn_resnet34", resnet | {"deconv_widths": None}, resnet34, "layer4.0.conv2.weight"),
+        ("hourglass", hourglass, stacked, "features.0.1.weight"),
+    ):
+        options = {key: value for key, value in options.items() if value is not None}
+        model = create_model(name, pretrained=path, **options)  # 17 keypoints, the file has 16
+        assert torch.equal(model.state_dict()[entry], read_state_dict(path)[entry.removeprefix("backbone.")])
 
 
 def test_without_a_network_the_way_out_is_given(monkeypatch):
@@ -175,7 +228,7 @@ def test_the_trunk_starts_from_weights_of_its_own_kind(asked, name, options, sou
     [
         ("hrnet_w32", {"width": 48}, r"hrnet_w32\.ms_in1k lacks \d+ of the \d+ .* of hrnet_w32 with .*'width': 48"),
         ("simple_baseline_resnet50", {"encoder": "resnet34"}, r"resnet50\.tv_in1k lacks .*'encoder': 'resnet34'"),
-        ("simple_baseline_resnet34", {"depths": (4, 4, 6, 3)}, r"lacks 12 of the .* such as layer1\.3\.conv1\.weight"),
+        ("simple_baseline_resnet34", {"depths": (4, 4, 6, 3)}, r"lacks 10 of the .* such as layer1\.3\.conv1\.weight"),
         ("ditn_w32", {"backbone_options": {"blocks": 5}}, r"such as backbone\.stage2\.0\.branches\.0\.4\.conv1"),
     ],
 )

@@ -1,208 +1,135 @@
-"""One network, one person, one keypoint at a time, with something held in front of the person: the explore notebook."""
+"""One network, one person, one keypoint at a time, with a grey square in front of the person: the explore notebook."""
 
 import textwrap
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 
+import ipywidgets as widgets
 import numpy as np
-import torch
-from matplotlib.axes import Axes
+from IPython.display import Image, display
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
-from hpelib.capture import capture
-from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, make_loader
 from hpelib.figures import style
 from hpelib.figures.heatmaps import common_limits, draw_heatmap
 from hpelib.figures.looks import draw_change, draw_panel, panels_of
 from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
-from hpelib.skeletons import Skeleton
 from hpelib.study.config import networks_on, study_runs
-from hpelib.study.evaluation import load
-from hpelib.study.steps.evaluate import load_network, test_people
+from hpelib.study.inside.views import NOTHING, ORDERS, Gallery
 
-ORDERS = ("in the order of the file", "hardest", "most occluded", "most disputed")
-GREY = 128  # of the occluder, 8 bit
 MAX_PANELS = 4  # of one layer
 TITLE_WIDTH = 26  # characters above a panel
 
 
-@dataclass(frozen=True)
-class Occluder:
-    """A grey square in front of the picture; all in crop px, the centre being (x, y). Of size 0 there is none."""
+class Explorer(Gallery):
+    """All trained runs of one dataset, with names such as "hrnet, seed 0".
 
-    x_px: float = 0.0
-    y_px: float = 0.0
-    size_px: float = 0.0
-
-    def mask(self, height: int, width: int) -> np.ndarray:
-        """Where a crop is hidden, (H, W)."""
-        y, x = np.mgrid[:height, :width]
-        return np.maximum(np.abs(x - self.x_px), np.abs(y - self.y_px)) < self.size_px / 2
-
-
-@dataclass(frozen=True)
-class State:
-    """What is looked at: a trained run, a person of the test split, a keypoint and one of the network's looks."""
-
-    run: str
-    person: int
-    keypoint: str
-    layer: str = "heatmaps"
-    occluder: Occluder = Occluder()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a network says of one person, with and without the occluder."""
-
-    crop: np.ndarray  # (H, W, 3) uint8, behind the occluder
-    keypoints: np.ndarray  # (K, 2) crop px, the annotation, NaN where not labelled
-    visibility: np.ndarray  # (K,)
-    found: np.ndarray  # (K, 2) crop px, decoded from behind the occluder
-    stride_px: tuple[float, float]
-    free: np.ndarray  # (K, h, w) heatmaps without the occluder
-    looks: dict[str, np.ndarray]  # as from `capture` but for its axis N, behind the occluder
-
-    @property
-    def distances_px(self) -> np.ndarray:
-        """How far each decoded keypoint lies from the annotation, (K,) crop px."""
-        return np.linalg.norm(self.found - self.keypoints, axis=1)
-
-
-class Explorer:
-    """The trained runs of one dataset, and the test people to try them on.
-
-    `runs` maps a name such as "hrnet, seed 0" to every run of the current profile whose weights are there. A network is
-    loaded when it is first asked for. Raises FileNotFoundError if nothing was trained.
+    Raises:
+        FileNotFoundError: nothing was trained.
     """
 
     def __init__(self, params: dict, dataset: str):
         runs = [run for network in networks_on(params, dataset) for run in study_runs(params, network, dataset)]
-        self.runs = {
-            f"{run.network}, seed {run.seed}": run for run in runs if (run.folder / "weights.safetensors").is_file()
-        }
-        if not self.runs:
+        trained = [run for run in runs if (run.folder / "weights.safetensors").is_file()]
+        if not trained:
             raise FileNotFoundError(f"no network was trained on {dataset}; run: dvc repro train")
-        self.people = test_people(runs[0])
-        self._networks: dict[str, nn.Module] = {}
-
-    @property
-    def skeleton(self) -> Skeleton:
-        return self.people.skeleton
-
-    @cached_property
-    def scores(self) -> np.ndarray:
-        """(networks, N) mean over seeds and keypoints, 0 to 1, of the networks that were evaluated."""
-        folders = dict.fromkeys(run.evaluation for run in self.runs.values())
-        evaluations = [load(folder) for folder in folders if (folder / "summary.json").is_file()]
-        return np.array([np.nan_to_num(evaluation.keypoint_scores).mean(axis=(0, 2)) for evaluation in evaluations])
-
-    def persons(self, order: str) -> list[int]:
-        """All test people in one of `ORDERS`.
-
-        Raises:
-            ValueError: an unknown order, or one by scores where no network was evaluated.
-        """
-        if order not in ORDERS:
-            raise ValueError(f"unknown order {order!r}; choose from {', '.join(ORDERS)}")
-        if order in ("hardest", "most disputed") and not len(self.scores):
-            raise ValueError(f"{order!r} needs scores, but no network was evaluated; run: dvc repro evaluate")
-        match order:
-            case "hardest":
-                ranks = self.scores.mean(axis=0)
-            case "most occluded":
-                ranks = -(self.people.visibility == 1).sum(axis=1)
-            case "most disputed":
-                ranks = -np.ptp(self.scores, axis=0)
-            case _:
-                ranks = np.zeros(len(self.people))
-        return np.argsort(ranks, kind="stable").tolist()
+        super().__init__({f"{run.network}, seed {run.seed}": run for run in trained})
 
     def layers(self, run: str) -> list[str]:
         """Names of everything that the run's network shows of itself and that can be drawn."""
-        looks = self.answer(State(run, 0, self.skeleton.keypoints[0])).looks
+        looks = self.look(run, 0)[0].looks
         return [name for name, look in looks.items() if panels_of(quantity(name), look)]
 
-    def answer(self, state: State) -> Answer:
-        """What the state's network says of its person.
+    def clearest(self, run: str, person: int) -> tuple[str, float, float]:
+        """The visible keypoint of which the network is surest, and where it finds it: (x, y) as for `square`.
 
-        Raises:
-            ValueError: a run that was not trained.
+        If no keypoint of the person is visible, all are considered.
         """
-        if state.run not in self.runs:
-            raise ValueError(f"unknown run {state.run!r}; choose from {', '.join(self.runs)}")
-        run = self.runs[state.run]
-        if state.run not in self._networks:
-            self._networks[state.run] = load_network(run, self.people)
-        loader = make_loader(self.people.take([state.person]), run, train=False, device=run.recipe.device)
-        (batch,) = loader
-        drawn = loader.crops[0, np.array([0])]
-        mask = state.occluder.mask(*drawn["images"].shape[1:3])
-        both = torch.cat([batch["images"], _cover(batch["images"], mask)])
-        free, covered = (
-            {name: look[i] for name, look in capture(self._networks[state.run], both).items()} for i in (0, 1)
-        )
-        found, _ = loader.codec.decode(covered["heatmaps"][None])
-        return Answer(
-            crop=np.where(mask[..., None], np.uint8(GREY), drawn["images"][0]),
-            keypoints=drawn["keypoints"][0],
-            visibility=drawn["visible"][0],
-            found=found[0].cpu().numpy(),
-            stride_px=loader.codec.stride,
-            free=free["heatmaps"].float().cpu().numpy(),
-            looks={name: look.float().cpu().numpy() for name, look in covered.items()},
-        )
+        (view,) = self.look(run, person)
+        visible = view.crop.visibility == 2
+        k = np.where(visible | ~visible.any(), view.heatmaps.max(axis=(1, 2)), -np.inf).argmax()
+        x, y = view.found[k].astype(float) / self.runs[run].inputs.input_size
+        return view.skeleton.keypoints[k], x, y
 
-    def clearest(self, run: str, person: int) -> str:
-        """The visible keypoint of which the run's network is surest, or of all if none is visible."""
-        answer = self.answer(State(run, person, self.skeleton.keypoints[0]))
-        peaks = answer.free.max(axis=(1, 2))
-        visible = answer.visibility == 2
-        return self.skeleton.keypoints[np.where(visible | ~visible.any(), peaks, -np.inf).argmax()]
+    def square(self, run: str, x: float, y: float, size: float) -> np.ndarray:
+        """A mask (H, W) of the run's crops that is true in a square with the centre (x, y).
 
-    def occluder_on(self, run: str, person: int, keypoint: str, share: float) -> Occluder:
-        """A square on the point that is decoded without it, its side being `share` of the crop's width."""
-        answer = self.answer(State(run, person, keypoint))
-        return Occluder(*answer.found[self.skeleton.index(keypoint)].tolist(), share * answer.crop.shape[1])
-
-    def figure(self, state: State) -> Figure:
-        """The picture with its annotation, the keypoint's heatmap, how the occluder changed it, and the layer.
-
-        In the first three a circle marks the annotated point and a cross the decoded one.
+        `x` and `size` are fractions of the crop's width and `y` of its height, from 0 to 1. With size 0 the square is
+        empty.
         """
-        answer = self.answer(state)
-        keypoint = self.skeleton.index(state.keypoint)
-        heatmap = answer.looks["heatmaps"][keypoint]
-        limits = common_limits(answer.free[keypoint], heatmap)
-        layer = panels_of(quantity(state.layer), answer.looks[state.layer], keypoint)
-        shown = list(layer.items())[:MAX_PANELS]
+        width, height = self.runs[run].inputs.input_size
+        rows, columns = np.mgrid[:height, :width]
+        return np.maximum(np.abs(columns - x * width), np.abs(rows - y * height)) < size * width / 2
+
+    def figure(
+        self, run: str, person: int, keypoint: str, layer: str = "heatmaps", mask: np.ndarray = NOTHING
+    ) -> Figure:
+        """The person with its annotation, the keypoint's heatmap, how `mask` changed it, and the layer.
+
+        `layer` is one of `layers`, and `mask` (H, W) is true where the person is hidden. In the first three panels a
+        circle marks the annotated point and a cross the one that the network finds.
+        """
+        free, view = self.look(run, person, (NOTHING, mask))
+        crop, k = view.crop, view.skeleton.index(keypoint)
+        truth, found = crop.keypoints[k], view.found[k]
+        limits = common_limits(free.heatmaps[k], view.heatmaps[k])
+        panels = list(panels_of(quantity(layer), view.looks[layer], k).items())[:MAX_PANELS]
+        distance_px = np.linalg.norm(found - truth)
+        error = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
         with style.apply():
-            aspect = answer.crop.shape[0] / answer.crop.shape[1]
-            figure, (picture, now, change, *others) = style.panels(3 + len(shown), 4, 1.05 * aspect)
-            draw_person(picture, answer.crop, answer.keypoints, answer.visibility, self.skeleton)
-            picture.set_title(f"{state.run}: person {state.person}")
-            draw_heatmap(now, answer.crop, heatmap, answer.stride_px, limits)
-            distance_px = answer.distances_px[keypoint]
-            found = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
-            now.set_title(f"{state.keypoint.replace('_', ' ')}: {found}")
-            draw_change(change, answer.crop, heatmap - answer.free[keypoint], max(limits[1], 1e-6))
-            change.set_title("changed by the occluder")
-            for axes in (picture, now, change):
-                _mark(axes, answer.keypoints[keypoint], answer.found[keypoint])
-            for axes, (title, panel) in zip(others, shown, strict=True):
-                draw_panel(axes, answer.crop, panel)
+            figure, grid = style.panels(3 + len(panels), 4, 1.05 * view.aspect)
+            draw_person(grid[0], crop.pixels, crop.keypoints, crop.visibility, view.skeleton)
+            draw_heatmap(grid[1], crop.pixels, view.heatmaps[k], limits, view.stride_px)
+            draw_change(grid[2], crop.pixels, view.heatmaps[k] - free.heatmaps[k], max(limits[1], 1e-6))
+            titles = f"{run}: person {person}", f"{keypoint.replace('_', ' ')}: {error}", "changed by the occluder"
+            for axes, title in zip(grid, titles, strict=False):
+                axes.set_title(title)
+                axes.plot(*truth, "o", color="white", markersize=8, fillstyle="none", markeredgewidth=1.5)
+                axes.plot(*found, "x", color=style.SKY, markersize=7, markeredgewidth=2)
+            for axes, (title, panel) in zip(grid[3:], panels, strict=True):
+                draw_panel(axes, crop.pixels, panel)
                 axes.set_title(textwrap.fill(title, TITLE_WIDTH))
         return figure
 
 
-def _cover(images: Tensor, mask: np.ndarray) -> Tensor:
-    """Normalised images (N, 3, H, W) with grey where `mask` (H, W) hides them."""
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return torch.where(torch.from_numpy(mask).to(images.device), (GREY / 255 - mean) / std, images)
+def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
+    """Widgets for a notebook: a choice of the dataset, and below it the choices of `Explorer.figure` with its picture.
+
+    `dataset`, and `order` of `ORDERS`, are what is chosen at first.
+    """
+    choice = widgets.Dropdown(description="dataset", options=params["all_datasets"], value=dataset)
+    box = widgets.VBox()
+
+    def offer(dataset: str) -> None:
+        box.children = (choice, _controls(Explorer(params, dataset), order))
+
+    offer(dataset)
+    choice.observe(lambda change: offer(change.new), "value")
+    return box
 
 
-def _mark(axes: Axes, truth: np.ndarray, found: np.ndarray) -> None:
-    axes.plot(*truth, "o", color="white", markersize=8, fillstyle="none", markeredgewidth=1.5)
-    axes.plot(*found, "x", color=style.SKY, markersize=7, markeredgewidth=2)
+def _controls(explorer: Explorer, order: str) -> widgets.VBox:
+    names, last = list(explorer.runs), len(explorer.people) - 1
+    slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.02, continuous_update=False)
+    controls = {
+        "run": widgets.Dropdown(description="run", options=names),
+        "order": widgets.Dropdown(description="people", options=ORDERS, value=order),
+        "rank": widgets.IntSlider(description="number", max=last, continuous_update=False),
+        "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
+        "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),
+        "x": slider(description="square: x", value=0.5),
+        "y": slider(description="square: y", value=0.5),
+        "size": slider(description="size", value=0.0),
+    }
+
+    def show(run: str, order: str, rank: int, keypoint: str, layer: str, x: float, y: float, size: float) -> None:
+        person = explorer.persons(order)[rank]
+        figure = explorer.figure(run, person, keypoint, layer, explorer.square(run, x, y, size))
+        display(Image(style.to_png(figure), alt=f"{keypoint} of person {person} as {run} sees it"))
+
+    def offer_layers(change: dict) -> None:
+        controls["layer"].options = explorer.layers(change["new"])
+
+    controls["run"].observe(offer_layers, "value")  # before `show` asks for a layer that the new network does not have
+    choices = list(controls.values())
+    sides = widgets.HBox([widgets.VBox(choices[:5]), widgets.VBox(choices[5:])])
+    return widgets.VBox([sides, widgets.interactive_output(show, controls)])

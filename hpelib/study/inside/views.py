@@ -1,176 +1,137 @@
-"""Chosen people through the eyes of the networks: what the heatmaps and paper_figures notebooks call."""
+"""Chosen people as trained networks see them: for the notebooks heatmaps and paper_figures, and for the explorer."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from hpelib.capture import capture
-from hpelib.data.crops import read_image
-from hpelib.data.loader import PeopleLoader, make_loader
+from hpelib.data.crops import crop_person
+from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, make_loader
 from hpelib.data.people import People
-from hpelib.figures.heatmaps import Prediction, heatmap_grid, network_comparison
-from hpelib.figures.looks import before_after, look_sheet, panels_of
-from hpelib.records import quantity
-from hpelib.skeletons import Skeleton
+from hpelib.figures.heatmaps import View
+from hpelib.layers.choices import require_choice
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import load
 from hpelib.study.steps.evaluate import load_network, test_people
 
-
-@dataclass(frozen=True)
-class View:
-    """One person, the crop that all networks get, and what each makes of it."""
-
-    crop: np.ndarray  # (H, W, 3) uint8
-    keypoints: np.ndarray  # (K, 2) crop px, the annotation
-    visibility: np.ndarray  # (K,)
-    predictions: dict[str, Prediction]
-    looks: dict[str, dict[str, np.ndarray]]  # of each network, as from `capture` but for its axis N, and `target`
-    scene: np.ndarray  # the full picture
-    matrix: np.ndarray  # (2, 3) image px to crop px
+ORDERS = ("in the order of the file", "easiest", "hardest", "most occluded", "most disputed")
+NOTHING = np.zeros((1, 1), bool)  # a mask that hides nothing of a crop of any size
+GREY = 128  # what is hidden, 8 bit
 
 
-@dataclass(frozen=True)
 class Gallery:
-    """The test people of one dataset and trained networks, each with its first seed."""
+    """Trained runs of one dataset, by name, and the people of its test split. A network is loaded at its first look."""
 
-    runs: dict[str, Run]
-    people: People
-    networks: dict[str, nn.Module]
-
-    @staticmethod
-    def of(params: dict, dataset: str, networks: Sequence[str] | None = None) -> "Gallery":
-        """The gallery of `networks`, by default all of the study; each must have been trained."""
-        runs = {name: study_runs(params, name, dataset)[0] for name in networks or networks_on(params, dataset)}
-        people = test_people(next(iter(runs.values())))
-        trained = {name: load_network(run, people) for name, run in runs.items()}
-        return Gallery(runs, people, trained)
+    def __init__(self, runs: Mapping[str, Run]):
+        self.runs = runs
+        self.people = test_people(next(iter(runs.values())))
+        self._networks: dict[str, nn.Module] = {}
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """(networks, N) mean over keypoints, 0 to 1, from the evaluations."""
-        scores = [load(run.evaluation).keypoint_scores[0] for run in self.runs.values()]
-        return np.nan_to_num(np.stack(scores)).mean(axis=2)
+        """(networks, N) of the networks that were evaluated: mean over their seeds here and over keypoints, 0 to 1.
 
-    def easiest(self) -> int:
-        return int(self.scores.mean(axis=0).argmax())
+        Raises:
+            FileNotFoundError: no network was evaluated.
+        """
+        seeds: dict[Path, list[int]] = {}  # of each evaluation
+        for run in self.runs.values():
+            seeds.setdefault(run.evaluation, []).append(run.seed)
+        evaluated = {folder: of_network for folder, of_network in seeds.items() if (folder / "summary.json").is_file()}
+        if not evaluated:
+            raise FileNotFoundError("no network was evaluated, so there are no scores; run: dvc repro evaluate")
+        found = [load(folder).of_seeds(of_network).keypoint_scores for folder, of_network in evaluated.items()]
+        return np.array([np.nan_to_num(scores).mean(axis=(0, 2)) for scores in found])
 
-    def hardest(self) -> int:
-        return int(self.scores.mean(axis=0).argmin())
+    def persons(self, order: str) -> list[int]:
+        """Positions of all test people in one of `ORDERS`. Disputed are those on whom the networks' scores differ.
 
-    def most_disputed(self) -> int:
-        return int(np.ptp(self.scores, axis=0).argmax())
+        Raises:
+            ValueError: the order is unknown.
+            FileNotFoundError: the order needs scores, and no network was evaluated.
+        """
+        require_choice("order", order, ORDERS)
+        match order:
+            case "easiest":
+                ranks = -self.scores.mean(axis=0)
+            case "hardest":
+                ranks = self.scores.mean(axis=0)
+            case "most occluded":
+                ranks = -(self.people.visibility == 1).sum(axis=1)
+            case "most disputed":
+                ranks = -np.ptp(self.scores, axis=0)
+            case _:
+                ranks = np.zeros(len(self.people))
+        return np.argsort(ranks, kind="stable").tolist()
 
-    def view(self, person: int) -> View:
-        """Person number `person`, without flip test, so that a heatmap is what the network said."""
-        one = self.people.take([person])
-        predictions, looks = {}, {}
-        for name, run in self.runs.items():
-            loader = make_loader(one, run, train=False, device=run.recipe.device)
-            predictions[name], looks[name] = _look(self.networks[name], loader)
-        drawn = loader.crops[0, np.array([0])]
-        return View(
-            crop=drawn["images"][0],
-            keypoints=drawn["keypoints"][0],
-            visibility=drawn["visible"][0],
-            predictions=predictions,
-            looks=looks,
-            scene=read_image(one.image_paths[0]),
-            matrix=drawn["matrices"][0],
-        )
+    def look(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> list[View]:
+        """Person number `person` as the run `name` sees it, once for each of `masks`.
+
+        A mask (H, W) is true where a pixel of the crop is hidden behind grey. There is no flip test: a heatmap is what
+        the network said. The looks also hold `target`, the heatmaps of the annotation.
+
+        Raises:
+            ValueError: the run is unknown.
+            FileNotFoundError: the run was not trained.
+        """
+        require_choice("run", name, self.runs)
+        run = self.runs[name]
+        if name not in self._networks:
+            self._networks[name] = load_network(run, self.people)
+        crop = crop_person(self.people, person, run.inputs)
+        loader = make_loader(self.people.take([person]), run, train=False, device=run.recipe.device)
+        (batch,) = loader
+        looks = capture(self._networks[name], torch.cat([_hide(batch["images"], mask) for mask in masks]))
+        found, _ = loader.codec.decode(looks["heatmaps"])
+        target, _ = loader.codec.encode(batch["keypoints"], batch["visible"])
+        looks["target"] = target.expand_as(looks["heatmaps"])
+        return [
+            View(
+                crop=replace(crop, pixels=np.where(mask[..., None], np.uint8(GREY), crop.pixels)),
+                skeleton=self.people.skeleton,
+                found=found[i].cpu().numpy(),
+                looks={key: look[i].float().cpu().numpy() for key, look in looks.items()},
+                stride_px=loader.codec.stride,
+            )
+            for i, mask in enumerate(masks)
+        ]
+
+    def look_by_all(self, person: int) -> dict[str, View]:
+        """Person number `person` as every run sees it, by the runs' names."""
+        return {name: self.look(name, person)[0] for name in self.runs}
 
 
-def _look(network: nn.Module, loader: PeopleLoader) -> tuple[Prediction, dict[str, np.ndarray]]:
-    """What `network` says of the one person of `loader`, and how it came to it."""
-    (batch,) = loader
-    seen = capture(network, batch["images"])
-    keypoints, _ = loader.codec.decode(seen["heatmaps"])
-    seen["target"], _ = loader.codec.encode(batch["keypoints"], batch["visible"])
-    looks = {name: look[0].float().cpu().numpy() for name, look in seen.items()}
-    return Prediction(keypoints[0].cpu().numpy(), looks["heatmaps"], loader.codec.stride), looks
-
-
-def comparison(view: View, skeleton: Skeleton) -> Figure:
-    """Every network on a viewed person."""
-    return network_comparison(view.crop, view.keypoints, view.visibility, view.predictions, skeleton)
-
-
-def joint_maps(view: View, network: str, skeleton: Skeleton) -> Figure:
-    """Every heatmap of one network on a viewed person, with the decoded points."""
-    prediction = view.predictions[network]
-    return heatmap_grid(view.crop, prediction.heatmaps, skeleton.keypoints, prediction.stride_px, prediction.keypoints)
-
-
-def not_run(params: dict, dataset: str, networks: Sequence[str]) -> str:
-    """A sentence about those of `networks` that the study does not train on `dataset`; empty where it trains all."""
-    missing = [network for network in networks if network not in networks_on(params, dataset)]
-    if not missing:
-        return ""
-    return (
-        f"*Not run*: {' and '.join(missing)} on {dataset}, so there are no pictures here of "
-        f"{' beside '.join(reversed(networks))}. They come with all of these among `networks` in `params.yaml`."
-    )
-
-
-def fixed_views(params: dict, dataset: str, networks: Sequence[str]) -> tuple[dict[str, View], Skeleton | None]:
-    """The `fixed_people` as `networks` see them, and their skeleton; nobody where some are `not_run`."""
-    if not_run(params, dataset, networks):
-        return {}, None
-    gallery = Gallery.of(params, dataset, networks)
-    people = fixed_people(gallery.people)
-    return {name: gallery.view(person) for name, person in people.items()}, gallery.people.skeleton
+def first_seeds(params: dict, dataset: str, networks: Sequence[str] = ()) -> Gallery:
+    """The gallery of `networks`, by default of all that the study trains on `dataset`, each with its first seed."""
+    return Gallery({name: study_runs(params, name, dataset)[0] for name in networks or networks_on(params, dataset)})
 
 
 def fixed_people(people: People) -> dict[str, int]:
-    """An easy, an occluded and a small person, chosen by the annotation alone: the same for every network.
+    """Positions of an easy, an occluded and a small person, chosen by the annotation alone: the same for all networks.
 
-    All have every keypoint that anybody has labelled. Easy: none occluded, or as few as there are, and the largest of
-    these; occluded: the most occluded keypoints, and the largest of these; small: the smallest with as few occluded
-    keypoints as the median.
+    Only persons with the most labelled keypoints are considered.
+
+    - easy: the fewest occluded keypoints, of several such persons the largest;
+    - occluded: the most occluded keypoints, of several such persons the largest;
+    - small: the smallest person that has no more occluded keypoints than the median.
     """
     labelled, hidden = (people.visibility > 0).sum(axis=1), (people.visibility == 1).sum(axis=1)
-    size_px = people.sizes_px.max(axis=1)
     complete = np.flatnonzero(labelled == labelled.max())
-    hidden, size_px = hidden[complete], size_px[complete]
-    few = hidden <= np.median(hidden)
+    hidden, size_px = hidden[complete], people.sizes_px.max(axis=1)[complete]
     chosen = {
         "easy": np.lexsort((-size_px, hidden))[0],
         "occluded": np.lexsort((-size_px, -hidden))[0],
-        "small": np.where(few, size_px, np.inf).argmin(),
+        "small": np.where(hidden <= np.median(hidden), size_px, np.inf).argmin(),
     }
     return {name: int(complete[place]) for name, place in chosen.items()}
 
 
-def before_and_after(views: dict[str, View], skeleton: Skeleton) -> Figure:
-    """The networks of named views side by side, the first being what the others are compared with."""
-    networks = next(iter(views.values())).predictions
-    return before_after(
-        [view.crop for view in views.values()],
-        [view.keypoints for view in views.values()],
-        [view.visibility for view in views.values()],
-        {name: [view.predictions[name] for view in views.values()] for name in networks},
-        list(views),
-        skeleton,
-    )
-
-
-def looks_of(views: dict[str, View], network: str, pattern: str) -> Figure:
-    """Everything of `network` whose name matches `pattern` as a whole, on the people of `views`.
-
-    Raises:
-        ValueError: the network shows nothing of that name.
-    """
-    shown = next(iter(views.values())).looks[network]
-    names = [name for name in shown if re.fullmatch(pattern, name)]
-    if not names:
-        raise ValueError(f"{network} shows nothing that matches {pattern!r}; it shows {', '.join(shown)}")
-    rows = []
-    for view in views.values():
-        panels = [panels_of(quantity(name), view.looks[network][name]) for name in names]
-        rows.append({title: panel for part in panels for title, panel in part.items()})
-    return look_sheet([view.crop for view in views.values()], rows, list(views))
+def _hide(images: Tensor, mask: np.ndarray) -> Tensor:
+    """Normalised images (N, 3, H, W) that are grey where `mask` (H, W) is true."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return torch.where(torch.from_numpy(mask).to(images.device), (GREY / 255 - mean) / std, images)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from hpelib.data.crops import to_crop
+from hpelib.data.crops import Crop, crop_person, to_crop
 from hpelib.data.files import write_whole
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
@@ -29,6 +29,7 @@ from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
+from hpelib.skeletons import Skeleton
 from hpelib.study.config import Run, load_params, make_run, plan_key
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
@@ -150,10 +151,13 @@ def make_validation(
     return validate
 
 
-def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> dict:
+def best_and_worst(
+    run: Run, network: nn.Module, count: int = 6
+) -> tuple[list[Crop], list[np.ndarray], list[str], Skeleton]:
     """The `count` persons of the val split with the best mean score over keypoints, then the `count` worst.
 
-    Returns the arguments of `hpelib.figures.predictions.prediction_sheet`, by name.
+    Returns what `hpelib.figures.people.prediction_sheet` takes: crops, predicted keypoints (K, 2) in crop px, titles
+    and the skeleton.
     """
     form = FORMATS[run.dataset.format]
     people = form.scored(read_split(run.dataset, "val"))
@@ -163,15 +167,11 @@ def best_and_worst(run: Run, network: nn.Module, count: int = 6) -> dict:
     scores = np.nan_to_num(form.keypoint_scores(people, predictions.keypoints)).mean(axis=1)
     order = np.argsort(-scores, kind="stable")
     chosen = np.concatenate([order[:count], order[-count:]])
-    batch = loader.crops[0, chosen]
-    return {
-        "crops": batch["images"],
-        "keypoints": batch["keypoints"],
-        "visibility": batch["visible"],
-        "predicted": to_crop(predictions.keypoints[chosen], batch["matrices"]),
-        "titles": [f"{100 * score:.0f} %" for score in scores[chosen]],
-        "skeleton": people.skeleton,
-    }
+    crops = [crop_person(people, person, run.inputs) for person in chosen]
+    predicted = [
+        to_crop(predictions.keypoints[person], crop.matrix) for person, crop in zip(chosen, crops, strict=True)
+    ]
+    return crops, predicted, [f"{100 * score:.0f} %" for score in scores[chosen]], people.skeleton
 
 
 def describe(run: Run) -> pd.DataFrame:

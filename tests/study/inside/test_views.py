@@ -1,88 +1,114 @@
-import json
 import re
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
+import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from hpelib.records import quantity, records
-from hpelib.study.config import make_run
-from hpelib.study.inside import views as looks
-from hpelib.study.steps.prepare import prepare, read_split
+from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD
+from hpelib.data.people import People
+from hpelib.figures.looks import look_sheet
+from hpelib.records import baselines, quantity, records
+from hpelib.skeletons import COCO17
+from hpelib.study.inside import views
+from hpelib.study.inside.views import first_seeds, fixed_people
 from hpelib.study.steps.train import build_network
-from hpelib.study.steps.weights import write_weights
 
-NETWORKS = {record.name: record.full_size for record in records().values()} | {
-    "simple_baseline": "simple_baseline_resnet34"
-}
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
+NETWORKS = {name: record.full_size for name, record in records().items()}
+NETWORKS["simple_baseline"] = "simple_baseline_resnet34"
 
 
 @pytest.fixture
-def study(params, write_set, narrow_options, tmp_path, monkeypatch):
-    """Parameters of a prepared COCO set whose networks have random weights on disk."""
+def study(params, narrow_options, tmp_path, monkeypatch) -> dict:
+    """Parameters by which every network has random weights and looks at two persons in a picture of noise."""
     monkeypatch.chdir(tmp_path)
     profile = params["profiles"]["tiny"]
     profile["inputs"] |= {"input_size": [64, 64], "heatmap_size": [16, 16]}
     profile["networks"] = {name: {"model": model, "options": narrow_options[model]} for name, model in NETWORKS.items()}
     profile["networks"]["fr_sbn"]["inputs"] = {"heatmap_size": [64, 64], "sigma": 4.0}
-    params |= {"datasets": ["coco"], "networks": list(NETWORKS), "seeds": [0]}
-    dataset = write_set("coco")
-    dataset.manifest.parent.mkdir(parents=True)
-    dataset.manifest.write_text(json.dumps(prepare(dataset)))
-    people = read_split(dataset, "test")
-    for network in NETWORKS:
-        run = make_run(params, network, "coco", 0)
-        run.folder.mkdir(parents=True)
-        write_weights(run, build_network(run, people))
-    return params
+    random = np.random.default_rng(0)
+    cv2.imwrite("noise.png", random.integers(0, 256, (120, 240, 3), np.uint8))
+    boxes = np.array([[60.0, 30, 40, 50], [150, 40, 60, 40]])
+    people = People.build(
+        COCO17,
+        image_paths=np.full(2, "noise.png", object),
+        image_ids=np.zeros(2),
+        ids=np.arange(2),
+        keypoints=boxes[:, None, :2] + random.uniform(0.1, 0.9, (2, 17, 2)) * boxes[:, None, 2:],
+        visibility=np.full((2, 17), 2),
+        boxes=boxes,
+    )
+    monkeypatch.setattr(views, "test_people", lambda run: people)
+    monkeypatch.setattr(views, "load_network", build_network)
+    return params | {"datasets": ["coco"], "all_datasets": ["coco"], "networks": list(NETWORKS), "seeds": [0]}
 
 
-def test_every_paper_has_a_baseline_and_every_network_a_story():
-    assert set(STORIES) == set(NETWORKS)
-    assert compared("ditn") == ["hrnet", "ditn"]
-    assert compared("hrnet") == ["hrnet"]
-    assert set(BASELINES.values()) <= set(NETWORKS) - set(BASELINES)
+def test_every_network_has_a_baseline_or_is_one_and_a_story():
+    assert set(baselines().values()) == set(records()) - set(baselines())
+    assert records()["ditn"].compared == ["hrnet", "ditn"]
+    assert records()["hrnet"].compared == ["hrnet"]
+    assert all(record.stories for name, record in records().items() if record.baseline)
 
 
 def test_every_story_shows_what_its_network_has(study):
-    gallery = looks.Gallery.of(study, "coco")
-    views = {"easy": gallery.view(0), "small": gallery.view(2)}
-    for network, stories in STORIES.items():
-        seen = views["easy"].looks[network]
-        told = {name for name in seen if any(re.fullmatch(story.looks, name) for story in stories)}
-        own = {name for name in seen if quantity(name).source.startswith(("DE-", "SADI", "FR-", "DITN", "DAU"))}
-        beside = r"stage[23]\..*dysample.*|.*dysample\dto[12]|(decoder\d|stage4)_sah|rfm\d\d+_se|dlm_(mu|sigma)"
+    gallery = first_seeds(study, "coco")
+    assert list(gallery.runs) == list(NETWORKS)
+    beside = r"stage[23]\..*dysample.*|.*dysample\dto[12]|(decoder\d|stage4)_sah|rfm\d\d+_se|dlm_(mu|sigma)"
+    for network, record in records().items():
+        (view,) = gallery.look(network, 0)
+        told = {name for name in view.looks if any(re.fullmatch(story.looks, name) for story in record.stories)}
+        own = {name for name in view.looks if quantity(name).source.startswith(("DE-", "SADI", "FR-", "DITN", "DAU"))}
         untold = {name for name in own - told if not re.fullmatch(beside, name)}
         assert not untold, f"{network}: no picture of {untold}"
-        for story in stories:
-            figure = looks.looks_of(views, network, story.looks)
+        for story in record.stories:
+            figure = look_sheet({"easy": view, "small": view}, story.looks)
             assert figure.axes[1].get_title(), story.name
 
 
 def test_each_network_is_decoded_with_its_own_codec(study):
-    view = looks.Gallery.of(study, "coco", ["simple_baseline", "fr_sbn"]).view(1)
-    assert view.predictions["simple_baseline"].stride_px == (4.0, 4.0)
-    assert view.predictions["fr_sbn"].stride_px == (1.0, 1.0)
-    assert view.looks["fr_sbn"]["target"].shape == (17, 64, 64)
-    peak = np.unravel_index(view.looks["simple_baseline"]["target"][5].argmax(), (16, 16))[::-1]
-    np.testing.assert_allclose(np.array(peak) * 4.0, view.keypoints[5], atol=2.01)
+    by_network = first_seeds(study, "coco", ["simple_baseline", "fr_sbn"]).look_by_all(1)
+    ours, theirs = by_network["simple_baseline"], by_network["fr_sbn"]
+    assert (ours.stride_px, theirs.stride_px) == ((4.0, 4.0), (1.0, 1.0))
+    for view, size in ((ours, 16), (theirs, 64)):
+        assert view.heatmaps.shape == view.looks["target"].shape == (17, size, size)
+        peaks = [np.unravel_index(heatmap.argmax(), (size, size))[::-1] for heatmap in view.looks["target"]]
+        np.testing.assert_allclose(np.array(peaks) * view.stride_px, view.crop.keypoints, atol=0.51 * view.stride_px[0])
 
 
-def test_looks_are_of_the_person_viewed(study):
-    gallery = looks.Gallery.of(study, "coco", ["hrnet"])
+def test_looks_are_of_the_person_viewed_and_repeat(study):
+    gallery = first_seeds(study, "coco", ["hrnet"])
+    first = gallery.look("hrnet", 0)[0].looks["stage3.branch1"]
     before = torch.get_rng_state()
-    first, again, other = (gallery.view(person).looks["hrnet"]["stage3.branch1"] for person in (0, 0, 2))
-    assert torch.equal(before, torch.get_rng_state())
+    again, other = (gallery.look("hrnet", person)[0].looks["stage3.branch1"] for person in (0, 1))
+    assert torch.equal(before, torch.get_rng_state()), "looking must not change the random numbers of what follows"
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("pixel_order", "channels"), [("rgb", [0, 1, 2]), ("bgr", [2, 1, 0])])
+def test_a_network_sees_the_crop_with_grey_where_it_is_hidden(study, pixel_order, channels, monkeypatch):
+    monkeypatch.setattr(views, "load_network", lambda run, people: Mirror())
+    study["profiles"]["tiny"]["inputs"] |= {"heatmap_size": [64, 64], "pixel_order": pixel_order}
+    mask = np.zeros((64, 64), bool)
+    mask[17:24, 7:14] = True
+    free, hidden = first_seeds(study, "coco", ["hrnet"]).look("hrnet", 0, (views.NOTHING, mask))
+    np.testing.assert_array_equal((hidden.crop.pixels != free.crop.pixels).any(-1), mask)
+    assert (hidden.crop.pixels[mask] == 128).all()
+    for view in (free, hidden):
+        seen = (view.crop.pixels[..., channels] / 255 - IMAGENET_MEAN) / IMAGENET_STD
+        np.testing.assert_allclose(view.looks["seen"].transpose(1, 2, 0), seen, atol=1e-5)
+
+
+class Mirror(nn.Module):
+    def forward(self, images, look):
+        return images.mean(1, keepdim=True).expand(-1, 17, -1, -1), {"seen": images}
+
+
+def test_an_unknown_run_is_named_with_those_that_are_there(study):
+    with pytest.raises(ValueError, match=r"'hrnet, seed 7' is none of 'hourglass', 'ditn'"):
+        first_seeds(study, "coco", ["hourglass", "ditn"]).look("hrnet, seed 7", 0)
 
 
 def test_the_three_people_are_chosen_by_their_annotation():
@@ -93,21 +119,4 @@ def test_the_three_people_are_chosen_by_their_annotation():
     visibility[3, :2] = 1  # smaller than the small one, but more occluded than most
     sizes_px = np.array([[20, 30], [20, 40], [50, 20], [9, 10], [20, 20], [9, 12]])
     people = SimpleNamespace(visibility=visibility, sizes_px=sizes_px)
-    assert looks.fixed_people(people) == {"easy": 2, "occluded": 1, "small": 5}
-
-
-def test_a_network_beside_one_that_is_not_run_is_answered_in_words(study):
-    views, skeleton = looks.fixed_views(study, "coco", ["hrnet", "ditn"])
-    assert set(views) == {"easy", "occluded", "small"}
-    assert skeleton.num_keypoints == 17
-    assert looks.not_run(study, "coco", ["hrnet", "ditn"]) == ""
-    study["networks"] = ["ditn"]
-    assert looks.fixed_views(study, "coco", ["hrnet", "ditn"]) == ({}, None)
-    text = looks.not_run(study, "coco", ["hrnet", "ditn"])
-    assert text.startswith("*Not run*: hrnet on coco, so there are no pictures here of ditn beside hrnet.")
-
-
-def test_what_a_network_does_not_show_is_an_error_that_names_what_it_shows(study):
-    views = {"easy": looks.Gallery.of(study, "coco", ["hourglass"]).view(0)}
-    with pytest.raises(ValueError, match=r"hourglass shows nothing that matches 'cab'; it shows heatmaps, stack1"):
-        looks.looks_of(views, "hourglass", "cab")
+    assert fixed_people(people) == {"easy": 2, "occluded": 1, "small": 5}
