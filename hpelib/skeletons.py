@@ -1,10 +1,15 @@
 """Keypoint sets of the annotation formats: names, mirror pairs, bones, reported joint groups.
 
-Sources: COCO's sigmas from pycocotools, its bones from the dataset; MPII from the official annotation (joint ids 0 to
-15); LSP from its README. Left and right are the person's own.
+The sets of COCO, MPII and LSP are in skeletons.yaml beside this file, which says what an entry holds.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+REQUIRED, OPTIONAL = {"keypoints", "skeleton", "groups", "upper_body"}, {"sigmas", "unscored"}
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,7 @@ class Skeleton:
 
     name: str
     keypoints: tuple[str, ...]
-    flip_pairs: tuple[tuple[int, int], ...]  # left and right of one joint
+    flip_pairs: tuple[tuple[int, int], ...]  # one joint on both sides, the lower index first
     bones: tuple[tuple[int, int], ...]
     groups: dict[str, tuple[int, ...]]  # the joint groups that a results table prints
     upper_body: tuple[int, ...]  # for half-body augmentation
@@ -27,82 +32,48 @@ class Skeleton:
     @property
     def flip_permutation(self) -> tuple[int, ...]:
         """Index of each keypoint's mirror image: `mirrored = keypoints[permutation]`."""
-        permutation = list(range(self.num_keypoints))
-        for left, right in self.flip_pairs:
-            permutation[left], permutation[right] = right, left
-        return tuple(permutation)
+        swapped = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
+        return tuple(swapped.get(k, k) for k in range(self.num_keypoints))
 
     def index(self, keypoint: str) -> int:
         return self.keypoints.index(keypoint)
 
 
-# fmt: off
-COCO17 = Skeleton(
-    name="coco17",
-    keypoints=(
-        "nose", "left_eye", "right_eye", "left_ear", "right_ear",
-        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-    ),
-    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
-    bones=(
-        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12),  # legs
-        (5, 11), (6, 12), (5, 6),  # trunk
-        (5, 7), (6, 8), (7, 9), (8, 10),  # arms
-        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),  # head
-    ),
-    groups={
-        "Head": (0, 1, 2, 3, 4), "Shoulder": (5, 6), "Elbow": (7, 8), "Wrist": (9, 10),
-        "Hip": (11, 12), "Knee": (13, 14), "Ankle": (15, 16),
-    },
-    upper_body=tuple(range(11)),
-    sigmas=(
-        0.026, 0.025, 0.025, 0.035, 0.035,
-        0.079, 0.079, 0.072, 0.072, 0.062, 0.062,
-        0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
-    ),
-)
+def read_skeletons(path: str | Path) -> dict[str, Skeleton]:
+    """The keypoint sets of a YAML file by name. The file is written as skeletons.yaml beside this module.
 
-MPII16 = Skeleton(
-    name="mpii16",
-    keypoints=(
-        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
-        "pelvis", "thorax", "upper_neck", "head_top",
-        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-    ),
-    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
-    bones=(
-        (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5),  # legs
-        (6, 7), (7, 8), (8, 9),  # trunk and head
-        (10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15),  # arms
-    ),
-    groups={
-        "Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15),
-        "Hip": (2, 3), "Knee": (1, 4), "Ankle": (0, 5),
-    },
-    upper_body=tuple(range(7, 16)),
-    unscored=(6, 7),  # pelvis and thorax, as in the official evaluation
-)
+    Raises:
+        ValueError: an entry lacks something or has too much, names a keypoint that it does not list, or lists a left
+            keypoint without its right one. The message names the entry.
+    """
+    return {name: _skeleton(name, entry, path) for name, entry in yaml.safe_load(Path(path).read_text()).items()}
 
-LSP14 = Skeleton(
-    name="lsp14",
-    keypoints=(
-        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
-        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-        "neck", "head_top",
-    ),
-    flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)),
-    bones=(
-        (0, 1), (1, 2), (2, 3), (3, 4), (4, 5),  # legs
-        (6, 7), (7, 8), (8, 12), (12, 9), (9, 10), (10, 11),  # arms
-        (12, 13), (2, 8), (3, 9),  # head and trunk
-    ),
-    groups={
-        "Head": (12, 13), "Shoulder": (8, 9), "Elbow": (7, 10), "Wrist": (6, 11),
-        "Hip": (2, 3), "Knee": (1, 4), "Ankle": (0, 5),
-    },
-    upper_body=tuple(range(6, 14)),
-)
-# fmt: on
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14)}
+def _skeleton(name: str, entry: dict, path: str | Path) -> Skeleton:
+    if not REQUIRED <= set(entry) <= REQUIRED | OPTIONAL:
+        raise ValueError(f"{path}: {name} needs {sorted(REQUIRED)}, may have {sorted(OPTIONAL)}, has {sorted(entry)}")
+    position = {keypoint: k for k, keypoint in enumerate(entry["keypoints"])}
+    bones, sigmas = np.array(entry["skeleton"]) - 1, tuple(entry.get("sigmas", ()))
+    if not (np.isin(bones, range(len(position))).all() and len(entry["keypoints"]) == len(position)):
+        raise ValueError(f"{path}: {name} repeats a keypoint, or its skeleton is not of numbers 1 to {len(position)}")
+    if len(sigmas) not in (0, len(position)):
+        raise ValueError(f"{path}: {name} has {len(sigmas)} sigmas for {len(position)} keypoints")
+    try:
+        lefts = [keypoint for keypoint in position if keypoint.startswith("left_")]
+        pairs = [(position[left], position["right_" + left.removeprefix("left_")]) for left in lefts]
+        return Skeleton(
+            name,
+            tuple(position),
+            flip_pairs=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
+            bones=tuple((a, b) for a, b in bones.tolist()),
+            groups={group: tuple(position[member] for member in of) for group, of in entry["groups"].items()},
+            upper_body=tuple(position[keypoint] for keypoint in entry["upper_body"]),
+            sigmas=sigmas,
+            unscored=tuple(position[keypoint] for keypoint in entry.get("unscored", ())),
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: {name} has no keypoint {error}; it has {', '.join(position)}") from error
+
+
+SKELETONS = read_skeletons(Path(__file__).with_suffix(".yaml"))
+COCO17, MPII16, LSP14 = (SKELETONS[name] for name in ("coco17", "mpii16", "lsp14"))

@@ -79,7 +79,7 @@ def bright_spots(tmp_path_factory):
             cv2.circle(image, spot, 4, (255, 255, 255), -1)
         cv2.imwrite(path, cv2.GaussianBlur(image, (0, 0), 3))
         sizes_px = np.full((count, 2), (60, 80))
-        return People.build(
+        return People(
             LSP14,
             image_paths=np.full(count, path, object),
             image_ids=np.zeros(count),

@@ -78,7 +78,6 @@ def draw(people: People, augmentation: Augmentation, input_size: tuple[int, int]
     eligible = (people.visibility > 0).sum(1) > augmentation.half_body_min_keypoints
     chosen = eligible & (uniform[:, 0] < augmentation.half_body_probability) & np.isfinite(sizes_px).all(1)
     chosen = chosen[:, None]
-
     spread, angle = augmentation.scale_factor, augmentation.rotation_deg
     if augmentation.sampling == "truncated":
         scales, rotations_deg = 1 + spread * _truncated(normal[:, 1]), angle * _truncated(normal[:, 2])

@@ -41,8 +41,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     if category.get("keypoints") != list(skeleton.keypoints):
         raise ValueError(
             f"{annotation_json}: category 'person' must list the {skeleton.num_keypoints} keypoints of {skeleton.name} "
-            f"in their order ({', '.join(skeleton.keypoints)}), got {category.get('keypoints')!r:.120}; "
-            "instances_*.json has none, take person_keypoints_*.json"
+            f"({', '.join(skeleton.keypoints)}), got {category.get('keypoints')!r:.120}; take person_keypoints_*.json"
         )
     images = _image_table(document["images"], annotation_json)
 
@@ -68,13 +67,9 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     boxes = _clip(boxes, sizes)
     used = filled & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 2:] > 0).any(1)
     if not used.any():
-        raise ValueError(
-            f"{annotation_json}: none of its {len(document['annotations'])} annotations is a person "
-            "with labelled keypoints, a positive area and a box"
-        )
-
+        raise ValueError(f"{source}: none is a person with labelled keypoints, a positive area and a box")
     kept = np.flatnonzero(used)
-    return People.build(
+    return People(
         skeleton,
         image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=ids[kept],
@@ -104,24 +99,18 @@ def check_coco(annotation_json: str | Path, people: People) -> None:
             boxes do that were written as x1, y1, x2, y2.
     """
     document = read_document(annotation_json, "images", "annotations")
-    images = _image_table(document["images"], annotation_json)
-    sizes = _image_sizes(images, people.image_ids, annotation_json)
+    sizes = _image_sizes(_image_table(document["images"], annotation_json), people.image_ids, annotation_json)
     annotated = dict(zip(people.image_paths, map(tuple, sizes.tolist()), strict=True))
     stored = {path: image_size(path) for path in annotated}
     differing = [f"{path} {stored[path]} for {size}" for path, size in annotated.items() if stored[path] != size]
-    if differing:
-        raise ValueError(
-            f"{annotation_json}: {len(differing)} images are stored in another (width, height) than it says: "
-            f"{enumerate_first(differing)}; turn or scale them, or correct the annotations"
-        )
+    what = "images are stored in another (width, height) than it says"
+    reject(np.ones(len(differing), bool), str(annotation_json), what, differing)
     by_id = {annotation["id"]: annotation["bbox"] for annotation in document["annotations"]}
     boxes = np.array([by_id[number] for number in people.ids.tolist()], np.float64)
     beyond = (boxes[:, :2] + boxes[:, 2:] > (1 + BEYOND) * sizes).any(1)
-    if beyond.sum() > len(people) / 2:
-        raise ValueError(
-            f"{annotation_json}: {beyond.sum()} of {len(people)} boxes reach far beyond their image, of persons "
-            f"{enumerate_first(people.ids[beyond])}; 'bbox' is x, y, width, height, not x1, y1, x2, y2"
-        )
+    if beyond.mean() > 1 / 2:
+        what = "boxes reach far beyond their image ('bbox' is x, y, width, height, not x1, y1, x2, y2), by id"
+        reject(beyond, str(annotation_json), what, people.ids)
 
 
 def read_detections(
@@ -151,10 +140,8 @@ def read_detections(
     filled, outside = (boxes[:, 2:] > 0).all(1), _outside(boxes, _image_sizes(images, image_ids, detections_json))
     kept = np.flatnonzero(filled & ~outside)
     if not len(kept):
-        raise ValueError(
-            f"{detections_json}: no box of category {category_id} (person) inside its image among {len(detections)}"
-        )
-    return People.build(
+        raise ValueError(f"{detections_json}: no box of category {category_id} (person) lies inside its image")
+    return People(
         skeleton,
         image_paths=find_images(image_dir, images.loc[image_ids[kept], "file_name"].tolist(), annotation_json),
         ids=kept + 1,
@@ -177,19 +164,13 @@ def write_coco(path: str | Path, images: list[dict], annotations: list[dict], sk
     Raises:
         ValueError: ids below 1 or used twice, or keypoints of another number.
     """
-    source = str(path)
-    unique_ids(images, f"{source}: images")
-    ids = unique_ids(annotations, f"{source}: annotations")
-    reject(ids < 1, source, "annotation ids below 1", ids)
-    keypoints = column(annotations, "keypoints", source, (skeleton.num_keypoints * 3,))
+    unique_ids(images, f"{path}: images")
+    ids = unique_ids(annotations, f"{path}: annotations")
+    reject(ids < 1, str(path), "annotation ids below 1", ids)
+    keypoints = column(annotations, "keypoints", str(path), (skeleton.num_keypoints * 3,))
     labelled = (keypoints[:, 2::3] > 0).sum(1)
-    person = {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": skeleton.keypoints,
-        "skeleton": [(a + 1, b + 1) for a, b in skeleton.bones],  # COCO counts keypoints from 1 here
-    }
+    person = {"id": 1, "name": "person", "supercategory": "person", "keypoints": skeleton.keypoints}
+    person["skeleton"] = [(a + 1, b + 1) for a, b in skeleton.bones]  # COCO counts keypoints from 1 here
     completed = [
         {"iscrowd": 0, "category_id": 1, "num_keypoints": int(count)} | annotation
         for annotation, count in zip(annotations, labelled, strict=True)
@@ -230,15 +211,15 @@ def crowd_flags(persons: list[dict], source: str) -> np.ndarray:
         ValueError: "iscrowd" is anything but 0 or 1. The text "0", for one, is true to pycocotools.
     """
     flags = [person.get("iscrowd", 0) for person in persons]
-    ids = [person.get("id") for person in persons]
-    reject(np.array([flag not in (0, 1) for flag in flags], bool), source, "whose 'iscrowd' is not 0 or 1, by id", ids)
+    wrong = np.array([flag not in (0, 1) for flag in flags], bool)
+    reject(wrong, source, "whose 'iscrowd' is not 0 or 1, by id", [person.get("id") for person in persons])
     return np.array(flags, bool)
 
 
 def _person_category(categories: list[dict], source: str | Path) -> dict:
     """The category 'person'. Where two have that name, as in exports with a root category, the one with keypoints."""
     names = text_column(categories, "name", f"{source}: categories")
-    persons = [category for category, name in zip(categories, names, strict=True) if name == "person"]
+    persons = [category for category in categories if category["name"] == "person"]
     if not persons:
         raise ValueError(f"{source}: no category 'person' among {enumerate_first(names)}")
     with_keypoints = [category for category in persons if category.get("keypoints")]

@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -79,9 +80,8 @@ def read_mat(path: str | Path, *fields: str) -> list[np.ndarray]:
         contents = loadmat(path)
     except Exception as error:  # scipy raises a dozen unrelated types on a broken file
         raise ValueError(f"{path}: not readable as a Matlab file before version 7.3 ({error})") from error
-    for name in fields:
-        if name not in contents:
-            raise ValueError(f"{path}: no array '{name}'; it holds {[key for key in contents if key[0] != '_']}")
+    if missing := [name for name in fields if name not in contents]:
+        raise ValueError(f"{path}: no array '{missing[0]}'; it holds {[key for key in contents if key[0] != '_']}")
     return [contents[name] for name in fields]
 
 
@@ -103,49 +103,47 @@ def column(
 ) -> np.ndarray:
     """One field of all records, (N, *shape).
 
-    Raises ValueError naming `source`, the first wrong record and the field where it is missing, has
-    another shape or holds anything but finite (for an integer dtype: whole) numbers.
+    Raises:
+        ValueError: the field is missing, has another shape or holds anything but finite (for an integer dtype: whole)
+            numbers. The message names `source`, the first such record and the field.
     """
-    if not records:
-        return np.zeros((0, *shape), dtype)
-    try:
-        values = np.array([record[field] for record in records])
-        if _are_numbers(values, (len(records), *shape), dtype):
-            return values.astype(dtype)
-    except (KeyError, TypeError, ValueError):
-        pass  # the search below says which record it was
-    position = next(i for i, record in enumerate(records) if not _fits(record, field, shape, dtype))
-    record = records[position]
-    if not isinstance(record, dict) or field not in record:
-        raise ValueError(f"{source}: record {position} has no field '{field}', got {record!r:.120}")
-    kind = "whole numbers" if np.issubdtype(dtype, np.integer) else "finite numbers"
-    raise ValueError(
-        f"{source}: record {position} (id {record.get('id', 'none')}): '{field}' must be {kind} of shape {shape}, "
-        f"got {record[field]!r:.120}"
-    )
+    values = _numbers(records, field, shape, dtype)
+    if values is None:
+        wrong = next(i for i in range(len(records)) if _numbers(records[i : i + 1], field, shape, dtype) is None)
+        kind = "whole" if np.issubdtype(dtype, np.integer) else "finite"
+        raise _wrong_record(records, wrong, field, source, f"must be {kind} numbers of shape {shape}")
+    return values
 
 
 def text_column(records: Sequence[dict], field: str, source: str) -> list[str]:
     """One text field of all records; ValueError naming the first record without it."""
     for position, record in enumerate(records):
         if not isinstance(record.get(field), str) or not record[field]:
-            raise ValueError(f"{source}: record {position} (id {record.get('id', 'none')}) has no text in '{field}'")
+            raise _wrong_record(records, position, field, source, "must be text")
     return [record[field] for record in records]
 
 
-def _are_numbers(values: np.ndarray, shape: tuple[int, ...], dtype: type) -> bool:
-    if values.shape != shape or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        return False
-    if np.issubdtype(dtype, np.integer):
-        return bool((values == np.floor(values)).all() and (np.abs(values) < 2**53).all())  # exact in JSON's doubles
-    return True
-
-
-def _fits(record: Any, field: str, shape: tuple[int, ...], dtype: type) -> bool:
+def _numbers(records: Sequence[dict], field: str, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
+    """The field of all records, or None where it is not of this shape and finite, for an integer dtype whole."""
+    if not records:
+        return np.zeros((0, *shape), dtype)
     try:
-        return _are_numbers(np.array(record[field]), shape, dtype)
+        values = np.array([record[field] for record in records])
     except (KeyError, TypeError, ValueError):
-        return False
+        return None
+    if values.shape != (len(records), *shape) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        return None
+    if np.issubdtype(dtype, np.integer) and ((values != np.floor(values)) | (np.abs(values) >= 2**53)).any():
+        return None  # JSON's numbers are exact below 2^53
+    return values.astype(dtype)
+
+
+def _wrong_record(records: Sequence[dict], position: int, field: str, source: str, rule: str) -> ValueError:
+    record = records[position]
+    if not isinstance(record, dict) or field not in record:
+        return ValueError(f"{source}: record {position} has no field '{field}', got {record!r:.120}")
+    number = record.get("id", "none")
+    return ValueError(f"{source}: record {position} (id {number}): '{field}' {rule}, got {record[field]!r:.120}")
 
 
 def reject(broken: np.ndarray, source: str, what: str, labels: Sequence) -> None:
@@ -158,27 +156,25 @@ def reject(broken: np.ndarray, source: str, what: str, labels: Sequence) -> None
 def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path) -> np.ndarray:
     """Paths of the images that `source` names, (N,) str objects.
 
-    Each folder is listed once. Raises ValueError for a name that leaves `image_dir`, FileNotFoundError
-    that counts the missing images and names the first.
+    Each folder is listed once, which is far faster on a network's disk than to look for each file.
+
+    Raises:
+        FileNotFoundError: images are missing.
+        ValueError: a name leads out of `image_dir`.
     """
-    present: dict[Path, set[str]] = {}
-    paths: dict[str, str] = {}
-    missing = []
-    for name in dict.fromkeys(names):
+    for name in names:
         if PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
             raise ValueError(f"{source}: image name {name!r} must be a path inside the image folder, without '..'")
-        path = Path(image_dir) / name
-        if path.parent not in present:
-            present[path.parent] = {entry.name for entry in os.scandir(path.parent)} if path.parent.is_dir() else set()
-        if path.name not in present[path.parent]:
-            missing.append(name)
-        paths[name] = str(path)
+    paths = {name: Path(image_dir) / name for name in names}
+    folders = {path.parent for path in paths.values()}
+    present = {folder: {path.name for path in folder.iterdir()} if folder.is_dir() else () for folder in folders}
+    missing = [name for name, path in paths.items() if path.name not in present[path.parent]]
     if missing:
         raise FileNotFoundError(
             f"{image_dir}: {len(missing)} of the {len(paths)} images that {source} names are not there: "
             f"{enumerate_first(missing)}; give the folder that holds them"
         )
-    return np.array([paths[name] for name in names], dtype=object)
+    return np.array([str(paths[name]) for name in names], dtype=object)
 
 
 def check_images(people: People) -> dict[str, str]:
@@ -193,17 +189,14 @@ def check_images(people: People) -> dict[str, str]:
     paths = list(dict.fromkeys(people.image_paths))
     with ThreadPoolExecutor() as pool:  # OpenCV decodes and hashlib hashes outside the interpreter lock
         found = dict(zip(paths, pool.map(_check_image, paths), strict=True))
-    if faults := [f"{path} ({image.fault})" for path, image in found.items() if image.fault]:
+    if faults := [f"{path} ({fault})" for path, (fault, _, _) in found.items() if fault]:
         raise ValueError(f"{len(faults)} of {len(paths)} images cannot be used: {enumerate_first(faults)}")
-    if turned := [f"{path} ({image.orientation})" for path, image in found.items() if image.orientation != UPRIGHT]:
+    if turned := [f"{path} ({number})" for path, (_, _, number) in found.items() if number != UPRIGHT]:
         logging.getLogger(__name__).warning(
-            "%d of %d images have an EXIF orientation, by which viewers turn or mirror them: %s; they are read as they "
-            "are stored, and annotations must be of these pixels: else turn the pixels and remove the tag",
-            len(turned),
-            len(paths),
-            enumerate_first(turned),
+            f"{len(turned)} of {len(paths)} images have an EXIF orientation, by which viewers turn or mirror them: "
+            f"{enumerate_first(turned)}; annotations must be of the pixels as stored: else turn them and remove the tag"
         )
-    return {path: image.pixels_sha256 for path, image in found.items()}
+    return {path: pixels for path, (_, pixels, _) in found.items()}
 
 
 def check_coordinates(people: People, source: str) -> None:
@@ -221,15 +214,12 @@ def check_coordinates(people: People, source: str) -> None:
     labelled, keypoints = people.visibility > 0, people.keypoints.astype(np.float64)  # (N, K), (N, K, 2)
     sizes = {path: image_size(path) for path in dict.fromkeys(people.image_paths)}
     pictures = np.array([sizes[path] for path in people.image_paths], np.float64).reshape(-1, 2)  # (N, 2)
-    start, extent = people.boxes[:, :2], people.boxes[:, 2:]
-    reject(
-        (start >= pictures).any(1) | (start + extent < 0).any(1), source, "boxes outside the picture, by id", people.ids
-    )
+    start, end = people.boxes[:, :2], people.boxes[:, :2] + people.boxes[:, 2:]
+    outside = (start >= pictures).any(1) | (end < 0).any(1)
+    reject(outside, source, "boxes outside the picture, by id", people.ids)
     if (people.boxes[:, 2:].max(1) < TINY_PX).sum() > len(people) / 2:
-        raise ValueError(
-            f"{source}: most persons are under {TINY_PX} px tall and wide; coordinates are px of the picture"
-        )
-    in_box = ((keypoints >= start[:, None]) & (keypoints <= (start + extent)[:, None])).all(2)
+        raise ValueError(f"{source}: most persons are under {TINY_PX} px tall and wide; coordinates are px")
+    in_box = ((keypoints >= start[:, None]) & (keypoints <= end[:, None])).all(2)
     in_picture = ((keypoints >= 0) & (keypoints < pictures[:, None])).all(2)
     at_zero = np.isin(keypoints, (0, -1)).all(2) & (keypoints[..., 0] == keypoints[..., 1])  # MPII counts from 1
     for where, wrong, allowed in (
@@ -259,43 +249,30 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise ValueError(f"{path}: not a readable image ({error}); fetch it anew") from error
 
 
-class _CheckedImage(NamedTuple):
-    fault: str = ""
-    pixels_sha256: str = ""
-    orientation: int = UPRIGHT
-
-
-def _check_image(path: str) -> _CheckedImage:
+def _check_image(path: str) -> tuple[str, str, int]:
+    """What is wrong with an image ("" if nothing), a hash of its pixels, and its EXIF orientation."""
     if not Path(path).is_file():
-        return _CheckedImage("missing")
+        return "missing", "", UPRIGHT
     if not Path(path).stat().st_size:
-        return _CheckedImage("empty file")
+        return "empty file", "", UPRIGHT
     try:
         with Image.open(path) as image:
-            kind, orientation = image.format, _orientation(image)
+            kind, orientation = image.format, UPRIGHT
+            with suppress(Exception):  # Pillow raises many unrelated types on broken EXIF, which harms no pixel
+                orientation = image.getexif().get(ORIENTATION, UPRIGHT)
             try:
                 image.load()  # OpenCV fills the lost part of a truncated file with grey and says nothing
             except (OSError, SyntaxError):  # what Pillow raises on a cut file
                 if kind != "JPEG" or not _has_all_pixels(Path(path).read_bytes()):
                     raise
         if kind == "TIFF" and orientation != UPRIGHT:  # OpenCV turns some of these and cannot read the others
-            return _CheckedImage("a TIFF with an orientation tag: save it upright")
+            return "a TIFF with an orientation tag: save it upright", "", UPRIGHT
         pixels = read_image(path)
     except (UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-        return _CheckedImage("not an image")
+        return "not an image", "", UPRIGHT
     except (OSError, SyntaxError):
-        return _CheckedImage("truncated")
-    content = hashlib.sha256(str(pixels.shape).encode())
-    content.update(pixels)
-    return _CheckedImage("", content.hexdigest(), orientation)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; upright where there is none, or none that can be read."""
-    try:
-        return image.getexif().get(ORIENTATION, UPRIGHT)
-    except Exception:  # Pillow raises many unrelated types on broken EXIF, which harms no pixel
-        return UPRIGHT
+        return "truncated", "", UPRIGHT
+    return "", hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest(), orientation
 
 
 def _has_all_pixels(jpeg: bytes) -> bool:
@@ -309,8 +286,5 @@ def _has_all_pixels(jpeg: bytes) -> bool:
     if data < 0 or marker is None or END_OF_IMAGE not in jpeg[marker.start() :]:
         return False
     longer = jpeg[: marker.start()] + b"\x55" * 256 + jpeg[marker.start() :]
-    return _decode(jpeg).tobytes() == _decode(longer).tobytes()
-
-
-def _decode(image: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+    as_is, padded = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) for file in (jpeg, longer))
+    return np.array_equal(as_is, padded)

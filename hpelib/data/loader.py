@@ -63,6 +63,8 @@ class HasInputs(Protocol):
 class Crops:
     """Whole batches of crops, without torch: `crops[epoch, indices]` is always the same batch for the same arguments.
 
+    A batch is as `make_loader` describes it, but its images are (B, H, W, 3) uint8.
+
     Example: `crops[0, np.array([3])]["images"][0]` is the crop of the fourth person in the first epoch.
     """
 
@@ -70,7 +72,7 @@ class Crops:
         self.people = people
         self.settings = settings
         self.augmentation = settings.augmentation if train else None
-        self._plan: tuple[int, CropPlan] | None = None
+        self._plan: tuple[int, CropPlan] = (-1, plain(people, settings.input_size))
         self.images = images or ImageCache(people.image_paths, settings.image_cache_mb)
 
     def __getitem__(self, request: tuple[int, np.ndarray]) -> dict[str, np.ndarray]:
@@ -89,24 +91,15 @@ class Crops:
         mirrored = np.array(people.skeleton.flip_permutation)
         order = np.where(flips[:, None], mirrored, np.arange(len(mirrored)))  # (B, K)
         keypoints = np.take_along_axis(to_crop(people.keypoints[indices], matrices), order[..., None], 1)
-        return {
-            "images": images,  # (B, H, W, 3) uint8
-            "keypoints": keypoints,  # (B, K, 2) crop px
-            "visible": np.take_along_axis(people.visibility[indices], order, 1),  # (B, K)
-            "matrices": matrices,  # (B, 2, 3) image px to crop px
-            "ids": people.ids[indices],  # (B,)
-            "index": indices,  # (B,)
-        }
+        visible = np.take_along_axis(people.visibility[indices], order, 1)
+        batch = {"images": images, "keypoints": keypoints, "visible": visible, "matrices": matrices}
+        return batch | {"ids": people.ids[indices], "index": indices}
 
     def plan(self, epoch: int) -> CropPlan:
         """The regions of all persons in `epoch`. Without augmentation they are the same in every epoch."""
-        if self._plan is None or self._plan[0] != epoch:
-            settings = self.settings
-            if self.augmentation is None:
-                plan = plain(self.people, settings.input_size)
-            else:
-                plan = draw(self.people, self.augmentation, settings.input_size, settings.seed, epoch)
-            self._plan = epoch, plan
+        if self.augmentation is not None and self._plan[0] != epoch:
+            size, seed = self.settings.input_size, self.settings.seed
+            self._plan = epoch, draw(self.people, self.augmentation, size, seed, epoch)
         return self._plan[1]
 
     def _crops(self, paths: np.ndarray, matrices: np.ndarray, flips: np.ndarray) -> np.ndarray:
@@ -133,6 +126,7 @@ class Batches:
     def __init__(self, people_count: int, settings: InputSettings, train: bool, rank: int, world_size: int):
         self.people_count, self.batch_size, self.seed = people_count, settings.batch_size, settings.seed
         self.train, self.rank, self.world_size = train, rank, world_size
+        self.step_size = self.batch_size * world_size  # persons in the batches of all processes together
         self.epoch = self.start_step = 0
 
     def __len__(self) -> int:
@@ -140,11 +134,6 @@ class Batches:
         if self.train:
             return self.people_count // self.step_size
         return -(-len(self._share()) // self.batch_size)
-
-    @property
-    def step_size(self) -> int:
-        """Persons in the batches of all processes together."""
-        return self.batch_size * self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         share = self._share()
@@ -165,39 +154,28 @@ class Batches:
 class PeopleLoader:
     """Iterates over batches on `device`, which `make_loader` describes. `len` is the number of steps in an epoch."""
 
-    def __init__(
-        self,
-        people: People,
-        settings: InputSettings,
-        train: bool,
-        device: "torch.device | str" = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-        images: ImageCache | None = None,
-    ):
+    def __init__(self, crops: Crops, batches: Batches, device: "torch.device"):
         import torch
         from torch.utils.data import DataLoader
 
-        self.people = people
-        self.settings = settings
-        self.device = torch.device(device)
-        self.codec: Codec = settings.make_codec()
-        self.crops = Crops(people, settings, train, images)
-        self.batches = Batches(len(people), settings, train, rank, world_size)
+        self.people, self.settings, self.device = crops.people, crops.settings, device
+        self.crops, self.batches = crops, batches
+        self.codec: Codec = self.settings.make_codec()
+        workers = self.settings.workers
         self._loader = DataLoader(
-            self.crops,
-            sampler=self.batches,
+            crops,
+            sampler=batches,
             batch_size=None,  # the sampler's requests are batches already
-            num_workers=settings.workers,
-            persistent_workers=settings.workers > 0,  # to start them takes seconds
-            pin_memory=self.device.type == "cuda",
+            num_workers=workers,
+            persistent_workers=workers > 0,  # to start them takes seconds
+            pin_memory=device.type == "cuda",
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # leaves the global one, which a resumed run restores, alone
         )
-        std = torch.tensor(IMAGENET_STD, device=self.device)
-        width = settings.input_size[0]
+        std = torch.tensor(IMAGENET_STD, device=device)
+        width = self.settings.input_size[0]
         self._gain = (1 / (255 * std)).repeat(width)  # of a whole row of pixels
-        self._offset = (torch.tensor(IMAGENET_MEAN, device=self.device) / std).repeat(width)
+        self._offset = (torch.tensor(IMAGENET_MEAN, device=device) / std).repeat(width)
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Choose the epoch to iterate next. A resumed run skips its first `start_step` steps, which it has made."""
@@ -245,16 +223,18 @@ def make_loader(
     Raises:
         ValueError: there are no people, or fewer than one step of training takes.
     """
+    import torch
+
     settings = settings if isinstance(settings, InputSettings) else settings.inputs
     if not len(people):
         raise ValueError("no people to load: check the annotation file and the split")
-    loader = PeopleLoader(people, settings, train, device, rank, world_size, images)
-    if train and not len(loader):
+    batches = Batches(len(people), settings, train, rank, world_size)
+    if train and not len(batches):
         raise ValueError(
             f"{len(people)} people do not fill one step of {world_size} x batch_size {settings.batch_size}: "
             f"set batch_size to at most {len(people) // world_size}"
         )
-    return loader
+    return PeopleLoader(Crops(people, settings, train, images), batches, torch.device(device))
 
 
 def _start_worker(worker: int) -> None:

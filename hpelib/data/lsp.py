@@ -37,7 +37,7 @@ def read_lsp(root: str | Path) -> People:
     boxes = _joint_boxes(joints[..., :2], np.ones(joints.shape[:2], bool))
     outside = (boxes[:, :2] >= image_sizes).any(1) | (boxes[:, :2] + boxes[:, 2:] < 0).any(1)
     reject(outside, str(root), "persons whose joints all lie outside the image, by image number", numbers)
-    return People.build(
+    return People(
         LSP14,
         image_paths=image_paths,
         image_ids=numbers,
@@ -67,7 +67,7 @@ def read_lspet(root: str | Path) -> People:
     if not len(kept):
         raise ValueError(f"{root}: none of the {len(joints)} persons in joints.mat has two labelled joints")
     numbers = kept + 1
-    return People.build(
+    return People(
         LSP14,
         image_paths=_image_paths(root, numbers, digits=(5, 4)),
         image_ids=numbers,

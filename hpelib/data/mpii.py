@@ -59,7 +59,7 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
 
     names = text_column(entries, "image", source)
     sizes = np.repeat(scales[:, None] * SCALE_UNIT_PX, 2, axis=1)
-    return People.build(
+    return People(
         MPII16,
         image_paths=find_images(image_dir, names, source),
         image_ids=pd.factorize(np.array(names, dtype=object))[0],
@@ -96,21 +96,15 @@ def write_mpii(
     joints = np.where(labelled[..., None], keypoints + 1, -1).astype(np.float64)
     scales = np.asarray(sizes_px, np.float64) / SCALE_UNIT_PX
     centers = centers + 1 - np.stack([np.zeros_like(scales), CENTER_DROP_PX * scales], 1)
-    entries = [
-        {"image": name, "joints": joints[n], "joints_vis": labelled[n].astype(int), "center": centers[n]}
-        | {"scale": scales[n]}
-        | ({} if factors is None else {"factors": factors[n]})
-        for n, name in enumerate(image_names)
-    ]
-    write_json(annotation_json, entries)
-    write_mat(
-        ground_truth_mat,
-        {
-            "jnt_missing": (~labelled).T.astype(np.uint8),  # (16, N)
-            "pos_gt_src": joints.transpose(1, 2, 0),  # (16, 2, N)
-            "headboxes_src": (np.asarray(head_boxes, np.float64) + 1).reshape(-1, 2, 2).transpose(1, 2, 0),  # (2, 2, N)
-        },
-    )
+    columns = {"image": image_names, "joints": joints, "joints_vis": labelled.astype(int), "center": centers}
+    columns |= {"scale": scales} | ({} if factors is None else {"factors": factors})
+    write_json(annotation_json, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    arrays = {
+        "jnt_missing": (~labelled).T.astype(np.uint8),  # (16, N)
+        "pos_gt_src": joints.transpose(1, 2, 0),  # (16, 2, N)
+        "headboxes_src": (np.asarray(head_boxes, np.float64) + 1).reshape(-1, 2, 2).transpose(1, 2, 0),  # (2, 2, N)
+    }
+    write_mat(ground_truth_mat, arrays)
 
 
 def _read_ground_truth(
@@ -119,16 +113,10 @@ def _read_ground_truth(
     """Keypoints (N, 16, 2) from 0, labelled (N, 16), head sizes (N,) px."""
     missing, keypoints, head_boxes = read_mat(path, "jnt_missing", "pos_gt_src", "headboxes_src")
     n = len(json_keypoints)
-    for name, array, shape in (
-        ("jnt_missing", missing, (K, n)),
-        ("pos_gt_src", keypoints, (K, 2, n)),
-        ("headboxes_src", head_boxes, (2, 2, n)),
-    ):
-        if array.shape != shape:
-            raise ValueError(
-                f"{path}: '{name}' has shape {array.shape}, needs {shape} for the {n} persons of {annotation_json}; "
-                "give the mat file that was made for this json"
-            )
+    found, needed = (missing.shape, keypoints.shape, head_boxes.shape), ((K, n), (K, 2, n), (2, 2, n))
+    if found != needed:
+        what = f"jnt_missing, pos_gt_src and headboxes_src have shapes {found}, and need {needed}"
+        raise ValueError(f"{path}: {what}; give the mat file that was made for {annotation_json}")
     ids = np.arange(n)
     reject(~np.isin(missing, (0, 1)).all(0), str(path), "persons with jnt_missing other than 0 or 1, by position", ids)
     labelled = missing.T == 0
@@ -143,8 +131,5 @@ def _read_ground_truth(
     both = labelled & json_labelled
     apart = np.linalg.norm(keypoints - json_keypoints, axis=2)  # (N, 16)
     if both.any() and np.median((apart / head_sizes[:, None])[both]) > 1:
-        raise ValueError(
-            f"{path}: its keypoints lie more than a head size from those of {annotation_json} in most cases; "
-            "its persons are not in the order of the json"
-        )
+        raise ValueError(f"{path}: most keypoints are not those of {annotation_json}: not in the order of the json")
     return keypoints, labelled, head_sizes

@@ -19,9 +19,7 @@ from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_
 from hpelib.skeletons import Skeleton
 
 SPLITS = ("train", "val", "test")
-MAY_SHARE = (
-    "may_share_pictures"  # what the entry of a split in any format may say: pictures of other splits are accepted
-)
+MAY_SHARE = "may_share_pictures"  # what an entry of any format may say: pictures of other splits are accepted
 
 
 class Dataset(Protocol):
@@ -56,11 +54,9 @@ class Format(ABC):
         if split not in dataset.splits:
             raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
         files, optional = dataset.splits[split], (*self.optional, MAY_SHARE)
-        missing = [key for key in self.required if key not in files]
-        unknown = [key for key in files if key not in self.required + optional]
-        if missing or unknown:
+        if wrong := sorted(set(self.required) - set(files) | set(files) - {*self.required, *optional}):
             raise ValueError(
-                f"dataset {dataset.name}, split {split}: missing {missing}, unknown {unknown}; an entry of the format "
+                f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of "
                 f"{self.name} needs {', '.join(self.required)} and may have {', '.join(optional)}"
             )
         return files
@@ -131,24 +127,9 @@ class Format(ABC):
     ) -> dict[str, float]:
         """All figures for predictions from the annotated boxes of the test split; joint groups by their names.
 
-        `nms` is a key of `hpelib.metrics.coco.NMS`; formats without AP have no use for it.
+        `nms` is a key of `hpelib.metrics.coco.NMS`; formats without AP have no use for it. A format that reads
+        detections has `detection_figures` too.
         """
-
-    def detection_figures(
-        self,
-        dataset: Dataset,
-        people: People,
-        detections: People,
-        keypoints: np.ndarray,
-        confidences: np.ndarray,
-        nms: str = "hard",
-    ) -> dict[str, float]:
-        """All figures for predictions from the boxes of `detections`, which should find `people`.
-
-        Raises:
-            ValueError: the metric has no figures for detected boxes.
-        """
-        raise ValueError(f"the format {self.name} has no figures for detected boxes")
 
 
 class PckFormat(Format):

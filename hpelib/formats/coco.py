@@ -56,16 +56,11 @@ class Coco(Format):
         load_truth(dataset.root / self.files(dataset, split)["annotations"], people.skeleton)
         self.read_detections(dataset, split)
         limit = self._limit(dataset, split)
-        crowded = (np.unique(people.image_ids, return_counts=True)[1] > limit).sum()
-        if crowded:
+        if crowded := (np.unique(people.image_ids, return_counts=True)[1] > limit).sum():
             logging.getLogger(__name__).warning(
-                "%s %s: %d images have more than %d persons. As on COCO, AP scores the %d best results of an image and "
-                "takes all other persons for missed; `max_persons` in the entry of the split sets another limit",
-                dataset.name,
-                split,
-                crowded,
-                limit,
-                limit,
+                f"{dataset.name} {split}: {crowded} images have more than {limit} persons. As on COCO, AP scores the "
+                f"{limit} best results of an image and takes all other persons for missed; `max_persons` in the entry "
+                "of the split sets another limit"
             )
 
     def errors(self, people: People, keypoints: np.ndarray) -> np.ndarray:
@@ -96,6 +91,7 @@ class Coco(Format):
         confidences: np.ndarray,
         nms: str = "hard",
     ) -> dict[str, float]:
+        """AP and AR for predictions from the boxes of `detections`, which should find `people`."""
         results = person_results(detections, keypoints, confidences, nms, self._limit(dataset, "test"))
         return self._ap(dataset, people, results, "det")
 

@@ -1,6 +1,5 @@
 """Leeds Sports Pose: PCK, whose unit is the length of the person's torso."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,13 @@ class Lsp(Leeds):
         people = read_lsp(dataset.root / files["folder"])
         first, last = files.get("numbers", (1, len(people)))
         own = people.take((people.ids >= first) & (people.ids <= last))
-        return People.concatenate([own, *map(_read_merged, files.get("merged", {}).values())])
+        merged = [
+            mpii_as_lsp(read_mpii(Path(other["root"]) / other["annotations"], Path(other["root"]) / other["images"]))
+            if "annotations" in other
+            else read_lspet(other["root"])
+            for other in files.get("merged", {}).values()
+        ]
+        return People.concatenate([own, *merged])
 
     def annotation_files(self, dataset: Dataset) -> list[Path]:
         entries = [self.files(dataset, split) for split in dataset.splits]
@@ -62,14 +67,6 @@ class Lsp(Leeds):
             {dataset.root / files["folder"] / "joints.mat" for files in entries}
             | {Path(files["root"]) / files.get("annotations", "joints.mat") for files in merged}
         )
-
-
-def _read_merged(files: Mapping) -> People:
-    """The persons of LSPET in `root`, or those of MPII where `files` names annotations."""
-    root = Path(files["root"])
-    if "annotations" not in files:
-        return read_lspet(root)
-    return mpii_as_lsp(read_mpii(root / files["annotations"], root / files["images"]))
 
 
 FORMAT = Lsp()

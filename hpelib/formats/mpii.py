@@ -31,10 +31,7 @@ class Mpii(PckFormat):
     def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
         super().check_truth(dataset, split, people)
         if np.isnan(people.head_sizes_px).any():
-            raise ValueError(
-                f"{dataset.root}: PCKh needs the size of heads; give `ground_truth` of {split}, a mat file like "
-                "gt_valid.mat"
-            )
+            raise ValueError(f"{dataset.root}: for PCKh give `ground_truth` of {split}, a mat file like gt_valid.mat")
 
     def lengths_px(self, people: People) -> np.ndarray:
         return people.head_sizes_px

@@ -1,52 +1,21 @@
 """One person: who it is and what it does (`PersonSpec`), the posed and dressed body, and where its keypoints are."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from hpelib.mannequins.meshes import Mesh, Tube, ellipsoid, face_angles, patches, straight_tube, surface
 from hpelib.mannequins.poses import SIDES, Body, articulate, plant_feet, rotation, segment_lengths
 
 Colour = tuple[float, float, float]  # RGB in 0..1
 
-# fmt: off
-# Profiles: each column is a ring of a tube. The rows of limbs are: place along the limb (0 upper joint, 1 elbow or
-# knee, 2 wrist or ankle), half the width, half the depth; sizes are fractions of the stature.
-ARM = np.array([[-0.13, -0.09, 0.04, 0.25, 0.6, 0.88, 1.0, 1.2, 1.5, 1.85, 2.0, 2.05],
-                [0.002, 0.017, 0.031, 0.029, 0.024, 0.021, 0.021, 0.022, 0.019, 0.013, 0.012, 0.006],
-                [0.002, 0.018, 0.033, 0.031, 0.026, 0.023, 0.021, 0.023, 0.019, 0.016, 0.015, 0.008]])
-LEG = np.array([[-0.13, -0.06, 0.1, 0.35, 0.7, 0.92, 1.0, 1.15, 1.35, 1.6, 1.88, 2.0, 2.1, 2.14],
-                [0.01, 0.04, 0.051, 0.047, 0.037, 0.031, 0.03, 0.029, 0.031, 0.025, 0.018, 0.018, 0.016, 0.004],
-                [0.01, 0.044, 0.055, 0.052, 0.041, 0.035, 0.034, 0.034, 0.036, 0.028, 0.021, 0.021, 0.018, 0.004]])
-# Rows: height above the start of the segment, half the width, half the depth, shift to the front
-TORSO_SEGMENTS = ("pelvis",) * 5 + ("waist",) * 2 + ("chest",) * 7
-TORSO_START = {"pelvis": "pelvis", "waist": "lumbar", "chest": "ribs"}
-TORSO = np.array([[-0.055, -0.04, -0.005, 0.025, 0.058, 0.03, 0.065, 0.0, 0.035, 0.068, 0.098, 0.118, 0.137, 0.146],
-                  [0.03, 0.07, 0.092, 0.093, 0.084, 0.077, 0.079, 0.085, 0.091, 0.096, 0.095, 0.085, 0.06, 0.031],
-                  [0.03, 0.05, 0.062, 0.064, 0.058, 0.054, 0.056, 0.06, 0.065, 0.066, 0.058, 0.048, 0.038, 0.032],
-                  [0.0, -0.004, -0.008, -0.006, 0.0, 0.002, 0.003, 0.003, 0.004, 0.003, 0.0, -0.002, -0.002, 0.0]])
-# Rows: height above the chin, half the width, half the depth, shift to the front; fractions of the head's height
-HEAD = np.array([[0.0, 0.05, 0.18, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 1.0],
-                 [0.08, 0.18, 0.27, 0.32, 0.345, 0.35, 0.32, 0.25, 0.14, 0.02],
-                 [0.08, 0.2, 0.33, 0.39, 0.42, 0.43, 0.39, 0.31, 0.17, 0.02],
-                 [0.34, 0.27, 0.18, 0.14, 0.12, 0.11, 0.1, 0.1, 0.1, 0.1]])
-# Rows: height above the wrist, half the thickness, half the width; fractions of the hand's length
-HAND = np.array([[-1.0, -0.8, -0.5, -0.25, 0.05], [0.04, 0.09, 0.11, 0.11, 0.1], [0.07, 0.18, 0.22, 0.2, 0.08]])
-# Rows: distance ahead of the ankle and half the width in lengths of the foot, half the height in half ankle heights
-SHOE = np.array([[-0.29, -0.26, -0.1, 0.1, 0.35, 0.6, 0.74, 0.78],
-                 [0.05, 0.14, 0.165, 0.17, 0.2, 0.21, 0.15, 0.04],
-                 [0.3, 0.9, 1.35, 1.25, 0.8, 0.62, 0.45, 0.15]])
-# fmt: on
-HAIRLINE_DEG = (0, 35, 62, 92, 115, 180)  # from the middle of the face to the nape
-HAIRLINE = {  # lowest height of the hair at these angles, in heights of the head above the chin
-    "short": (0.80, 0.80, 0.74, 0.46, 0.20, 0.14),
-    "long": (0.82, 0.80, 0.70, 0.10, -0.30, -0.40),
-    "bun": (0.80, 0.80, 0.72, 0.50, 0.22, 0.16),
-    "fringe": (0.70, 0.70, 0.66, 0.34, 0.10, 0.02),
-    "cap": (0.68, 0.68, 0.68, 0.66, 0.60, 0.55),
-    "bald": (2.00, 2.00, 2.00, 2.00, 2.00, 2.00),
-}
-BRIM = np.array([[-0.26, 0.70, 0.46], [0.26, 0.70, 0.46], [0.20, 0.68, 0.82], [-0.20, 0.68, 0.82]])
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+# Profiles of tubes, a ring in each column; figures.yaml says what their rows are
+ARM, LEG, TORSO, NECK, HEAD, HAND, SHOE = (
+    np.array(_TABLES[name]) for name in ("arm", "leg", "torso", "neck", "head", "hand", "shoe")
+)
 DARK: Colour = (0.10, 0.08, 0.08)
 
 
@@ -54,7 +23,7 @@ DARK: Colour = (0.10, 0.08, 0.08)
 class Outfit:
     skin: Colour
     hair: Colour
-    hair_style: str  # a key of HAIRLINE
+    hair_style: str  # a hairline of figures.yaml
     beard: bool
     top: Colour
     bottom: Colour
@@ -137,8 +106,9 @@ def _limb(body, joints, segments, profile, girth_m, cloth_end, cloth, skin) -> T
 def _trunk(person, body, sides) -> list[Tube]:
     """Torso, neck, and a bar from shoulder to shoulder that joins raised arms to the torso."""
     heights, widths, depths, shifts = TORSO * person.stature_m
-    frames = np.stack([body.frames[segment] for segment in TORSO_SEGMENTS])
-    origins = np.stack([body.points[TORSO_START[segment]] for segment in TORSO_SEGMENTS])
+    segments, starts = _TABLES["torso_segments"], _TABLES["torso_start"]
+    frames = np.stack([body.frames[segment] for segment in segments])
+    origins = np.stack([body.points[starts[segment]] for segment in segments])
     origins += heights[:, None] * frames[:, :, 1]
     half_sizes = np.stack([widths, depths], axis=1) * person.girth + 0.008
     factors = [person.hips, person.hips, 1, person.shoulders, 1]
@@ -146,14 +116,13 @@ def _trunk(person, body, sides) -> list[Tube]:
     torso = Tube(origins, frames, half_sizes, _shirt(person.outfit, sides), shifts)
 
     girth_m, base = person.stature_m * person.girth, body.points["neck_base"]
-    origins = base + np.array([[-0.1], [0.3], [0.8], [1.3]]) * (body.points["upper_neck"] - base)
-    half_sizes = np.array([[0.033, 0.034], [0.028, 0.031], [0.027, 0.030], [0.026, 0.030]]) * girth_m
-    neck = Tube(origins, body.frames["neck"], half_sizes, person.outfit.skin)
+    origins = base + NECK[0, :, None] * (body.points["upper_neck"] - base)
+    neck = Tube(origins, body.frames["neck"], NECK[1:].T * girth_m, person.outfit.skin)
 
     right, left = body.points["right_shoulder"], body.points["left_shoulder"]
     middle = base - 0.028 * girth_m * body.frames["chest"][:, 1]
     origins = np.stack([right, 0.9 * right + 0.1 * middle, middle, 0.9 * left + 0.1 * middle, left])
-    radius = np.array([0.015, 0.026, 0.024, 0.026, 0.015])[:, None] * girth_m + 0.004
+    radius = np.array(_TABLES["shoulder_bar"])[:, None] * girth_m + 0.004
     frame = body.frames["chest"] @ rotation(z_deg=-90.0)  # its y runs to the left shoulder
     return [torso, neck, Tube(origins, frame, np.repeat(radius, 2, axis=1), person.outfit.top)]
 
@@ -178,7 +147,7 @@ def _shirt(outfit: Outfit, sides: int) -> np.ndarray:
 
 def _skirt(person, body) -> Tube:
     """A cone around both thighs from the waist down."""
-    at = np.array([1.4, 1.0, 0.7, 0.4, 0.1, -0.1, -0.28])
+    at = np.array(_TABLES["skirt"])
     at = np.concatenate([[person.outfit.skirt], at[at < person.outfit.skirt]])
     hips, knees, ankles = (
         np.stack([body.points[f"{side}_{joint}"] for side in SIDES]) for joint in ("hip", "knee", "ankle")
@@ -239,15 +208,14 @@ def _on_face(x, y) -> np.ndarray:
 
 def _face_corners() -> np.ndarray:
     """(7, 4, 3): mouth, then white, iris and brow of the left and of the right eye."""
-    eye = ((0.15, 0.54, 0.075, 0.045), (0.15, 0.54, 0.038, 0.045), (0.15, 0.65, 0.085, 0.018))
-    rows = [(0.0, 0.20, 0.12, 0.028), *((sign * x, *rest) for sign in SIDES.values() for x, *rest in eye)]
+    rows = [_TABLES["mouth"], *((sign * x, *rest) for sign in SIDES.values() for x, *rest in _TABLES["eye"])]
     x, y, half_width, half_height = np.array(rows).T[:, :, None]
     return _on_face(x + half_width * np.array([-1, 1, 1, -1]), y + half_height * np.array([-1, -1, 1, 1]))
 
 
 def _hair_rings() -> np.ndarray:
     """Rows as in HEAD, then the height in the skull that a ring lies above, (5, R)."""
-    at = np.array([-0.4, -0.15, 0.05, 0.15, 0.3, 0.42, 0.5, 0.58, 0.66, 0.72, 0.8, 0.87, 0.93, 0.98, 1.01])
+    at = np.array(_TABLES["hair_rings"])
     width, depth, forward = (np.interp(at, HEAD[0], row) for row in HEAD[1:])
     above = np.stack([1.07 * at - 0.035, width * 1.08 + 0.01, depth * 1.08 + 0.01, forward, at])
     hanging = np.stack(np.broadcast_arrays(at, 0.35, 0.39, 0.08, at))  # hair that hangs keeps the width of the head
@@ -281,7 +249,8 @@ def _face(body, outfit) -> Mesh:
     corners, nearer_m, colours = FACE_CORNERS, [0.010, *[0.010, 0.012, 0.010] * 2], [(0.62, 0.25, 0.25)]
     colours += [(0.95, 0.95, 0.93), DARK, np.multiply(outfit.hair, 0.8)] * 2
     if outfit.hair_style == "cap":
-        corners = np.concatenate([corners, BRIM[None], BRIM[None, ::-1]])
+        brim = _TABLES["brim"]
+        corners = np.concatenate([corners, [brim], [brim[::-1]]])
         nearer_m, colours = [*nearer_m, 0.0, 0.0], [*colours, outfit.hair, outfit.hair]
     return patches(_in_head(body, corners), np.array(colours), np.array(nearer_m))
 
@@ -290,7 +259,7 @@ def _hair(body, outfit, sides) -> Mesh:
     """A shell around the skull, left out where the face is."""
     profile, at = HAIR[:4] * body.lengths["head"], HAIR[4]
     shell = surface([straight_tube(body.points["upper_neck"], body.frames["head"], profile, outfit.hair)], sides)
-    line = np.interp(face_angles(sides), HAIRLINE_DEG, HAIRLINE[outfit.hair_style])
+    line = np.interp(face_angles(sides), _TABLES["hairline_deg"], _TABLES["hairline"][outfit.hair_style])
     grown = ((at[:-1, None] + at[1:, None]) / 2 > line).reshape(-1)
     return Mesh(shell.vertices, shell.faces[grown], shell.colours[grown], shell.nearer_m[grown])
 
@@ -309,9 +278,6 @@ def keypoints_3d(body: Body) -> dict[str, np.ndarray]:
     Pelvis and thorax are the middles of hips and shoulders; the neck is the upper neck.
     """
     points = body.points
-    middles = {
-        name: (points[f"left_{joint}"] + points[f"right_{joint}"]) / 2
-        for name, joint in (("pelvis", "hip"), ("thorax", "shoulder"))
-    }
+    pelvis, thorax = ((points[f"left_{joint}"] + points[f"right_{joint}"]) / 2 for joint in ("hip", "shoulder"))
     in_head = {name: _in_head(body, local) for name, local in HEAD_POINTS.items()}
-    return points | middles | in_head | {"neck": points["upper_neck"]}
+    return points | in_head | {"pelvis": pelvis, "thorax": thorax, "neck": points["upper_neck"]}

@@ -2,48 +2,24 @@
 
 The axes of the body: x points to the person's left, y up, and z to where the person looks. All angles are in degrees
 and zero when the person stands upright with hanging arms. They have anatomical names (flexion, abduction, external
-rotation), so the same number means the same movement on the left and on the right.
-
-The lengths of the segments are fractions of the stature, after Winter, "Biomechanics and Motor Control of Human
-Movement", figure 4.1 (from Drillis and Contini).
+rotation), so the same number means the same movement on the left and on the right. Their names, and the lengths of the
+segments, are in poses.yaml.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import cos, radians, sin
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 SIDES = {"left": 1.0, "right": -1.0}  # the sign of x on each side of the body
-TRUNK_ANGLES = (
-    *("pelvis_tilt", "pelvis_roll", "spine_flexion", "spine_bend", "spine_twist"),
-    *("head_flexion", "head_bend", "head_twist"),
-)
-SIDEWAYS = ("pelvis_roll", "spine_bend", "spine_twist", "head_bend", "head_twist")  # a mirror changes their sign
-LIMB_ANGLES = (
-    *("shoulder_flexion", "shoulder_abduction", "shoulder_rotation", "elbow_flexion", "wrist_twist"),
-    *("hip_flexion", "hip_abduction", "hip_rotation", "knee_flexion", "ankle_flexion"),
-)
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+TRUNK_ANGLES, LIMB_ANGLES = tuple(_TABLES["trunk_angles"]), tuple(_TABLES["limb_angles"])
+SEGMENTS = _TABLES["segments"]  # fractions of the stature of an adult and of a child, by name
 ANGLES = TRUNK_ANGLES + tuple(f"{side}_{angle}" for side in SIDES for angle in LIMB_ANGLES)
-DOWN = (0.0, -1.0, 0.0)
-
-# name: fraction of the stature of an adult, and of a child of about four years
-SEGMENTS = {
-    "pelvis": (0.060, 0.060),  # from the middle of the hips to the lumbar spine
-    "waist": (0.095, 0.090),
-    "chest": (0.130, 0.125),  # up to the height of the shoulders
-    "neck": (0.052, 0.040),  # from there to the skull
-    "head": (0.133, 0.185),
-    "half_shoulders": (0.108, 0.104),
-    "half_hips": (0.053, 0.050),
-    "upper_arm": (0.172, 0.158),
-    "forearm": (0.146, 0.132),
-    "hand": (0.100, 0.090),
-    "thigh": (0.245, 0.225),
-    "shin": (0.246, 0.215),
-    "ankle": (0.045, 0.045),  # from the ankle to the sole
-    "foot": (0.150, 0.150),
-}
+DOWN = np.array([0.0, -1.0, 0.0])
 
 
 def rotation(x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> np.ndarray:
@@ -100,7 +76,7 @@ def mirrored(angles: Mapping[str, float]) -> dict[str, float]:
     result = {}
     for name, value in angles.items():
         side, _, joint = name.partition("_")
-        result[f"{other[side]}_{joint}" if side in other else name] = -value if name in SIDEWAYS else value
+        result[f"{other[side]}_{joint}" if side in other else name] = -value if name in _TABLES["sideways"] else value
     return result
 
 
@@ -115,14 +91,8 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
     frames["head"] = frames["neck"] @ half_nod
     points = {"pelvis": np.zeros(3)}
 
-    def step(start: str, segment: str, end: str, direction=(0.0, 1.0, 0.0)) -> None:
-        points[end] = points[start] + frames[segment] @ (lengths[segment.rpartition(" ")[2]] * np.asarray(direction))
-
-    step("pelvis", "pelvis", "lumbar")
-    step("lumbar", "waist", "ribs")
-    step("ribs", "chest", "neck_base")
-    step("neck_base", "neck", "upper_neck", (0.0, 1.0, 0.12))
-    step("upper_neck", "head", "head_top", (0.0, 1.0, 0.10))
+    for start, segment, end, direction in _TABLES["trunk"]:
+        points[end] = points[start] + frames[segment] @ (lengths[segment] * np.array(direction))
     for side, sign in SIDES.items():
         angle = {name: angles[f"{side}_{name}"] for name in LIMB_ANGLES}
         raised = max(0.0, max(angle["shoulder_flexion"], angle["shoulder_abduction"]) - 60.0)
@@ -136,10 +106,9 @@ def articulate(lengths: Mapping[str, float], angles: Mapping[str, float], yaw_de
         frames[f"{side} hand"] = frames[f"{side} forearm"] @ rotation(y_deg=sign * angle["wrist_twist"])
         frames[f"{side} shin"] = frames[f"{side} thigh"] @ rotation(angle["knee_flexion"])
         frames[f"{side} foot"] = frames[f"{side} shin"] @ rotation(-angle["ankle_flexion"])
-        step(f"{side}_shoulder", f"{side} upper_arm", f"{side}_elbow", DOWN)
-        step(f"{side}_elbow", f"{side} forearm", f"{side}_wrist", DOWN)
-        step(f"{side}_hip", f"{side} thigh", f"{side}_knee", DOWN)
-        step(f"{side}_knee", f"{side} shin", f"{side}_ankle", DOWN)
+        for start, segment, end in _TABLES["limbs"]:
+            along = frames[f"{side} {segment}"] @ (lengths[segment] * DOWN)
+            points[f"{side}_{end}"] = points[f"{side}_{start}"] + along
     return Body(dict(lengths), points, frames)
 
 

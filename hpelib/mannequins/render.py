@@ -42,11 +42,7 @@ class Labels:
 class PersonTruth(Labels):
     points_m: np.ndarray  # (P, 3) world
     head_box: np.ndarray  # (4,) x1, y1, x2, y2 in px of the whole skull, hidden or not
-
-    @property
-    def box(self) -> np.ndarray:
-        """(4,) x, y, w, h in px of what is seen."""
-        return extent(self.mask)
+    box: np.ndarray  # (4,) x, y, w, h in px of what is seen
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,10 @@ def render(spec: SceneSpec) -> Scene:
     picture = Picture(camera.width, camera.height)
     people, count = spec.persons + spec.crowd, len(spec.persons)
     bodies = [pose_person(person) for person in people]
-    silhouettes = []
-    for number, (person, body) in enumerate(zip(people, bodies, strict=True)):
-        silhouettes.append(draw(_figure(person, body, camera), camera, light))
-        picture.add(silhouettes[-1], owner=min(number, count))  # the whole crowd is one owner
+    figures = [_figure(person, body, camera) for person, body in zip(people, bodies, strict=True)]
+    silhouettes = [draw(figure, camera, light) for figure in figures]
+    for number, silhouette in enumerate(silhouettes):
+        picture.add(silhouette, owner=min(number, count))  # the whole crowd is one owner
     things = [thing_mesh(thing) for thing in spec.things]
     things += [_chair(person, bodies[i]) for i, person in enumerate(spec.persons) if person.support == "seat"]
     for mesh in things:
@@ -152,6 +148,7 @@ def _truth(
         mask=mask,
         factors=_factors(spec, number, body, silhouettes, picture),
         points_m=points,
+        box=extent(mask),
         head_box=np.concatenate([skull.min(axis=0), skull.max(axis=0)]),
     )
 

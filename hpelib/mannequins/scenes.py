@@ -16,16 +16,7 @@ from hpelib.mannequins.poses import LIMB_ANGLES, SIDES, TRUNK_ANGLES, sample_ang
 from hpelib.mannequins.raster import Camera
 
 SPLITS = ("train", "val", "test")
-SUPPORTS = ("planted", "lowest", "air", "seat")
-BACKDROPS = {"room": 0.32, "street": 0.22, "field": 0.18, "studio": 0.1, "clutter": 0.18}  # with their probabilities
-STYLES = ("short", "fringe", "long", "bun", "cap", "bald")
-STYLE_SHARES = {"woman": (0.14, 0.22, 0.36, 0.2, 0.08, 0.0), "man": (0.52, 0.2, 0.02, 0.0, 0.16, 0.1)}
-SKINS = ((0.96, 0.80, 0.70), (0.90, 0.71, 0.58), (0.78, 0.57, 0.42), (0.58, 0.39, 0.27), (0.40, 0.26, 0.19))
-HAIRS = (
-    *((0.10, 0.08, 0.07), (0.26, 0.16, 0.10), (0.42, 0.27, 0.15)),
-    *((0.80, 0.65, 0.38), (0.62, 0.60, 0.58), (0.55, 0.22, 0.10)),
-)
-PATTERNS = ("plain", "plain", "stripes", "jacket", "logo", "panels")
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class ThingSpec:
 
 @dataclass(frozen=True)
 class BackdropSpec:
-    kind: str  # a key of BACKDROPS
+    kind: str  # a backdrop of scenes.yaml
     wall_m: float  # distance of the far wall
     colours: tuple[Colour, ...]
     grain: float  # contrast of the texture
@@ -77,7 +68,7 @@ def read_recipe(path: str | Path) -> dict:
     """
     recipe = yaml.safe_load(Path(path).read_text())
     for name, pose in recipe["poses"].items():
-        require_choice(f"{path}: support of pose {name}", pose["support"], SUPPORTS)
+        require_choice(f"{path}: support of pose {name}", pose["support"], _TABLES["supports"])
         for arms in pose["arms"]:
             require_choice(f"{path}: arms of pose {name}", arms, recipe["arms"])
     for name, angles in (recipe["poses"] | {f"arms {name}": arms for name, arms in recipe["arms"].items()}).items():
@@ -116,7 +107,7 @@ def sample_scene(recipe: dict, seed: int, split: str, index: int) -> SceneSpec:
         crowd=_sample_crowd(rng, recipe, camera, wall) if rng.random() < people["crowd"] else (),
         things=_sample_things(rng, recipe, camera, spots, wall),
         backdrop=BackdropSpec(
-            kind=str(rng.choice(list(BACKDROPS), p=list(BACKDROPS.values()))),
+            kind=_choose(rng, _TABLES["backdrops"]),
             wall_m=wall,
             colours=tuple(_colour(rng) for _ in range(6)),
             grain=rng.uniform(0.03, 0.22),
@@ -191,9 +182,9 @@ def _sample_person(rng, recipe, body, spot) -> PersonSpec:
 
 
 def _sample_outfit(rng, woman, may_wear_skirt, adult) -> Outfit:
-    skin = SKINS[rng.integers(len(SKINS))]
-    style = str(rng.choice(STYLES, p=STYLE_SHARES["woman" if woman else "man"]))
-    hair = _colour(rng) if style == "cap" else HAIRS[rng.integers(len(HAIRS))]
+    skin = _TABLES["skins"][rng.integers(len(_TABLES["skins"]))]
+    style = _choose(rng, {name: shares[0 if woman else 1] for name, shares in _TABLES["hair_styles"].items()})
+    hair = _colour(rng) if style == "cap" else tuple(_TABLES["hairs"][rng.integers(len(_TABLES["hairs"]))])
     skirt = may_wear_skirt and woman and rng.random() < 0.5
     top = _colour(rng)
     return Outfit(
@@ -205,9 +196,9 @@ def _sample_outfit(rng, woman, may_wear_skirt, adult) -> Outfit:
         bottom=top if skirt and rng.random() < 0.5 else _colour(rng),
         accent=_colour(rng),
         shoes=_colour(rng),
-        pattern=PATTERNS[rng.integers(len(PATTERNS))],
-        sleeve=float(rng.choice([0.12, 0.42, 0.6, 1.5, 1.93], p=[0.1, 0.3, 0.2, 0.1, 0.3])),
-        leg=float(rng.choice([0.35, 0.65, 0.9, 1.5, 1.93], p=[0.1, 0.15, 0.1, 0.1, 0.55])),
+        pattern=_TABLES["patterns"][rng.integers(len(_TABLES["patterns"]))],
+        sleeve=_choose(rng, _TABLES["sleeves"]),
+        leg=_choose(rng, _TABLES["legs"]),
         skirt=rng.uniform(0.5, 1.4) if skirt else 0.0,
     )
 
@@ -238,7 +229,7 @@ def _sample_things(rng, recipe, camera, spots, wall) -> tuple[ThingSpec, ...]:
         x, z = spots[rng.integers(len(spots))]
         share = rng.uniform(0.6, 0.85)
         depth, x = -z * share, x * share + rng.normal(0, 0.22)
-        kind = str(rng.choice(["box", "pole", "bush", "ball"], p=[0.45, 0.22, 0.15, 0.18]))
+        kind = _choose(rng, _TABLES["occluders"])
         half, height = {  # half the size, and the height of the centre if it does not stand on the ground
             "box": ((rng.uniform(0.1, 0.45), rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.3)), None),
             "pole": ((rng.uniform(0.03, 0.07),) * 2 + (1.6,), 1.6),
@@ -269,6 +260,11 @@ def _sample_exposure(rng, limits) -> ExposureSpec:
         jpeg_quality=int(rng.integers(low, high + 1)),
         seed=_seed(rng),
     )
+
+
+def _choose(rng, shares: dict):
+    """One of the keys, each with its probability."""
+    return rng.choice(list(shares), p=list(shares.values())).item()
 
 
 def _colour(rng) -> Colour:

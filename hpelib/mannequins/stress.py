@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from hpelib.data.coco import read_coco
 from hpelib.data.mpii import read_mpii
@@ -23,17 +24,8 @@ from hpelib.mannequins.scenes import SceneSpec, ThingSpec, sample_scene
 from hpelib.skeletons import COCO17, MPII16
 
 EASY = "easy"
-LEVELS = {  # from the level of the easy picture to the hardest
-    "occlusion": (0, 0.15, 0.3, 0.45, 0.6),  # share of the body behind a panel that grows about one of its joints
-    "truncation": (0, 0.15, 0.3, 0.45, 0.6),  # share of the body below the lower edge of the picture
-    "overlap": (0, 0.1, 0.2, 0.3, 0.4),  # intersection over union with the box of somebody who stands behind
-    "height": (144, 72, 45, 27, 18),  # px of the stature: the picture from a sensor with fewer pixels
-    "scale": (1, 1.15, 1.3, 1.45, 1.6),  # side of the region that the network is shown, relative to the easy one
-    "rotation": (0, 15, 30, 45, 60),  # degrees in the plane of the picture
-    "yaw": (0, 45, 90, 135, 180),  # degrees that the person turns, from front to back
-    "blur": (0, 1.5, 3, 4.5, 6),  # sigma in px
-    "noise": (0, 12, 25, 50, 80),  # sigma in grey levels
-    "light": (1, 0.4, 0.2, 0.1, 0.05),  # 1 is well lit
+LEVELS = {  # of each factor, from the level of the easy picture to the hardest; stress.yaml says what they are
+    factor: tuple(levels) for factor, levels in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text()).items()
 }
 STATURE_PX = LEVELS["height"][0]
 CANVAS_PX = 320  # side of the rendered scene, and of the pictures for "scale"

@@ -140,8 +140,7 @@ def _write_scene(image_dir: Path, lsp_dir: Path, recipe: dict, seed: int, split:
     usable = [person for person, a in zip(scene.persons, annotations, strict=True) if a["num_keypoints"]]
     crops = []
     for person in usable:
-        window = _lsp_window(person, (width, height))
-        if window is not None:
+        if (window := _lsp_window(person, (width, height))) is not None:
             left, top, right, bottom = window
             crop = f"{image_id:06d}_{len(crops)}.jpg"
             write_jpeg(lsp_dir / crop, scene.image[top:bottom, left:right], quality)
@@ -152,13 +151,24 @@ def _write_scene(image_dir: Path, lsp_dir: Path, recipe: dict, seed: int, split:
     if split != "train":
         rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index, 1]))
         detections = detect(rng, recipe["detector"], annotations, image_id, (width, height))
+    mpii = [
+        {
+            "image": name,
+            "keypoints": triplets(*person.of(MPII16)),
+            "box": person.box.tolist(),
+            "head_box": person.head_box.round(2).tolist(),
+            "factors": person.factors,
+        }
+        for person in usable
+        if person.of(MPII16)[1].any()
+    ]
     if scene.crowd_mask is not None:
         annotations.append(_annotation(image_id, scene.crowd_mask, [0] * (3 * COCO17.num_keypoints), iscrowd=1))
     return {
         "images": [{"id": image_id, "file_name": name, "width": width, "height": height}],
         "annotations": annotations,
         "detections": detections,
-        "mpii": [_mpii_record(person, name) for person in usable if person.of(MPII16)[1].any()],
+        "mpii": mpii,
         "crops": crops,
         "pixel_digest": digest(scene.image),
     }
@@ -187,16 +197,6 @@ def _annotation(image_id: int, mask: np.ndarray, keypoints: list[float], iscrowd
     }
 
 
-def _mpii_record(person: PersonTruth, image: str) -> dict:
-    return {
-        "image": image,
-        "keypoints": triplets(*person.of(MPII16)),
-        "box": person.box.tolist(),
-        "head_box": person.head_box.round(2).tolist(),
-        "factors": person.factors,
-    }
-
-
 def _lsp_window(person: PersonTruth, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """x1, y1, x2, y2 around all joints; None if a joint is outside the image or the person mostly hidden."""
     points, visibility = person.of(LSP14)
@@ -211,8 +211,7 @@ def _lsp_window(person: PersonTruth, size: tuple[int, int]) -> tuple[int, int, i
 def write_stress(root: str | Path, recipe: dict, persons: int, seed: int, processes: int = 2) -> dict:
     """Render `pictures()` of each of `persons` people, and write them for the readers of COCO and MPII.
 
-    `root` appears when all of it is there, and then replaces what was there before. The files do not depend on the
-    number of `processes`.
+    `root` and `processes` are as for `write_mannequins`.
 
     Returns:
         persons, pictures, annotation_digest and pixel_digest (SHA-256).
@@ -238,7 +237,16 @@ def write_stress(root: str | Path, recipe: dict, persons: int, seed: int, proces
             "annotation_digest": digest(json.dumps(records).encode()),
             "pixel_digest": digest("".join(record["pixels"] for record in records).encode()),
         }
-        _write_stress_annotations(folder, records)
+        images = [{"id": number} | record["image"] for number, record in enumerate(records, start=1)]
+        annotations = [
+            {"id": number, "image_id": number, "keypoints": record["coco"]}
+            | {field: record[field] for field in ("bbox", "area", "factors")}
+            for number, record in enumerate(records, start=1)
+        ]
+        write_coco(folder / "coco.json", images, annotations)
+        centers, sizes_px = (np.array([record[field] for record in records]) for field in ("center", "size_px"))
+        in_mpii = [record | {"image": record["image"]["file_name"], "keypoints": record["mpii"]} for record in records]
+        write_mpii_records(folder, "mpii", "mpii", in_mpii, centers, sizes_px)
         write_json(folder / "summary.json", summary)
     return summary
 
@@ -266,19 +274,6 @@ def _photograph_all(folder: Path, number: int, subject: Subject) -> list[dict]:
         }
         records.append(record)
     return records
-
-
-def _write_stress_annotations(root: Path, records: list[dict]) -> None:
-    images = [{"id": number} | record["image"] for number, record in enumerate(records, start=1)]
-    annotations = [
-        {"id": number, "image_id": number, "keypoints": record["coco"]}
-        | {field: record[field] for field in ("bbox", "area", "factors")}
-        for number, record in enumerate(records, start=1)
-    ]
-    write_coco(root / "coco.json", images, annotations)
-    centers, sizes_px = (np.array([record[field] for record in records]) for field in ("center", "size_px"))
-    persons = [record | {"image": record["image"]["file_name"], "keypoints": record["mpii"]} for record in records]
-    write_mpii_records(root, "mpii", "mpii", persons, centers, sizes_px)
 
 
 def triplets(points: np.ndarray, visibility: np.ndarray) -> list[float]:

@@ -84,10 +84,8 @@ def normalised_errors(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, siz
     labelled = np.asarray(visible) > 0
     N, K = labelled.shape
     if pred.shape != (N, K, 2) or gt.shape != (N, K, 2) or size.shape != (N,):
-        raise ValueError(
-            f"expected pred and gt {(N, K, 2)} and sizes {(N,)} for visible {(N, K)}, "
-            f"got {pred.shape}, {gt.shape}, {size.shape}"
-        )
+        shapes = pred.shape, gt.shape, size.shape
+        raise ValueError(f"expected pred and gt {(N, K, 2)} and sizes {(N,)} for visible {(N, K)}, got {shapes}")
     if lost := np.argwhere(labelled & np.isnan(gt).any(-1)).tolist():
         raise ValueError(f"labelled but NaN in the truth: person, keypoint {lost[:5]}")
     if sizeless := np.flatnonzero(labelled.any(1) & ~(size > 0)).tolist():
@@ -103,11 +101,7 @@ def _figures(hit: np.ndarray, skeleton: Skeleton) -> dict[str, float]:
         raise ValueError(f"{skeleton.name} has {skeleton.num_keypoints} keypoints, got {hit.shape[1]}")
     per_keypoint = np.array([_percent(column) for column in hit.T])
     figures = {group: float(per_keypoint[list(members)].mean()) for group, members in skeleton.groups.items()}
-    return figures | {"Mean": _percent(hit[:, _scored(skeleton)])}
-
-
-def _scored(skeleton: Skeleton) -> list[int]:
-    return [i for i in range(skeleton.num_keypoints) if i not in skeleton.unscored]
+    return figures | {"Mean": _percent(np.delete(hit, skeleton.unscored, axis=1))}
 
 
 def _percent(hit: np.ndarray) -> float:

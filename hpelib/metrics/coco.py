@@ -31,7 +31,6 @@ FIGURES = {  # what each figure is taken of: precision or recall, the OKS thresh
     "ARL": ("recall", None, "large"),
 }
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
-RESULT_FIELDS = {"image_id", "category_id", "keypoints", "score"}
 PERSON = 1  # COCO's category id
 MAX_PERSONS = 20  # results of an image that COCO scores
 
@@ -158,15 +157,11 @@ def _load_results(truth: COCO, results: list[dict] | str | Path, skeleton: Skele
         empty.dataset = truth.dataset | {"annotations": []}
         empty.createIndex()
         return empty
-    for position, result in enumerate(results):
-        if missing := RESULT_FIELDS - result.keys():
-            raise ValueError(f"result {position} lacks {sorted(missing)}")
     column(results, "keypoints", "results", (3 * skeleton.num_keypoints,))
     column(results, "score", "results")
-    others = column(results, "category_id", "results", dtype=np.int64) != PERSON
-    reject(others, "results", f"of a category other than {PERSON} (person), by position", range(len(results)))
-    if unknown := {result["image_id"] for result in results} - set(truth.getImgIds()):
-        raise ValueError(f"results for images that are not in the ground truth: {sorted(unknown)[:5]}")
+    image_ids, categories = (column(results, field, "results", dtype=np.int64) for field in ("image_id", "category_id"))
+    reject(categories != PERSON, "results", "of a category other than 1 (person), by position", range(len(results)))
+    reject(~np.isin(image_ids, truth.getImgIds()), "results", "for images that are not in the ground truth", image_ids)
     return truth.loadRes([dict(result) for result in results])  # copies, as loadRes adds fields to what it is given
 
 
@@ -262,13 +257,10 @@ def _pairwise_oks(
     """OKS (N, N) of all pairs of persons of one image, and their scores (N,)."""
     keypoints, scores, areas = np.asarray(keypoints), np.asarray(scores), np.asarray(areas, np.float64)
     if keypoints.shape != (len(scores), len(sigmas), 3) or areas.shape != scores.shape:
-        raise ValueError(
-            f"expected keypoints (N, {len(sigmas)}, 3), scores (N,), areas (N,), "
-            f"got {keypoints.shape}, {scores.shape}, {areas.shape}"
-        )
+        shapes = keypoints.shape, scores.shape, areas.shape
+        raise ValueError(f"expected keypoints (N, {len(sigmas)}, 3), scores (N,) and areas (N,), got {shapes}")
     points = keypoints[..., :2]
-    oks = keypoint_similarity(points[:, None], points, (areas[:, None] + areas) / 2, sigmas).mean(-1)
-    return oks, scores
+    return keypoint_similarity(points[:, None], points, (areas[:, None] + areas) / 2, sigmas).mean(-1), scores
 
 
 def rescore(box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
@@ -305,15 +297,8 @@ def coco_results(
     results = []
     order = np.argsort(image_ids, kind="stable")
     found_ids, starts = np.unique(np.asarray(image_ids)[order], return_index=True)
-    for image_id, persons in zip(found_ids, np.split(order, starts)[1:], strict=True):
-        kept = NMS[nms](poses[persons], scores[persons], areas[persons], nms_threshold, sigmas=sigmas, **limit)
-        results += [
-            {
-                "image_id": int(image_id),
-                "category_id": PERSON,
-                "keypoints": poses[person].ravel().tolist(),
-                "score": float(scores[person]),
-            }
-            for person in persons[kept]
-        ]
+    for image_id, persons in zip(found_ids.tolist(), np.split(order, starts)[1:], strict=True):
+        kept = persons[NMS[nms](poses[persons], scores[persons], areas[persons], nms_threshold, sigmas=sigmas, **limit)]
+        for keypoints_of, score in zip(poses[kept].reshape(len(kept), -1).tolist(), scores[kept].tolist(), strict=True):
+            results.append({"image_id": image_id, "category_id": PERSON, "keypoints": keypoints_of, "score": score})
     return results

@@ -1,6 +1,6 @@
 """What the study knows of each network without loading it: one file a network, found by listing this folder.
 
-A network of the study is two files: `hpelib/models/NAME.py` holds its class, `hpelib/records/NAME.py` its `RECORD`.
+A network of the study is two files: `hpelib/models/NAME.py` holds its class, `hpelib/records/NAME.yaml` its record.
 No other file names it, so a new network is added without editing a table. No torch is needed to read a record.
 """
 
@@ -8,12 +8,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-RESNETS = {depth: f"resnet{depth}.tv_in1k" for depth in (34, 50, 101, 152)}  # timm's names of ImageNet weights
-HRNETS = {width: f"hrnet_w{width}.ms_in1k" for width in (32, 48)}
+import yaml
 
 Kind = Literal[
     "features",  # any number, (N, C, h, w)
@@ -103,10 +101,36 @@ COMMON = {  # looks of every network
 
 @cache
 def records() -> dict[str, Record]:
-    """All records by name, in the order of lists and charts."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
-    found = [import_module(f"{__name__}.{name}").RECORD for name in names]
+    """All records by name, in the order of lists and charts.
+
+    Raises:
+        ValueError: a file is no record; the message names it.
+    """
+    found = [read_record(path) for path in sorted(Path(__file__).parent.glob("*.yaml"))]
     return {record.name: record for record in sorted(found, key=lambda record: (record.order, record.name))}
+
+
+def read_record(path: Path) -> Record:
+    """The record in a YAML file, whose keys are the fields of `Record`.
+
+    Raises:
+        ValueError: a key is missing or unknown, or the file is called by another name than its record.
+    """
+    entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        record = Record(
+            **entry
+            | {
+                "presets": {name: Preset(**preset) for name, preset in entry["presets"].items()},
+                "quantities": {name: Quantity(*known) for name, known in entry.get("quantities", {}).items()},
+                "stories": tuple(Story(**story) for story in entry.get("stories", ())),
+            }
+        )
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no record of a network: {error}") from error
+    if record.name != path.stem:
+        raise ValueError(f"{path}: the record is of {record.name!r}, so the file must be called {record.name}.yaml")
+    return record
 
 
 def presets() -> dict[str, Record]:

@@ -60,8 +60,11 @@ def digests(
             modules.append(source)
     reached = set(modules).union(*(graph.find_upstream_modules(module) for module in modules))
     reached |= {name.rpartition(".")[0] for name in reached} - {""}  # importing a.b runs a as well
-    for package in {"hpelib.formats", "hpelib.records"} & reached if with_pictures else ():
-        reached |= graph.find_descendants(package)
+    if with_pictures and "hpelib.formats" in reached:
+        reached |= graph.find_descendants("hpelib.formats")
+    if with_pictures and "hpelib.records" in reached:
+        files = sorted(Path("hpelib/records").glob("*.yaml"))
+        found["hpelib/records"] = digest("".join(file.read_text(encoding="utf-8") for file in files))
     for module in sorted(reached):
         if with_pictures or not module.startswith("hpelib.figures"):
             found[module] = _module_digest(module)

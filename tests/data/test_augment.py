@@ -17,7 +17,7 @@ def some_people(count, seed=0):
     random = np.random.default_rng(seed)
     visibility = (random.random((count, 17)) < random.random((count, 1))).astype(np.uint8) * 2
     boxes = np.concatenate((random.uniform(0, 200, (count, 2)), random.uniform(30, 200, (count, 2))), 1)
-    return People.build(
+    return People(
         COCO17,
         image_paths=np.full(count, "image.jpg"),
         image_ids=np.arange(count),

@@ -87,7 +87,7 @@ def test_filters(tmp_path):
     ]
     path = write(tmp_path, [annotation(1), *left_out])
     assert read_coco(path, tmp_path).ids.tolist() == [1]
-    with pytest.raises(ValueError, match=r"persons\.json: none of its 6 annotations"):
+    with pytest.raises(ValueError, match=r"persons\.json: annotations: none is a person with"):
         read_coco(write(tmp_path, left_out), tmp_path)
 
 
@@ -237,9 +237,7 @@ def test_boxes_written_as_two_corners_are_refused(tmp_path):
     boxes = [[30, 20, 60, 50], [40, 15, 70, 55], [5, 5, 30, 40]]  # right, right, and one that could be a box
     corners = [annotation(number, bbox=box) for number, box in enumerate(boxes, start=1)]
     path = write(tmp_path, corners)
-    with pytest.raises(
-        ValueError, match=r"persons\.json: 2 of 3 boxes reach far beyond their image.*not x1, y1, x2, y2"
-    ):
+    with pytest.raises(ValueError, match=r"persons\.json: 2 boxes reach far beyond their image.*not x1, y1, x2, y2"):
         check_coco(path, read_coco(path, tmp_path))
     path = write(
         tmp_path, [annotation(number, bbox=[x, y, u - x, v - y]) for number, (x, y, u, v) in enumerate(boxes, 1)]

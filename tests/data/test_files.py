@@ -24,7 +24,7 @@ from hpelib.skeletons import LSP14
 
 def people_in(paths) -> People:
     n = len(paths)
-    return People.build(
+    return People(
         LSP14,
         image_paths=np.array([str(path) for path in paths], dtype=object),
         image_ids=np.arange(n),

@@ -36,7 +36,7 @@ def people(tmp_path_factory):
     visibility = np.full((11, 14), 2)
     visibility[2, 5] = visibility[9, 0] = 0
     left_top = keypoints.min(1) - 6
-    return People.build(
+    return People(
         LSP14,
         image_paths=np.array([str(folder / f"{i // 3}.png") for i in range(11)], object),
         image_ids=np.arange(11) // 3,

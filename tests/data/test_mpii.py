@@ -114,7 +114,7 @@ def test_what_is_written_is_read_back(tmp_path):
         ({"joints_vis": [1] * 15 + [2]}, "joints_vis other than 0 or 1, by position: 1"),
         ({"scale": 0}, "scale is not positive, by position: 1"),
         ({"center": [3]}, "'center'"),
-        ({"image": None}, "no text in 'image'"),
+        ({"image": None}, "'image' must be text"),
         ({"image": "../a.jpg"}, "inside the image folder"),
     ],
     ids=str,
@@ -136,7 +136,7 @@ def test_nothing_to_use_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("n", "changes", "message"),
     [
-        (3, {}, r"'jnt_missing' has shape \(16, 3\), needs \(16, 2\)"),
+        (3, {}, r"jnt_missing.*\(16, 3\).*need .*\(16, 2\)"),
         (2, {"jnt_missing": np.full((16, 2), 2)}, "jnt_missing other than 0 or 1"),
         (2, {"headboxes_src": np.ones((2, 2, 2))}, "without a head box.*: 0, 1"),
         (2, {"pos_gt_src": np.full((16, 2, 2), np.nan)}, "pos_gt_src is NaN"),

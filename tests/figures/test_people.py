@@ -22,7 +22,7 @@ def people(tmp_path):
         cv2.imwrite(path, random.integers(0, 256, (60, 80, 3), np.uint8))
     visibility = random.integers(0, 3, (5, 17))
     visibility[2] = 0
-    return People.build(
+    return People(
         COCO17,
         image_paths=np.array([paths[i] for i in (0, 0, 0, 1, 1)], dtype=object),
         image_ids=np.array([0, 0, 0, 1, 1]),

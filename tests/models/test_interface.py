@@ -275,9 +275,12 @@ class MyNet(nn.Module):
         return (output, {"my_features": features}) if look else output
 '''
 MY_RECORD = """
-from hpelib.records import Preset, Record
-
-RECORD = Record(name="my_net", cls="MyNet", presets={"my_net": Preset()}, baseline="hrnet", color="#8B4513", marker="h")
+name: my_net
+cls: MyNet
+presets: {my_net: {}}
+baseline: hrnet
+color: "#8B4513"
+marker: h
 """
 USE_MY_NET = """
 import torch
@@ -300,7 +303,7 @@ print(quantity("my_features").kind, series_styles(["hrnet", "my_net"])["my_net"]
 def test_a_network_is_added_with_two_files(tmp_path):
     shutil.copytree(ROOT / "hpelib", tmp_path / "hpelib", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "hpelib/models/my_net.py").write_text(MY_NET, encoding="utf-8")
-    (tmp_path / "hpelib/records/my_net.py").write_text(MY_RECORD, encoding="utf-8")
+    (tmp_path / "hpelib/records/my_net.yaml").write_text(MY_RECORD, encoding="utf-8")
     parameters = 3 * 8 * 49 + 2 * 8 * 8 * 49 + 3 * 2 * 8 + 8 * 5 + 5
     assert run_python(USE_MY_NET, tmp_path).splitlines() == [
         "True ['hrnet', 'my_net']",

@@ -285,7 +285,7 @@ def stress_people(tmp_path) -> People:
     for row, path in enumerate(paths):
         grey = 100 * factors["person"][row] + row % len(pictures())
         cv2.imwrite(path, np.full((40, 40, 3), grey, np.uint8))
-    return People.build(
+    return People(
         MPII16,
         image_paths=np.array(paths, object),
         image_ids=np.arange(n),

@@ -131,7 +131,7 @@ def test_code_of_a_network_changes_it_and_those_that_are_built_on_it(project, ne
 
 
 def test_options_of_a_preset_change_its_networks(project):
-    project.edit("hpelib/records/ditn.py", 'Preset({"backbone": "hrnet"}', 'Preset({"backbone": "hrnet", "sab": False}')
+    project.edit("hpelib/records/ditn.yaml", "options: {backbone: hrnet}", "options: {backbone: hrnet, sab: false}")
     assert computing(project.changed()) == trainings("ditn")
 
 
@@ -160,7 +160,7 @@ def test_how_pictures_look_changes_pages_and_nothing_that_computes(project):
 
 
 def test_what_a_record_says_of_a_network_changes_pages_and_no_training(project):
-    project.edit("hpelib/records/ditn.py", 'color="#009E73"', 'color="#009E74"')
+    project.edit("hpelib/records/ditn.yaml", "#009E73", "#009E74")
     found = project.changed()
     assert {"paper_figures/ditn", "tables/coco", "stress"} <= found
     assert not {"mannequins", "prepare/coco", "control/coco", "stress_hits", "count"} & found

@@ -33,7 +33,7 @@ def people(tmp_path_factory):
     paths = [str(folder / f"{i}.png") for i in range(10)]
     for path in paths:
         cv2.imwrite(path, random.integers(0, 255, (40, 40, 3), np.uint8))
-    return People.build(
+    return People(
         LSP14,
         image_paths=np.array(paths, object),
         image_ids=np.arange(10),

@@ -44,7 +44,7 @@ def read_noise(folder: Path) -> People:
     """Persons in the pictures of `folder`."""
     paths, random = sorted(map(str, folder.glob("*.png"))), np.random.default_rng(0)
     n = len(paths)
-    return People.build(
+    return People(
         LSP14,
         image_paths=np.array(paths, object),
         image_ids=np.arange(n),

@@ -42,8 +42,7 @@ def annotation_digest(dataset: Dataset) -> str:
     for path in _format(dataset).annotation_files(dataset):
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found; docs/photographs.md says where the files of {dataset.name} go")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -58,7 +57,8 @@ def prepare(dataset: Dataset) -> dict:
     manifest = {"dataset": dataset.name, "source": dataset.source, "annotations_sha256": annotation_digest(dataset)}
     pictures: dict[str, dict[str, str]] = {}
     for split in dataset.splits:
-        if split == "test" and _same_people(dataset.splits["test"], dataset.splits["val"]):
+        boxes = {"detections": None}  # are another matter: a set may keep its test annotations to itself
+        if split == "test" and {**dataset.splits[split], **boxes} == {**dataset.splits["val"], **boxes}:
             manifest["test"] = manifest["val"]
             form.read_detections(dataset, "test")
             continue
@@ -78,28 +78,17 @@ def prepare(dataset: Dataset) -> dict:
     return manifest
 
 
-def _same_people(files: dict, others: dict) -> bool:
-    """Whether two splits have the same annotations, as where a set keeps its test annotations to itself."""
-    return {**files, "detections": None} == {**others, "detections": None}
-
-
 def _require_apart(dataset: Dataset, pictures: dict[str, dict[str, str]]) -> None:
     """Refuse pictures of equal content in two splits; `pictures` has a hash of the pixels by split and path."""
     owners: dict[str, tuple[str, str]] = {}
     for split, hashes in pictures.items():
-        shared = []
-        for path, content in hashes.items():
-            other, first = owners.setdefault(content, (split, path))
-            if other != split:
-                shared.append(f"{path} is {first} of {other}")
-        if not shared:
-            continue
-        message = (
-            f"{dataset.name}: {len(shared)} pictures of {split} are in another split too: {enumerate_first(shared)}"
-        )
-        if not dataset.splits[split].get(MAY_SHARE):
+        found = [(path, *owners.setdefault(content, (split, path))) for path, content in hashes.items()]
+        shared = [f"{path} is {first} of {other}" for path, other, first in found if other != split]
+        message = f"{dataset.name}: {len(shared)} pictures of {split} are in another split: {enumerate_first(shared)}"
+        if shared and not dataset.splits[split].get(MAY_SHARE):
             raise ValueError(f"{message}; remove them from one, or accept them by `{MAY_SHARE}: true` in its entry")
-        logging.getLogger(__name__).warning("%s", message)
+        if shared:
+            logging.getLogger(__name__).warning(message)
 
 
 def require_prepared(dataset: Dataset) -> dict:

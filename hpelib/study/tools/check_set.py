@@ -52,10 +52,8 @@ def count(dataset: Dataset, expect: dict[str, int]) -> pd.DataFrame:
 
 def describe_files(dataset: Dataset) -> pd.DataFrame:
     """Columns bytes and sha256, by the annotation files."""
-    rows = {}
-    for path in FORMATS[dataset.format].annotation_files(dataset):
-        with path.open("rb") as file:
-            rows[str(path)] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    contents = {str(path): path.read_bytes() for path in FORMATS[dataset.format].annotation_files(dataset)}
+    rows = {path: (len(content), hashlib.sha256(content).hexdigest()) for path, content in contents.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["bytes", "sha256"]).rename_axis("file")
 
 

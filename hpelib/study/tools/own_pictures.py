@@ -171,7 +171,7 @@ def to_people(boxes: Boxes, skeleton: Skeleton) -> People:
     if not paths:
         raise ValueError(f"nobody in the {len(boxes)} pictures; give boxes, or take whole pictures")
     table, n = np.concatenate(list(boxes.values())), len(paths)
-    people = People.build(
+    people = People(
         skeleton,
         image_paths=np.array(paths, object),
         image_ids=1 + pd.factorize(np.array(paths, object))[0],

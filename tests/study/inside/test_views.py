@@ -31,7 +31,7 @@ def study(params, narrow_options, tmp_path, monkeypatch) -> dict:
     random = np.random.default_rng(0)
     cv2.imwrite("noise.png", random.integers(0, 256, (120, 240, 3), np.uint8))
     boxes = np.array([[60.0, 30, 40, 50], [150, 40, 60, 40]])
-    people = People.build(
+    people = People(
         COCO17,
         image_paths=np.full(2, "noise.png", object),
         image_ids=np.zeros(2),
