@@ -3,6 +3,10 @@ other's way. No window is opened for a figure."""
 
 import os
 import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports numpy or torch; child processes inherit it
 os.environ["MPLBACKEND"] = "Agg"
@@ -17,6 +21,8 @@ from hpelib.models import list_models
 from hpelib.skeletons import LSP14
 
 torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
 
 RESNET = {"width": 8, "depths": (1, 1, 1, 1)}
 HRNET = {"width": 8, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "stem_width": 16}
@@ -38,6 +44,20 @@ NARROW = {
     "ditn": {"bones": ((0, 1), (1, 2), (1, 3)), "backbone_options": HRNET},
     "daunet": RESNET | {"decoder_widths": (16, 16, 16), "tail_blocks": 1},
 }
+
+
+@pytest.fixture(scope="session")
+def copy_working_tree() -> Callable[[Path], None]:
+    """Copies the working tree as it is, uncommitted changes included and results left out, to a folder."""
+
+    def copy(target: Path) -> None:
+        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+        for name in listed.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, target / name)
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ if __name__ == "__main__":
         )
     wanted = hashlib.sha256(
         LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + f"{ROOT} {sys.version}".encode()
-    )
+    ).hexdigest()
     if not PYTHON.exists() or not STAMP.is_file() or STAMP.read_text() != wanted:
         create()
         STAMP.write_text(wanted)

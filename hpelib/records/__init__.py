@@ -69,7 +69,7 @@ class Record:
     pattern: with r"stack(\\d)" the title r"heatmaps of stack \\1" becomes "heatmaps of stack 2".
     """
 
-    name: str  # in params.yaml, and of its files in hpelib/models and hpelib/records
+    name: str  # of its files in hpelib/models and hpelib/records
     cls: str  # its class in hpelib/models/NAME.py
     presets: Mapping[str, Preset]  # by the names that `create_model` knows
     title: str = ""  # as its paper spells it; by default its name

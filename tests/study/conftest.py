@@ -1,8 +1,6 @@
 """A tiny data set in every format, and parameters to study it by."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,20 +51,6 @@ SUMMARY = Summary(
     legacy_gflops=0.0831,
 )
 HALF_BODY = (6, 18)  # (width, height) px: joints lie this far around somebody's middle at most
-
-
-@pytest.fixture(scope="session")
-def copy_working_tree() -> Callable[[Path], None]:
-    """Copies the working tree as it is, uncommitted changes included and results left out, to a folder."""
-
-    def copy(target: Path) -> None:
-        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
-        for name in listed.splitlines():
-            if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, target / name)
-
-    return copy
 
 
 @pytest.fixture
