@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from hpelib.formats import FORMATS
-from hpelib.study.config import Dataset, load_params, make_dataset
+from hpelib.study.config import Dataset, load_params, make_dataset, profile_params
 from hpelib.study.steps.prepare import read_split
 
 KNOWN = Path("data/real_sets.yaml")
@@ -28,9 +28,12 @@ def real_dataset(params: dict, name: str) -> Dataset:
     Raises:
         ValueError: no profile has such a set.
     """
-    for profile, entry in params["profiles"].items():
-        if name in entry["datasets"] and entry["datasets"][name]["source"] != "mannequins":
-            dataset = make_dataset(params | {"profile": profile}, name)
+    for profile in params["profiles"]:
+        chosen = params | {"profile": profile}
+        if name not in profile_params(chosen)["datasets"]:
+            continue
+        dataset = make_dataset(chosen, name)
+        if dataset.source != "mannequins":
             own = {
                 split: {kind: value for kind, value in files.items() if kind != "merged"}
                 for split, files in dataset.splits.items()
