@@ -1,4 +1,4 @@
-"""dvc.yaml as DVC expands it, against the notebooks, the parameters and the modules that it names."""
+"""dvc.yaml as DVC expands it, against the notebooks, the parameters and the plan that it names."""
 
 import ast
 import json
@@ -10,14 +10,16 @@ import pytest
 import yaml
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
-from hpelib.study.sources import COMMANDS
+
+from hpelib.study.config import networks_on
+from hpelib.study.stages import stages as planned
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PROFILE = PARAMS["profile"]
 AXES = ("dataset", "paper", "network", "seed")
 INTERACTIVE = {"explore", "own_pictures"}  # opened by hand; no stage runs them
-RUNNER = ["python", "-m", "hpelib.study.notebooks"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,10 @@ def index():
 
 @pytest.fixture(scope="module")
 def stages(index):
-    return {stage.name: stage for stage in index.stages if getattr(stage, "name", None)}
+    """The stages of dvc.yaml by name; those of extra datasets are as the others."""
+    named = {stage.name: stage for stage in index.stages if getattr(stage, "name", None)}
+    assert len({name.replace("_extra@", "@") for name in named}) == len(named)
+    return {name.replace("_extra@", "@"): stage for name, stage in named.items()}
 
 
 def commands(stage) -> list[list[str]]:
@@ -36,20 +41,18 @@ def commands(stage) -> list[list[str]]:
 
 
 def executions(stage) -> list[tuple[str, str, dict[str, str]]]:
-    """The notebooks that a stage runs: frozen source, target, parameters."""
-    return [
-        (words[3], words[4], dict(word.split("=", 1) for word in words[5:]))
-        for words in commands(stage)
-        if words[:3] == RUNNER
-    ]
+    """The notebooks that a stage runs: source, target, parameters."""
+    found = []
+    for words in commands(stage):
+        if words[:3] == ["python", "-m", "papermill"]:
+            assert words[5:7] == ["--engine", "hpelib"]
+            assert words[7::3] == ["-p"] * len(words[7::3])
+            found.append((words[3], words[4], dict(zip(words[8::3], words[9::3], strict=True))))
+    return found
 
 
 def file_deps(stage) -> set[str]:
     return {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)}
-
-
-def tracked_params(stage) -> set[str]:
-    return {name for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params}
 
 
 def parameters_cell(path: Path) -> str:
@@ -62,16 +65,33 @@ def declared(path: Path) -> set[str]:
     return {target.id for node in ast.parse(parameters_cell(path)).body for target in node.targets}
 
 
+def test_every_stage_has_one_plan_of_what_its_commands_run(stages):
+    """The plan and dvc.yaml list the same stages, each with the notebooks and modules that it really runs."""
+    plans = {name: list(sources) for name, sources, _, _ in planned(PARAMS)}
+    for name, stage in stages.items():
+        if name != "plan":
+            (plan,) = [dep for dep in file_deps(stage) if dep.startswith(f"work/{PROFILE}/plan/")]
+            assert plan == f"work/{PROFILE}/plan/{name.replace('@', '/')}.json"
+            run = [words[3] if words[2] == "papermill" else words[2] for words in commands(stage)]
+            assert run == plans.pop(name.replace("@", "/")), name
+    assert plans == {}
+
+
+def test_the_plan_is_made_of_all_parameters_and_all_code(stages):
+    plan = stages["plan"]
+    assert {name for dep in plan.deps if isinstance(dep, ParamsDependency) for name in dep.params} == PARAMS.keys()
+    assert file_deps(plan) == {"notebooks", "hpelib"}
+    others = [dep for name, stage in stages.items() if name != "plan" for dep in stage.deps]
+    assert not [dep for dep in others if isinstance(dep, ParamsDependency)], "all else follows its plan"
+
+
 def test_every_axis_is_expanded(stages):
-    datasets, networks, seeds = (PARAMS[axis] for axis in ("datasets", "networks", "seeds"))
-    extra, papers = PARAMS["extra"], len(PARAMS["ablations"])
-    counts = dict.fromkeys(("prepare", "data", "control", "tables", "heatmaps"), len(datasets))
-    counts |= {"train": len(datasets) * len(networks) * len(seeds), "evaluate": len(datasets) * len(networks)}
-    counts |= dict.fromkeys(("prepare_extra", "data_extra", "tables_extra", "heatmaps_extra"), len(extra["datasets"]))
-    pairs = len(extra["datasets"]) * len(extra["networks"])
-    counts |= {"train_extra": pairs * len(seeds), "evaluate_extra": pairs}
-    counts |= {"ablate": papers * len(PARAMS["ablation_seeds"]), "papers": papers}
-    counts |= {"errors": len(PARAMS["error_datasets"]), "paper_figures": papers}
+    pairs = [(name, network) for name in PARAMS["all_datasets"] for network in networks_on(PARAMS, name)]
+    papers = len(PARAMS["ablations"])
+    counts = dict.fromkeys(("prepare", "data", "tables", "heatmaps"), len(PARAMS["all_datasets"]))
+    counts |= {"train": len(pairs) * len(PARAMS["seeds"]), "evaluate": len(pairs), "control": len(PARAMS["datasets"])}
+    counts |= {"ablate": papers * len(PARAMS["ablation_seeds"]), "papers": papers, "paper_figures": papers}
+    counts |= {"errors": len(PARAMS["error_datasets"])}
     found = [name.split("@")[0] for name in stages if "@" in name]
     assert {name: found.count(name) for name in set(found)} == counts
 
@@ -80,49 +100,30 @@ def test_every_notebook_is_run_with_parameters_that_it_declares(stages):
     run = set()
     for name, stage in stages.items():
         for source, _, parameters in executions(stage):
-            notebook = ROOT / "notebooks" / Path(source).name
-            run.add(notebook)
-            assert parameters.keys() <= declared(notebook), name
+            run.add(ROOT / source)
+            assert parameters.keys() <= declared(ROOT / source), name
+            if "out" in declared(ROOT / source):
+                assert "out" in parameters, name
     assert run == {path for path in NOTEBOOKS if path.stem not in INTERACTIVE}
-
-
-def test_a_stage_depends_on_the_notebook_and_on_what_it_imports(stages):
-    for name, stage in stages.items():
-        for source, _, parameters in executions(stage):
-            kind = Path(source).stem
-            needed = {f"work/src/notebooks/{kind}.ipynb", f"work/src/imports/{kind}.txt"}
-            if kind in ("train", "evaluate"):
-                needed.add(f"work/src/imports/models/{parameters['network']}.txt")
-            assert source in needed
-            assert needed <= file_deps(stage), name
-
-
-def test_a_stage_depends_on_what_its_command_imports(stages):
-    run = set()
-    for name, stage in stages.items():
-        for words in commands(stage):
-            module = words[2].removeprefix("hpelib.study.")
-            assert words[:2] == RUNNER[:2], name
-            assert (ROOT / f"hpelib/study/{module}.py").is_file(), name
-            if module not in ("sources", "notebooks"):
-                run.add(module)
-                assert f"work/src/imports/{module}.txt" in file_deps(stage), name
-    assert run == set(COMMANDS)
 
 
 def test_what_a_stage_writes_lies_where_it_belongs(stages):
     for name, stage in stages.items():
-        targets = [target for _, target, _ in executions(stage)]
         for out in stage.outs:
-            assert out.def_path.startswith("work/" if out.use_cache else "reports/"), name
-        for target in targets:
+            place = "work" if out.use_cache else "reports"
+            assert out.def_path.startswith(f"{place}/{PROFILE}/"), name
+        for words in commands(stage):
+            for word in words:
+                assert word.split("/")[0] not in ("work", "reports") or word.split("/")[1] == PROFILE, name
+        for _, target, _ in executions(stage):
             assert any(Path(target).is_relative_to(out.def_path) for out in stage.outs), name
 
 
 def test_what_takes_long_can_be_had_from_the_cache(stages):
     """DVC keeps no run cache of a stage with an uncached output."""
+    long = ("mannequins", "train", "evaluate", "control", "ablate", "stress_hits", "count")
     for name, stage in stages.items():
-        if name.split("@")[0] in ("mannequins", "train", "evaluate", "control"):
+        if name.split("@")[0] in long:
             assert all(out.use_cache for out in stage.outs), name
 
 
@@ -132,54 +133,36 @@ def test_names_in_paths_and_parameters_are_the_stages_own(stages):
             values = [parameters[axis] for axis in AXES if axis in parameters]
             if name.startswith("control@"):
                 assert parameters["labels"] == "shuffled"
-                assert parameters["network"] == PARAMS["control"]
+                assert (parameters["network"], parameters["seed"]) == (PARAMS["control"], str(PARAMS["seeds"][0]))
                 values = values[:1]
             assert name.partition("@")[2] == "-".join(values)
-            for path in (target, *(value for value in parameters.values() if "/" in value)):
+            for path in (target, parameters.get("out", target)):
                 assert all(value in path for value in values), name
-
-
-@pytest.mark.parametrize(("kind", "unread"), [("train", {"test"}), ("evaluate", {"augmentation"}), ("control", set())])
-def test_a_stage_follows_every_parameter_that_it_reads(stages, kind, unread):
-    profile = PARAMS["profile"]
-    others = {"mannequins", "stress", "paper_recipes", "datasets", "networks"}
-    sections = PARAMS["profiles"][profile].keys() - others - unread
-    for name, stage in stages.items():
-        if name.startswith(f"{kind}@"):
-            (_, _, parameters), *_ = executions(stage)
-            needed = {f"profiles.{profile}.{section}" for section in sections} | {
-                f"profiles.{profile}.datasets.{parameters['dataset']}",
-                f"profiles.{profile}.networks.{parameters['network']}",
-            }
-            assert needed <= tracked_params(stage), name
-
-
-def test_an_ablation_follows_the_networks_whose_options_its_rows_take(stages):
-    """And no others: to change one network must not repeat every paper's rows."""
-    prefix = f"profiles.{PARAMS['profile']}.networks."
-    for paper, ablation in PARAMS["ablations"].items():
-        backbones = {changes.get("options", {}).get("backbone_options") for changes in ablation["rows"].values()}
-        needed = {prefix + paper} | {prefix + backbone for backbone in backbones if isinstance(backbone, str)}
-        tracked = {name for name in tracked_params(stages[f"ablate@{paper}-0"]) if "networks" in name}
-        assert needed <= tracked <= needed | {f"{prefix}simple_baseline"}, paper
 
 
 def test_stages_wait_for_what_they_read(index, stages):
     before = {
-        name: {other.name for other in networkx.descendants(index.graph, stage) if getattr(other, "name", None)}
+        name: {other.name.replace("_extra@", "@") for other in networkx.descendants(index.graph, stage) if other.cmd}
         for name, stage in stages.items()
     }  # DVC's edges lead from a stage to what it depends on
-    for dataset in PARAMS["datasets"]:
-        prepared = {"sources", "mannequins", f"prepare@{dataset}"}
-        for network in PARAMS["networks"]:
+    for dataset in PARAMS["all_datasets"]:
+        prepared = {"plan", "mannequins", f"prepare@{dataset}"}
+        evaluated = {f"evaluate@{dataset}-{network}" for network in networks_on(PARAMS, dataset)}
+        for network in networks_on(PARAMS, dataset):
             trained = {f"train@{dataset}-{network}-{seed}" for seed in PARAMS["seeds"]}
             assert before[f"evaluate@{dataset}-{network}"] == prepared | trained
             for name in trained:
                 assert before[name] == prepared
-        evaluated = {f"evaluate@{dataset}-{network}" for network in PARAMS["networks"]}
-        assert evaluated | {f"control@{dataset}"} <= before[f"tables@{dataset}"]
+        assert evaluated <= before[f"tables@{dataset}"]
         assert evaluated <= before[f"heatmaps@{dataset}"]
-        assert evaluated | {f"control@{dataset}"} <= before["report"]
+        assert evaluated <= before["index"] & before["claims"]
+    for dataset in PARAMS["datasets"]:
+        assert f"control@{dataset}" in before[f"tables@{dataset}"] & before["index"]
+    for paper in PARAMS["ablations"]:
+        rows = {f"ablate@{paper}-{seed}" for seed in PARAMS["ablation_seeds"]}
+        assert rows | {"count"} <= before[f"papers@{paper}"] & before["claims"]
+    assert {"stress_data", "stress_hits"} <= before["stress"]
+    assert "count" in before["sizes"]
 
 
 def test_data_holds_nothing_derived(index, stages):
@@ -190,25 +173,21 @@ def test_data_holds_nothing_derived(index, stages):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_stored_clean(path):
+def test_notebooks_are_stored_clean_and_hold_no_code_worth_testing(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert notebook["cells"][0]["cell_type"] == "markdown"
+    assert declared(path)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
-    assert notebook["cells"][0]["cell_type"] == "markdown"
-    assert declared(path)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_hold_no_code_worth_testing(path):
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
             for node in ast.walk(ast.parse("".join(cell["source"]))):
                 assert not isinstance(node, ast.ClassDef)
                 if isinstance(node, ast.FunctionDef) and path.stem not in INTERACTIVE:
                     assert node.end_lineno - node.lineno < 5, node.name
+                if isinstance(node, ast.Import):  # the plan follows `from hpelib... import ...`
+                    assert not [alias for alias in node.names if alias.name.startswith("hpelib")]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -216,10 +195,9 @@ def test_defaults_of_a_notebook_are_there_to_be_run(path):
     """A notebook opened by hand runs as it stands: its defaults name things of the default profile."""
     defaults = {}
     exec(parameters_cell(path), defaults)
-    profile = PARAMS["profiles"][PARAMS["profile"]]
     assert defaults.get("dataset", PARAMS["datasets"][0]) in PARAMS["datasets"]
     assert defaults.get("network", PARAMS["networks"][0]) in PARAMS["networks"]
-    assert defaults.get("network", PARAMS["networks"][0]) in profile["networks"]
+    assert defaults.get("paper", next(iter(PARAMS["ablations"]))) in PARAMS["ablations"]
     assert defaults.get("seed", PARAMS["seeds"][0]) in PARAMS["seeds"]
     for name in ("out", "metrics", "plots"):
         assert defaults.get(name, "work/").startswith("work/"), "by hand nothing is written into reports/"
