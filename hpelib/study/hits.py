@@ -21,12 +21,6 @@ def by_person(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, len(pictures()), *rows.shape[1:])
 
 
-def save_hits(hits: Hits, folder: Path) -> None:
-    """Write hits.npz into `folder`, for `load_hits`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "hits.npz", **hits)
-
-
 def load_hits(folder: Path) -> Hits:
     """Read the hits of every network that was trained with all its seeds, in the order of the study.
 

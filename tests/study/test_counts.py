@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.study.counts import COUNTS, ENTRY, FIGURES, read_counts
+from hpelib.study.entries import COUNTS, ENTRY, FIGURES, read_counts
 
 
 def test_counts_are_read_as_they_were_written_to_the_last_bit(tmp_path):

@@ -4,7 +4,7 @@
 
 Counted are all rows of `data/paper_sizes.csv`, and all networks whose size a claim (`data/claims.csv`) or a table
 (`data/paper_results.csv`) states. A network that is named several times is built once, and counted once for each input.
-Nothing is computed, so a network takes less than a second. `hpelib.study.counts` reads the file.
+Nothing is computed, so a network takes less than a second. `hpelib.study.entries` reads the file.
 """
 
 import json
@@ -20,8 +20,7 @@ from hpelib.layers.choices import require_choice
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 from hpelib.study.config import load_params
-from hpelib.study.counts import COUNTS, ENTRY, read_table
-from hpelib.study.entries import Entry, full_size
+from hpelib.study.entries import COUNTS, ENTRY, Entry, full_size, read_table
 
 CLAIMS, RESULTS, PRINTED = (Path("data") / f"{name}.csv" for name in ("claims", "paper_results", "paper_sizes"))
 COLUMNS = (
@@ -42,9 +41,7 @@ def read_printed(path: Path = PRINTED) -> pd.DataFrame:
     Raises:
         ValueError: a column is unknown or missing, or a cell has a value that is not allowed there.
     """
-    table = read_table(path)
-    if wrong := sorted(set(table) ^ set(COLUMNS)):
-        raise ValueError(f"{path}: unknown or missing columns {', '.join(wrong)}; expected are {', '.join(COLUMNS)}")
+    table = read_table(path, COLUMNS)
     for line, row in enumerate(table.to_dict("records"), start=2):
         try:
             _normal(row["options"])
@@ -69,7 +66,7 @@ def read_entries(params: dict, claims: Path = CLAIMS, results: Path = RESULTS) -
     Raises:
         ValueError: an entry, dataset or input that is not there; the message names it.
     """
-    claimed, stated = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (claims, results))
+    claimed, stated = read_table(claims), read_table(results)
     claimed = claimed[claimed["metric"].isin(COUNTS)]
     stated = stated[stated["metric"].isin(("params (M)", "GFLOPs")) & (stated["kind"] == "network")]
     sides = [claimed.rename(columns={side: "entry"}) for side in ("better", "worse")]
@@ -89,7 +86,7 @@ def _describe(params: dict, entry: str, dataset: str, size: str) -> dict:
 
 
 def count(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` of `read_printed` or `read_entries` with the columns `COUNTS`, as `hpelib.study.counts` describes them.
+    """`rows` of `read_printed` or `read_entries` with the columns `COUNTS`, as `read_counts` describes them.
 
     Raises:
         ValueError: a model, option or module that is not there; the message names it.

@@ -16,7 +16,7 @@ from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
-from hpelib.study.hits import DATASET, Hits, by_person, save_hits
+from hpelib.study.hits import DATASET, Hits, by_person
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import make_predictor
 
@@ -47,4 +47,6 @@ def evaluate_all(params: dict, people: People) -> Hits:
 
 if __name__ == "__main__":
     rendered, _ = read_stress(sys.argv[1])
-    save_hits(evaluate_all(load_params(), rendered), Path(sys.argv[2]))
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "hits.npz", **evaluate_all(load_params(), rendered))

@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 
 from hpelib.study.config import load_params
-from hpelib.study.counts import COUNTS
-from hpelib.study.entries import Entry
+from hpelib.study.entries import COUNTS, Entry
 from hpelib.study.results import papers
 from hpelib.study.results.papers import COLUMNS, read_results, table
 

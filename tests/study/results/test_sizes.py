@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.study.counts import COUNTS, ENTRY
+from hpelib.study.entries import COUNTS, ENTRY
 from hpelib.study.results.sizes import measure, save, table
 
 PRINTED = {
