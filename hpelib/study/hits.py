@@ -7,18 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hpelib.mannequins.stress import pictures
-
 DATASET = "mpii"  # the stress tests are for networks that were trained on this dataset of the study
 
 # By network: (seeds, persons, pictures, 16), 1 for a keypoint within PCKh@0.5 and 0 for any other. NaN where a keypoint
 # is cut off or never scored. Pictures are in the order of `hpelib.mannequins.stress.pictures`.
 Hits = dict[str, np.ndarray]
-
-
-def by_person(rows: np.ndarray) -> np.ndarray:
-    """Rows of a stress test's table, (N, ...), as (persons, pictures, ...)."""
-    return rows.reshape(-1, len(pictures()), *rows.shape[1:])
 
 
 def load_hits(folder: Path) -> Hits:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hpelib.metrics.statistics import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, seed_difference, verdict
 from hpelib.study.entries import COUNTS, counted_size, read_table
-from hpelib.study.results.measurements import are_rows, find, has_own_recipe, interval_cells, judged, training
+from hpelib.study.results.measurements import find, has_own_recipe, interval_cells, judged, training
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -34,7 +34,7 @@ def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
     Raises:
         ValueError: other columns, a repeated id, or a cell that cannot be read; the message names the place.
     """
-    claims = read_table(path, COLUMNS, entries=("better", "worse"))
+    claims = read_table(path, COLUMNS)
     if (repeated := claims.loc[claims["id"].duplicated(), "id"]).size:
         raise ValueError(f"{path}: id {', '.join(repeated)} is there twice")
     claims["claimed"] = pd.to_numeric(claims["difference"], errors="coerce")
@@ -117,7 +117,7 @@ def answer(found: pd.DataFrame) -> str:
     undecided = found[found["verdict"] == UNDECIDED]
     single = undecided[(undecided["seeds"] == 1) & undecided["gain"].notna()]
     if len(single):
-        of_rows = are_rows(single["better"]) | are_rows(single["worse"])
+        of_rows = single["better"].str.contains(":") | single["worse"].str.contains(":")
         more = [f"`{name}: [0, 1, 2]`" for name, of in (("ablation_seeds", of_rows), ("seeds", ~of_rows)) if of.any()]
         parts.append(
             f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
@@ -134,7 +134,7 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
         "id": found["id"],
         "claim": found["claim"],
         "source": found["source"],
-        "compared": found["better"].map(str) + " with " + found["worse"].map(str),
+        "compared": found["better"] + " with " + found["worse"],
         "paper": (claimed + " " + unit).where(found["difference"] != "", "no figure (" + unit + ")"),
         "ours": (found["ours"].map("{:+.2f} ".format) + unit).where(found["ours"].notna(), NOT_RUN),
         "95 % over persons": interval_cells(found, "gain", "+.2f") + " " + found["judged_by"],

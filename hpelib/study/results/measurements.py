@@ -8,16 +8,15 @@ import pandas as pd
 from hpelib.metrics.statistics import standard_deviation
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import networks_on, profile_params, study_runs
-from hpelib.study.entries import Entry
 from hpelib.study.evaluation import Evaluation, Summary, join, load
 
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
 RECALL = "OKS recall"
 
 
-def find(params: dict, entry: Entry, dataset: str) -> Evaluation | None:
+def find(params: dict, entry: str, dataset: str) -> Evaluation | None:
     """The evaluation of an entry over all seeds that are finished; None if the current profile has none of it."""
-    network, row = entry.network, entry.row
+    network, _, row = entry.partition(":")
     if network not in profile_params(params)["networks"]:
         return None
     if not row:  # one evaluation holds all seeds
@@ -65,11 +64,6 @@ def oks_recall(similarity: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, reached, np.nan)
 
 
-def are_rows(entries: pd.Series) -> pd.Series:
-    """Which entries are rows of ablations, as True and False."""
-    return entries.map(lambda entry: entry is not None and entry.row != "").astype(bool)
-
-
 def over_seeds(figures: pd.DataFrame, rows: Sequence[str], columns: str, value: str = "value") -> pd.DataFrame:
     """Figures of each seed as cells for a reader: mean and standard deviation over seeds.
 
@@ -104,9 +98,10 @@ def interval_cells(table: pd.DataFrame, value: str = "value", form: str = ".1f")
     return pd.Series([f"{mean:{form}} {brackets(low, high, form)}" for mean, low, high in rows], table.index, object)
 
 
-def has_own_recipe(params: dict, entry: Entry) -> bool:
+def has_own_recipe(params: dict, entry: str) -> bool:
     """Whether the profile trains this entry by its paper's recipe: rows of ablations, where params.yaml gives one."""
-    return entry.row != "" and entry.network in profile_params(params).get("paper_recipes", {})
+    network, _, row = entry.partition(":")
+    return row != "" and network in profile_params(params).get("paper_recipes", {})
 
 
 def training(summary: Summary, own_recipe: bool = False) -> str:

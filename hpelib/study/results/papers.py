@@ -8,7 +8,7 @@ import pandas as pd
 
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
-from hpelib.study.entries import COUNTS, Entry, counted_size, read_table
+from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.evaluation import Evaluation
 from hpelib.study.results.measurements import (
     RECALL,
@@ -42,10 +42,10 @@ def read_results(path: Path = RESULTS) -> pd.DataFrame:
     Raises:
         ValueError: other columns, an unknown kind, or a network without an entry; the message names the line.
     """
-    results = read_table(path, COLUMNS, entries=("entry",))
+    results = read_table(path, COLUMNS)
     for line, row in enumerate(results.itertuples(), start=2):
         require_choice(f"{path}, line {line}: kind", row.kind, KINDS)
-        if (row.kind == "network") != (row.entry is not None):
+        if (row.kind == "network") != (row.entry != ""):
             raise ValueError(f"{path}, line {line} ({row.row}): a network has an entry, a quoted row has none")
     return results
 
@@ -62,7 +62,7 @@ def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
         counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
     ours = {}
-    for (entry, dataset), rows in results.groupby(["entry", "dataset"], sort=False):
+    for (entry, dataset), rows in results[results["entry"] != ""].groupby(["entry", "dataset"]):
         evaluation = find(params, entry, dataset)
         for row in rows.itertuples():
             if row.metric in PRINTED_SIZES:
@@ -72,7 +72,7 @@ def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
     return results.join(pd.DataFrame([*ours.values()], index=[*ours], columns=[*MEASURED, *COUNTS]))
 
 
-def _figure(params: dict, entry: Entry, evaluation: Evaluation | None, metric: str) -> dict:
+def _figure(params: dict, entry: str, evaluation: Evaluation | None, metric: str) -> dict:
     values = evaluation.values(metric) if evaluation else []
     if not values or np.isnan(values).any():
         return {}
@@ -93,9 +93,9 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
     """
     ours = {metric: TWO.get(metric, (metric,)) for metric in measured["metric"].unique()}
     rows = []
-    for (name, entry), part in measured.groupby(["row", "entry"], sort=False, dropna=False):
-        quoted = pd.isna(entry)
-        marked = f"{name} †" if part["training"].notna().any() and entry.row else name
+    for (name, entry), part in measured.groupby(["row", "entry"], sort=False):
+        quoted = entry == ""
+        marked = f"{name} †" if part["training"].notna().any() and ":" in entry else name
         cells = {"row": f"*{name} (quoted)*" if quoted else marked}
         for figure in part.to_dict("records"):
             metric, printed = figure["metric"], figure["value"]

@@ -19,8 +19,7 @@ from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
-from hpelib.study.config import study_runs
-from hpelib.study.hits import DATASET, Hits
+from hpelib.study.hits import Hits
 from hpelib.study.results.measurements import interval_cells
 
 METRIC = "PCKh@0.5"
@@ -111,8 +110,9 @@ def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
     One row for each network that has hits, and whose baseline has them, and each story of `comparisons`. Columns:
     network, baseline, story and the figures of `difference_in_differences`.
 
-    Shapes: hidden (P, F, 16) bool, as for `comparisons`.
+    Shapes: hidden (N, 16) bool, one row for each picture of each person: whether a keypoint is hidden.
     """
+    hidden = hidden.reshape(-1, len(pictures()), hidden.shape[-1])
     rows = [
         {"network": network, "baseline": baseline, "story": story}
         | difference_in_differences(ours, comparisons(hits[baseline], hidden)[story])
@@ -169,17 +169,3 @@ def story_page(stories: pd.DataFrame) -> str:
         table = table.pivot_table(index="story", columns="pair", values="cell", aggfunc="first", sort=False)
         parts.append(table.to_markdown())
     return "\n\n".join(parts)
-
-
-def describe(params: dict, people: People) -> str:
-    """What was tested on what, in one paragraph that stands above all tables and pictures."""
-    runs = study_runs(params, params["networks"][0], DATASET)
-    first, seeds = runs[0], ", ".join(str(run.seed) for run in runs)
-    width, height = first.inputs.input_size
-    return (
-        f"Data: rendered people, not photographs; {people.factors['person'].nunique()} persons, each in "
-        f"{len(pictures())} pictures. Networks: trained on {DATASET} ({first.dataset.source}), {len(runs)} seeds "
-        f"({seeds}). Profile: {first.profile}; input {width}x{height} px (width x height), flip test. {METRIC} in "
-        "percent, mean over keypoints and seeds. Intervals: 95 %, bootstrap over persons; what a new seed would change "
-        "is not in them."
-    )

@@ -120,16 +120,6 @@ class Comparison:
         cells = over_seeds(self.figures, ["network"], "metric")
         return cells.reindex(index=self.networks, columns=metrics).rename_axis(index="network").fillna(NOT_RUN)
 
-    def interval_table(self) -> pd.DataFrame:
-        """`intervals` as cells: one row per network, first over all keypoints, then for each joint group."""
-        cells = self.intervals.assign(cell=interval_cells(self.intervals))
-        return cells.pivot_table(index="name", columns="joint", values="cell", aggfunc="first", sort=False)
-
-    def order_table(self) -> pd.DataFrame:
-        """One row per seed: the networks from best to worst by the main figure."""
-        ranked = self.main.apply(lambda row: " > ".join(row.sort_values(ascending=False, kind="stable").index), axis=1)
-        return ranked.to_frame(f"order by {self.summary.form.main_metric}")
-
     @cached_property
     def seeds_won(self) -> pd.DataFrame:
         """Under how many seeds the network of the row has a higher main figure than that of the column.
@@ -139,10 +129,6 @@ class Comparison:
         values = self.main[self.main.mean().sort_values(ascending=False, kind="stable").index]
         won = pd.DataFrame({name: values.gt(values[name], axis=0).sum() for name in values})
         return won.mask(np.eye(len(won), dtype=bool))
-
-    def pair_table(self) -> pd.DataFrame:
-        """`seeds_won` as cells: "2 of 3"."""
-        return self.seeds_won.map(lambda won: "" if np.isnan(won) else f"{won:.0f} of {len(self.main)}")
 
     def order_statement(self) -> str:
         """Which of the networks are in the same order under every seed, in one or two sentences."""

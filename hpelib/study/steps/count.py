@@ -20,7 +20,7 @@ from hpelib.layers.choices import require_choice
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 from hpelib.study.config import load_params
-from hpelib.study.entries import COUNTS, ENTRY, Entry, full_size, read_table
+from hpelib.study.entries import COUNTS, ENTRY, full_size, read_table
 
 CLAIMS, RESULTS, PRINTED = (Path("data") / f"{name}.csv" for name in ("claims", "paper_results", "paper_sizes"))
 COLUMNS = (
@@ -79,7 +79,7 @@ def _describe(params: dict, entry: str, dataset: str, size: str) -> dict:
     height, x, width = size.partition("x")
     if dataset not in FORMATS or not (x and height.isdecimal() and width.isdecimal()):
         raise ValueError(f"{entry}: {dataset!r} is no dataset, or input {size!r} is not like 256x192 (height x width)")
-    model, options = full_size(params, Entry.parse(entry))
+    model, options = full_size(params, entry)
     network = {"model": model, "options": json.dumps(options), "keypoints": FORMATS[dataset].skeleton.num_keypoints}
     size_px = {"input_width": int(width), "input_height": int(height)}
     return {"entry": entry, "dataset": dataset, "input": size, "module": WHOLE} | network | size_px

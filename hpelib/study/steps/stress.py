@@ -16,7 +16,7 @@ from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
-from hpelib.study.hits import DATASET, Hits, by_person
+from hpelib.study.hits import DATASET, Hits
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import make_predictor
 
@@ -41,7 +41,7 @@ def evaluate_all(params: dict, people: People) -> Hits:
             predictors[fed] = make_predictor(runs[0], people)
         found = [predictors[fed](load_network(run, people)).keypoints for run in runs]
         scores = [FORMATS[runs[0].dataset.format].keypoint_scores(people, keypoints) for keypoints in found]
-        hits[network] = np.stack([by_person(of_seed) for of_seed in scores])  # each of `scores` is (N, 16)
+        hits[network] = np.stack(scores).reshape(len(runs), -1, len(pictures()), 16)
     return hits
 
 
