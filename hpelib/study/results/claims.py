@@ -18,10 +18,8 @@ COLUMNS = (
     "difference",  # better - worse as the paper has it; empty where it only says which is better
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
 )
-MEASURED = (
-    *("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor"),
-    *("seeds", "training", "profile", "verdict"),
-)
+FIGURES = ("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor")
+MEASURED = (*FIGURES, "seeds", "training", "profile", "verdict")
 AT_MOST = "% or less"
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 

@@ -10,16 +10,8 @@ from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
 from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.evaluation import Evaluation
-from hpelib.study.results.measurements import (
-    RECALL,
-    brackets,
-    describe,
-    find,
-    has_own_recipe,
-    judged,
-    training,
-    with_sd,
-)
+from hpelib.study.results import measurements
+from hpelib.study.results.measurements import RECALL, brackets, find, judged
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -76,9 +68,9 @@ def _figure(params: dict, entry: str, evaluation: Evaluation | None, metric: str
     values = evaluation.values(metric) if evaluation else []
     if not values or np.isnan(values).any():
         return {}
-    how = evaluation.summary, has_own_recipe(params, entry)
+    how = evaluation.summary, measurements.has_own_recipe(params, entry)
     row = {"ours": np.mean(values), "sd": standard_deviation(values), "seeds": len(values)}
-    row |= {"training": training(*how), "run": describe(*how)}
+    row |= {"training": measurements.training(*how), "run": measurements.describe(*how)}
     if metric not in LEADING:
         return row
     by, scores = judged(evaluation, metric)
@@ -115,5 +107,5 @@ def _ours(name: str, figure: dict) -> str:
     interval = brackets(figure["low"], figure["high"])
     if name == RECALL:
         return f"{figure['judged']:.1f} {interval}"
-    cell = with_sd(figure["ours"], figure["sd"])
+    cell = measurements.with_sd(figure["ours"], figure["sd"])
     return f"{cell} {interval}" if name == figure["judged_by"] else cell

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
 
 from hpelib.formats import FORMATS
 from hpelib.layers.choices import require_choice
@@ -100,7 +99,6 @@ def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.D
     with torch.device("meta"):  # sizes need no weights
         network = create_model(model, keypoints, **json.loads(options))
     params = {name or WHOLE: sum(p.numel() for p in module.parameters()) for name, module in network.named_modules()}
-    _remove_norms(network)
     found = {}
     for size, of_size in rows.groupby(["input_width", "input_height"], sort=False):
         cost = complexity(network, size)
@@ -109,14 +107,6 @@ def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.D
             legacy_gflops = cost.legacy_gflops if module == WHOLE else float("nan")
             found[index] = (_size_of(module, params) / 1e6, _size_of(module, macs) / 1e9, legacy_gflops)
     return pd.DataFrame.from_dict(found, orient="index", columns=COUNTS)
-
-
-def _remove_norms(network: nn.Module) -> None:
-    """Batch norms have no MACs, but half of the time of counting would be spent in them."""
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
-                setattr(parent, name, nn.Identity())
 
 
 def _size_of(module: str, sizes: dict[str, int]) -> int:
