@@ -1,7 +1,7 @@
 """How each network falls as one thing about the picture gets harder, and whether a paper's network falls less.
 
 All figures are PCKh@0.5 in percent on the rendered people of `hpelib.mannequins.stress`. The networks were trained on
-the MPII set of the study. `hpelib.study.hits` says what hits are; S below is the number of seeds, P that of persons
+the MPII set of the study. `hpelib.study.evaluation` says what hits are; S below is the number of seeds, P that of persons
 and F that of pictures of each person.
 """
 
@@ -19,7 +19,7 @@ from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
-from hpelib.study.hits import Hits
+from hpelib.study.evaluation import Hits
 from hpelib.study.results.measurements import interval_cells
 
 METRIC = "PCKh@0.5"

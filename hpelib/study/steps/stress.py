@@ -2,7 +2,7 @@
 
     python -m hpelib.study.steps.stress PICTURES OUT
 
-PICTURES is the folder of the rendered tests. `hpelib.study.hits` reads what is written into the folder OUT.
+PICTURES is the folder of the rendered tests. `hpelib.study.evaluation` reads what is written into the folder OUT.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
-from hpelib.study.hits import DATASET, Hits
+from hpelib.study.evaluation import STRESS_DATASET, Hits
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import make_predictor
 
@@ -31,7 +31,7 @@ def evaluate_all(params: dict, people: People) -> Hits:
         raise ValueError(f"{len(people)} people are no stress test of {len(pictures())} pictures each: render it again")
     hits, predictors = {}, {}
     for network in params["networks"]:
-        runs = study_runs(params, network, DATASET)
+        runs = study_runs(params, network, STRESS_DATASET)
         if not all((run.folder / "weights.safetensors").is_file() for run in runs):
             continue
         torch.set_num_threads(runs[0].threads)

@@ -11,7 +11,7 @@ from hpelib.mannequins.stress import pictures
 from hpelib.metrics.accuracy import pckh
 from hpelib.models import create_model
 from hpelib.study.config import study_runs
-from hpelib.study.hits import load_hits
+from hpelib.study.evaluation import load_hits
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.stress import evaluate_all
 
