@@ -1,6 +1,6 @@
 """What an evaluation found, as files. The step that evaluates writes them, and every page of results reads them.
 
-This module needs no torch, so that a page of results starts fast.
+The hits of the stress tests are read here, too. This module needs no torch, so that a page of results starts fast.
 """
 
 import json

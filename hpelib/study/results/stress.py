@@ -1,8 +1,8 @@
 """How each network falls as one thing about the picture gets harder, and whether a paper's network falls less.
 
 All figures are PCKh@0.5 in percent on the rendered people of `hpelib.mannequins.stress`. The networks were trained on
-the MPII set of the study. `hpelib.study.evaluation` says what hits are; S below is the number of seeds, P that of persons
-and F that of pictures of each person.
+the MPII set of the study. `hpelib.study.evaluation` says what hits are. S below is the number of seeds, P that of
+persons and F that of pictures of each person.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,6 @@ from hpelib.study.results.measurements import interval_cells
 METRIC = "PCKh@0.5"
 SMALL = [*MPII16.groups["Wrist"], *MPII16.groups["Ankle"]]
 LARGE = [*MPII16.groups["Shoulder"], *MPII16.groups["Hip"]]
-
 GROUPS = {"Mean": slice(None), **MPII16.groups}
 
 Pair = tuple[np.ndarray, np.ndarray]  # hits on what is hard and on what is easy, both (S, P, k)
