@@ -112,7 +112,7 @@ def _controls(explorer: Explorer, order: str) -> widgets.VBox:
     slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.02, continuous_update=False)
     controls = {
         "run": widgets.Dropdown(description="run", options=names),
-        "order": widgets.Dropdown(description="people", options=ORDERS, value=order),
+        "order": widgets.Dropdown(description="people", options=tuple(ORDERS), value=order),
         "rank": widgets.IntSlider(description="number", max=last, continuous_update=False),
         "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
         "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),

@@ -29,7 +29,8 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
     """Predict the `test` split of `dataset` by the run's test protocol, write the submission into `folder`, return it.
 
     COCO: predictions from a detector's boxes, rescored and after OKS-NMS, as `write_coco_zip` writes them. MPII:
-    predictions from the persons' centres and scales, as `write_mpii_mat` writes them.
+    predictions from the persons' centres and scales. The array `preds` (N, 16, 2) px counts from 1, as pred.mat of the
+    official HRNet code does.
 
     Args:
         algorithm: the name of the submission: letters, digits and '-'.
@@ -55,7 +56,8 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
     if dataset.format == "coco":
         write_coco_zip(path, person_results(people, found.keypoints, found.scores, run.test.nms))
     else:
-        write_mpii_mat(path, found.keypoints)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mat(path, {"preds": found.keypoints.astype(np.float64) + 1})
     return path
 
 
@@ -88,13 +90,7 @@ def write_coco_zip(path: Path, results: list[dict]) -> None:
     write_whole(path, write)
 
 
-def write_mpii_mat(path: Path, keypoints: np.ndarray) -> None:
-    """Write keypoints (N, 16, 2) px as the array `preds`, counted from 1, as pred.mat of the official HRNet code."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_mat(path, {"preds": keypoints.astype(np.float64) + 1})
-
-
-def main() -> None:
+if __name__ == "__main__":
     parser = make_parser("submit", __doc__.splitlines()[0])
     parser.add_argument("algorithm", help="the name of the submission")
     parser.add_argument("--out", type=Path, help="folder to write into; by default submissions/ in the profile's work")
@@ -103,7 +99,3 @@ def main() -> None:
     run = chosen_run(given)
     dataset = chosen_set(parser, given, run.dataset.format)
     print(submit(run, dataset, given.algorithm, given.out or run.dataset.work / "submissions", given.force))
-
-
-if __name__ == "__main__":
-    main()
