@@ -45,15 +45,15 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
     if dataset.format not in ("coco", "mpii") or dataset.format != run.dataset.format:
         raise ValueError(f"no server takes predictions of a run on {run.dataset.format} for {dataset.format}")
     path = submission_path(dataset, algorithm, folder)
-    form = FORMATS[dataset.format]
-    people = form.read_detections(dataset, "test") if dataset.format == "coco" else read_split(dataset, "test")
+    is_coco = dataset.format == "coco"
+    people = FORMATS["coco"].read_detections(dataset, "test") if is_coco else read_split(dataset, "test")
     if people is None:
         raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
     check_images(people)
     logging.getLogger(__name__).info("predicted: %s", people.summary())
     torch.set_num_threads(run.threads)
     found = make_predictor(run, people)(load_network(run, people, force))
-    if dataset.format == "coco":
+    if is_coco:
         write_coco_zip(path, person_results(people, found.keypoints, found.scores, run.test.nms))
     else:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, training_people
 from hpelib.study.steps.weights import write_weights
-from hpelib.study.tools.score import main, score
+from hpelib.study.tools.score import score
 
 
 @pytest.fixture
@@ -95,5 +96,5 @@ def test_from_the_shell(finished, params, tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     arguments = ["hourglass", "lsp", "0", "--format", "lsp", "--root", str(own.root / "test")]
     monkeypatch.setattr("sys.argv", ["score", *arguments])
-    main()
+    runpy.run_module("hpelib.study.tools.score", run_name="__main__")
     assert capsys.readouterr().out.split()[:5] == ["metric", "value", "low", "high", "PCK@0.2"]
