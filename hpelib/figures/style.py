@@ -33,7 +33,6 @@ VARIANT_STYLES = (("-", "full"), ("--", "none"), ("-.", "left"), (":", "bottom")
 VARIANTS = {"34": 0, "50": 1, "101": 2, "152": 3, "32": 0, "48": 1}  # layers of ResNet, width of HRNet
 
 WIDTH_IN = 7.0  # the text width of an A4 or letter page
-DPI = 150  # as in style.mplstyle
 MAX_BYTES = 100_000  # of a PNG
 COLOR_LEVELS = 26  # per channel, in files that would be larger; in print the difference cannot be seen
 MARGIN_PX = 4
@@ -93,7 +92,7 @@ def to_png(figure: Figure) -> bytes:
     that would exceed `MAX_BYTES` gets fewer colours, because noise in the last bits takes most of its space.
     """
     with apply():
-        figure.set_dpi(DPI)
+        figure.set_dpi(mpl.rcParams["figure.dpi"])
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     plt.close(figure)

@@ -92,4 +92,4 @@ def test_panels(count, columns, rows):
 
 def test_what_is_drawn_to_the_edge_gets_no_frame():
     drawn = Image.open(io.BytesIO(style.to_png(plt.figure(figsize=(1, 1), facecolor="red"))))
-    assert drawn.getcolors() == [(style.DPI**2, (255, 0, 0))]
+    assert drawn.getcolors() == [(150**2, (255, 0, 0))]

@@ -99,12 +99,7 @@ def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
     """
     choice = widgets.Dropdown(description="dataset", options=params["all_datasets"], value=dataset)
     box = widgets.VBox()
-
-    def offer(dataset: str) -> None:
-        box.children = (choice, _controls(Explorer(params, dataset), order))
-
-    offer(dataset)
-    choice.observe(lambda change: offer(change.new), "value")
+    widgets.dlink((choice, "value"), (box, "children"), lambda name: (choice, _controls(Explorer(params, name), order)))
     return box
 
 
@@ -116,7 +111,7 @@ def _controls(explorer: Explorer, order: str) -> widgets.VBox:
         "order": widgets.Dropdown(description="people", options=tuple(ORDERS), value=order),
         "rank": widgets.IntSlider(description="number", max=last, continuous_update=False),
         "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
-        "layer": widgets.Dropdown(description="layer"),
+        "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),
         "x": slider(description="square: x", value=0.5),
         "y": slider(description="square: y", value=0.5),
         "size": slider(description="size", value=0.0),
@@ -128,7 +123,7 @@ def _controls(explorer: Explorer, order: str) -> widgets.VBox:
         display(Image(style.to_png(figure), alt=f"{keypoint} of person {person} as {run} sees it"))
 
     # before `show` asks for a layer that the new network does not have
-    widgets.dlink((controls["run"], "value"), (controls["layer"], "options"), explorer.layers)
+    controls["run"].observe(lambda change: controls["layer"].set_trait("options", explorer.layers(change.new)), "value")
     choices = list(controls.values())
     sides = widgets.HBox([widgets.VBox(choices[:5]), widgets.VBox(choices[5:])])
     return widgets.VBox([sides, widgets.interactive_output(show, controls)])
