@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -228,20 +229,22 @@ def test_killed_again_and_again_ends_with_the_same_weights(people, tmp_path):
 
 
 def run_killed(people, folder, recipe, after: int) -> int:
-    """Train in a fork that dies in its batch number `after`; return its exit status."""
-    process = os.fork()
-    if process == 0:
-        model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
-        left = [after]
+    """Train in a new process that dies in its batch number `after`; return its exit status."""
+    # from a server: autograd's threads do not survive a fork of a process that has trained
+    process = get_context("forkserver").Process(target=train_and_die, args=(people, folder, recipe, after))
+    process.start()
+    process.join()
+    return process.exitcode
 
-        def die(output, batch):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return make_objective("mse", loader.codec)(output, batch)
 
-        try:
-            fit(model, loader, die, recipe, folder / "run.pt", folder / "log.jsonl")
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def train_and_die(people, folder, recipe, after: int) -> None:
+    model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
+    left = [after]
+
+    def die(output, batch):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make_objective("mse", loader.codec)(output, batch)
+
+    fit(model, loader, die, recipe, folder / "run.pt", folder / "log.jsonl")

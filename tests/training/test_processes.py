@@ -5,14 +5,13 @@ import os
 import shutil
 import signal
 import socket
-import traceback
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from hpelib.data.augment import Augmentation
@@ -82,28 +81,29 @@ def run_training(images: Path, folder: Path, recipe: dict, dies_after: int = 0) 
 
 
 def run_together(processes: int, *arguments) -> list[int]:
-    """`run_training` in forks of this process, with the variables that a launcher sets; their exit statuses."""
+    """`run_training` in new processes, with the variables that a launcher sets; their exit statuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     of_all = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    forks = [_fork(of_all | {"RANK": rank, "LOCAL_RANK": rank}, arguments) for rank in range(processes)]
-    return [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork in forks]
+    # from a server: autograd's threads do not survive a fork of a process that has trained
+    server = get_context("forkserver")
+    started = [
+        server.Process(target=run_launched, args=(of_all | {"RANK": rank, "LOCAL_RANK": rank}, arguments))
+        for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    return [process.exitcode for process in started]
 
 
-def _fork(variables: dict, arguments: tuple) -> int:
-    process = os.fork()
-    if process == 0:
-        os.environ.update({name: str(value) for name, value in variables.items()})
-        AcceleratorState._reset_state(reset_partial_state=True)  # this process may have trained alone
-        try:
-            run_training(*arguments)
-            make_accelerator(Recipe(1, 0.1)).end_training()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    return process
+def run_launched(variables: dict, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    run_training(*arguments)
+    make_accelerator(Recipe(1, 0.1)).end_training()
 
 
 def results(folder: Path, processes: int) -> list[dict]:

@@ -211,9 +211,10 @@ def test_the_best_come_first_and_the_worst_last(prepared, params):
     prepared("coco")
     run = make_run(params, "hourglass", "coco", 0)
     shown = best_and_worst(run, build_network(run, training_people(run)).eval(), count=1)
-    assert shown["crops"].shape == (2, 32, 32, 3)
-    assert shown["predicted"].shape == shown["keypoints"].shape == (2, 17, 2)
-    best, worst = (float(title.removesuffix(" %")) for title in shown["titles"])
+    crops, predicted, titles, skeleton = shown
+    assert [crop.pixels.shape for crop in crops] == [(32, 32, 3)] * 2
+    assert [keypoints.shape for keypoints in predicted] == [(skeleton.num_keypoints, 2)] * 2
+    best, worst = (float(title.removesuffix(" %")) for title in titles)
     assert best >= worst
 
 
