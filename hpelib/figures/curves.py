@@ -84,7 +84,7 @@ def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
     with style.apply():
         figure, grid = style.panels(2, 2, 0.85)
         for axes, (cost, (unit, title)) in zip(grid, COSTS.items(), strict=True):
-            front = table.iloc[pareto_front(table[cost], table["value"])]
+            front = pareto_front(table, cost)
             axes.plot(
                 front[cost] / unit, front["value"], color="#BBBBBB", linewidth=2, drawstyle="steps-post", zorder=1
             )
@@ -101,15 +101,13 @@ def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
     return figure
 
 
-def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
-    """Positions of the points that no other point beats, cheapest first.
+def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The rows that no other row beats, cheapest first.
 
-    A point is beaten by one that costs no more and is at least as accurate. Of equal points the first stays.
+    A row is beaten by one whose `cost` is no higher and whose `value` is no lower. Of equal rows the first stays.
     """
-    costs, accuracies = np.asarray(costs, dtype=float), np.asarray(accuracies, dtype=float)
-    order = np.lexsort((-accuracies, costs))
-    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], accuracies[order][:-1])))
-    return order[accuracies[order] > best_before]
+    ordered = table.sort_values([cost, "value"], ascending=[True, False], kind="stable")
+    return ordered[ordered["value"] > ordered["value"].cummax().shift(fill_value=-np.inf)]
 
 
 def _seed_bands(table: pd.DataFrame, x: str, metrics: Mapping[str, str], x_label: str) -> Figure:

@@ -57,8 +57,7 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
         case "parting":
             return {f"{title}: informative": (look > 0.5).mean(axis=0)}
         case "detail_gate":
-            above = len(look) // 3
-            return {title: np.concatenate([_descending(look[:above]), _descending(look[above:])])}
+            return {title: np.concatenate([_descending(part) for part in np.split(look, [len(look) // 3])])}
         case "means":
             return {}
         case "deviations":

@@ -50,9 +50,7 @@ def draw_person(
     count = skeleton.num_keypoints
     visibility = np.full(count, 2) if visibility is None else visibility
     if keypoints.shape != (count, 2) or visibility.shape != (count,):
-        raise ValueError(
-            f"{skeleton.name} has {count} keypoints, got keypoints {keypoints.shape} and visibility {visibility.shape}"
-        )
+        raise ValueError(f"{skeleton.name} has {count} keypoints, got {keypoints.shape}, visibility {visibility.shape}")
     if image is not None:
         show_image(axes, image)
     sides = np.array([keypoint_side(skeleton, keypoint) for keypoint in range(count)])
@@ -60,9 +58,8 @@ def draw_person(
         rim = SIDE_RIMS[side]
         bones = [bone for bone in skeleton.bones if visibility[list(bone)].all() and bone_side(skeleton, bone) == side]
         outline = withStroke(linewidth=2 * line_width_pt, foreground=rim)
-        axes.add_collection(
-            LineCollection(keypoints[bones], colors=color, linewidths=line_width_pt, path_effects=[outline], zorder=2)
-        )
+        look = {"colors": color, "linewidths": line_width_pt, "path_effects": [outline], "zorder": 2}
+        axes.add_collection(LineCollection(keypoints[bones], **look))
         for face, shown in ((color, visibility == 2), ("white", visibility == 1)):
             axes.scatter(
                 *keypoints[shown & (sides == side)].T,  # matplotlib leaves out NaN

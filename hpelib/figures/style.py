@@ -33,27 +33,9 @@ VARIANT_STYLES = (("-", "full"), ("--", "none"), ("-.", "left"), (":", "bottom")
 VARIANTS = {"34": 0, "50": 1, "101": 2, "152": 3, "32": 0, "48": 1}  # layers of ResNet, width of HRNet
 
 WIDTH_IN = 7.0  # the text width of an A4 or letter page
-DPI = 150
 MAX_BYTES = 100_000  # of a PNG
 COLOR_LEVELS = 26  # per channel, in files that would be larger; in print the difference cannot be seen
 MARGIN_PX = 4
-
-RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
-    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8.0),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.0),
-    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.5,
-    "hatch.linewidth": 0.5,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "image.interpolation": "nearest",
-    "figure.dpi": DPI,
-}
 
 # from transparent to nearly opaque, so that the image shows where a map is low
 _LEVEL = np.linspace(0, 1, 256)
@@ -64,7 +46,7 @@ HEATMAP_COLORS = ListedColormap(
 
 def apply() -> AbstractContextManager[None]:
     """Draw with the study's settings inside a `with` block. Settings of the caller have no effect and come back."""
-    return plt.style.context(["default", RC])
+    return plt.style.context(["default", "hpelib.figures.style"])  # style.mplstyle
 
 
 def series_styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -110,21 +92,17 @@ def to_png(figure: Figure) -> bytes:
     that would exceed `MAX_BYTES` gets fewer colours, because noise in the last bits takes most of its space.
     """
     with apply():
-        figure.set_dpi(DPI)
+        figure.set_dpi(mpl.rcParams["figure.dpi"])
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     plt.close(figure)
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     box = np.add(ImageOps.invert(image).getbbox(), (-MARGIN_PX, -MARGIN_PX, MARGIN_PX, MARGIN_PX))
     image = image.crop(np.clip(box, 0, 2 * image.size).tolist())
-    encoded = _encoded(image)
-    if len(encoded) <= MAX_BYTES:
-        return encoded
-    levels = (np.arange(256) / 255 * (COLOR_LEVELS - 1)).round() / (COLOR_LEVELS - 1)
-    return _encoded(image.point((255 * levels).round().astype(int).tolist() * 3))
-
-
-def _encoded(image: Image.Image) -> bytes:
-    encoded = io.BytesIO()
-    image.save(encoded, format="PNG")  # `optimize` would take ten times as long for one hundredth less
+    for levels in (256, COLOR_LEVELS):  # of each channel: all, or few
+        encoded, values = io.BytesIO(), (np.arange(256) / 255 * (levels - 1)).round() / (levels - 1)
+        few = image.point((255 * values).round().astype(int).tolist() * 3)
+        few.save(encoded, format="PNG")  # `optimize` would take ten times as long for one hundredth less
+        if encoded.tell() <= MAX_BYTES:
+            break
     return encoded.getvalue()

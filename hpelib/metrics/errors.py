@@ -48,7 +48,9 @@ def diagnose(keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, image_
     own = keypoint_similarity(keypoints, truth, areas)  # (N, 17)
     counterpart = keypoint_similarity(keypoints, mirrored, areas)
     others = np.full_like(own, -1)
-    person, other = _pairs(image_ids)
+    persons = pd.DataFrame({"image": image_ids, "person": np.arange(len(image_ids))})
+    pairs = persons.merge(persons, on="image").query("person_x != person_y")
+    person, other = pairs["person_x"].to_numpy(), pairs["person_y"].to_numpy()  # (P,) of different persons in one image
     for candidates in (truth, mirrored):
         similarity = keypoint_similarity(keypoints[person], candidates[other], areas[other])  # (P, 17)
         np.maximum.at(others, person, np.nan_to_num(similarity, nan=-1))
@@ -83,11 +85,3 @@ def repair(kind: str, keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarra
     repaired[members] = truth[members]
     repaired[persons, joints, 0] += np.sqrt(-2 * np.log(similarity) * areas[persons]) * np.array(COCO17.sigmas)[joints]
     return repaired
-
-
-def _pairs(image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of different persons in the same image, as two arrays of positions (P,)."""
-    persons = pd.DataFrame({"image": image_ids, "person": np.arange(len(image_ids))})
-    pairs = persons.merge(persons, on="image", suffixes=("", "_other"))
-    pairs = pairs[pairs["person"] != pairs["person_other"]]
-    return pairs["person"].to_numpy(), pairs["person_other"].to_numpy()

@@ -28,7 +28,9 @@ class Interval:
 class Difference:
     """What a network gains over its baseline, in percentage points, and how much of that could be chance."""
 
-    interval: Interval  # over persons, of the gain averaged over seeds
+    gain: float  # averaged over seeds
+    low: float  # of its interval over persons
+    high: float
     sd: float  # standard deviation of the gain over seeds, NaN for a single seed
     noise_floor: float  # what a new seed changes anyway: sd of the baseline or of the gain, the larger; NaN likewise
 
@@ -89,7 +91,7 @@ def seed_difference(
     sd, baseline_sd = (
         standard_deviation(100 * np.nanmean(each, axis=(1, 2))) for each in (scores - baseline, baseline)
     )
-    return Difference(interval, sd, noise_floor=max(sd, baseline_sd))
+    return Difference(interval.value, interval.low, interval.high, sd, noise_floor=max(sd, baseline_sd))
 
 
 def verdict(difference: Difference, claimed: float = np.nan) -> str:
@@ -102,12 +104,11 @@ def verdict(difference: Difference, claimed: float = np.nan) -> str:
     Args:
         claimed: percentage points; NaN where the paper gives no size, which counts as zero.
     """
-    interval, floor = difference.interval, difference.noise_floor
-    if np.isnan(floor):
+    if np.isnan(difference.noise_floor):
         return UNDECIDED
-    if interval.low > 0 and interval.value > floor:
+    if difference.low > 0 and difference.gain > difference.noise_floor:
         return SUPPORTED
-    if interval.high + floor < (0 if np.isnan(claimed) else claimed):
+    if difference.high + difference.noise_floor < (0 if np.isnan(claimed) else claimed):
         return NOT_SUPPORTED
     return UNDECIDED
 
@@ -121,8 +122,7 @@ def direction(difference: Difference, main_gain: float) -> str:
     Args:
         main_gain: what the network gains in the main figure, such as AP, of which no interval can be taken.
     """
-    interval = difference.interval
-    excludes_zero = interval.low > 0 or interval.high < 0
-    if not (excludes_zero and abs(interval.value) > difference.noise_floor and interval.value * main_gain > 0):
-        return NONE_SHOWN
-    return GAIN if interval.value > 0 else LOSS
+    excludes_zero = difference.low > 0 or difference.high < 0
+    if excludes_zero and abs(difference.gain) > difference.noise_floor and difference.gain * main_gain > 0:
+        return GAIN if difference.gain > 0 else LOSS
+    return NONE_SHOWN

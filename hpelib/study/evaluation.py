@@ -1,6 +1,6 @@
 """What an evaluation found, as files. The step that evaluates writes them, and every page of results reads them.
 
-This module needs no torch, so that a page of results starts fast.
+The hits of the stress tests are read here, too. This module needs no torch, so that a page of results starts fast.
 """
 
 import json
@@ -16,6 +16,7 @@ from hpelib.formats import FORMATS, Format
 from hpelib.study.config import Protocol
 
 TABLES = {"figures": "%.6f", "curves": "%.4f"}  # of an evaluation, each a CSV file whose numbers are written so
+STRESS_DATASET = "mpii"  # the stress tests are for networks that were trained on this dataset of the study
 ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
 
 
@@ -121,3 +122,22 @@ def load(folder: Path) -> Evaluation:
     with np.load(folder / "keypoints.npz") as file:
         arrays = {name: file[name] for name in ARRAYS}
     return Evaluation(**tables, **arrays, summary=Summary.read(folder / "summary.json"))
+
+
+# What networks found on the stress tests, by network: (seeds, persons, pictures, 16), 1 for a keypoint within PCKh@0.5
+# and 0 for any other. NaN where a keypoint is cut off or never scored. Pictures are in the order of
+# `hpelib.mannequins.stress.pictures`.
+Hits = dict[str, np.ndarray]
+
+
+def load_hits(folder: Path) -> Hits:
+    """Read the hits of every network that was trained with all its seeds, in the order of the study.
+
+    Raises:
+        FileNotFoundError: the networks were not tested yet.
+    """
+    path = folder / "hits.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found; run: dvc repro stress_hits")
+    with np.load(path) as file:
+        return dict(file)

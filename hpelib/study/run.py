@@ -36,10 +36,9 @@ MINUTES = {"ablate": 5.0, "control": 1.5, "train": 1.0, "train_extra": 1.0, "str
 OTHER_MINUTES = 0.1
 GIB_A_JOB = 2.0
 LOGS = Path("logs")
-LIBRARIES = (
-    "dvc.repo torch torch._dynamo torchvision timm accelerate safetensors.torch cv2 pandas pycocotools.cocoeval "
-    "scipy.optimize scipy.stats matplotlib.pyplot seaborn papermill.cli"
-).split()
+LIBRARIES = ["torch", "torch._dynamo", "torchvision", "timm", "accelerate", "safetensors.torch", "cv2", "pandas"]
+LIBRARIES += ["pycocotools.cocoeval", "scipy.optimize", "scipy.stats", "matplotlib.pyplot", "seaborn", "papermill.cli"]
+LIBRARIES += ["dvc.repo"]  # of this module, which a fork imports to find `execute`
 
 Upstream = dict[Stage, set[Stage]]  # for each stage those that it waits for
 

@@ -63,6 +63,13 @@ def test_an_occluded_keypoint_is_hollow():
     np.testing.assert_allclose(color_at(drawn, 10, 20, dx=-12), to_rgb(SIDE_COLORS["right"]), atol=0.01)
 
 
+def test_a_prediction_is_drawn_as_if_all_were_visible():
+    keypoints, _ = a_bone("right_hip", "right_knee")
+    drawn = canvas(BLACK_IMAGE, keypoints, None)
+    for x in (10, 20, 30):
+        np.testing.assert_allclose(color_at(drawn, x, 20), to_rgb(SIDE_COLORS["right"]), atol=0.01)
+
+
 @pytest.mark.parametrize("missing", ["unlabelled", "nan"])
 def test_a_missing_keypoint_is_left_out_with_its_bones(missing):
     keypoints, visibility = a_bone("left_hip", "left_knee")

@@ -1,3 +1,5 @@
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -86,3 +88,8 @@ def test_panels(count, columns, rows):
     assert len(grid) == len(figure.axes) == count
     assert grid[0].get_gridspec().get_geometry() == (rows, min(columns, count))
     plt.close(figure)
+
+
+def test_what_is_drawn_to_the_edge_gets_no_frame():
+    drawn = Image.open(io.BytesIO(style.to_png(plt.figure(figsize=(1, 1), facecolor="red"))))
+    assert drawn.getcolors() == [(150**2, (255, 0, 0))]

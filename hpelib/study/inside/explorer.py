@@ -15,6 +15,7 @@ from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
 from hpelib.study.config import networks_on, study_runs
 from hpelib.study.inside.views import NOTHING, ORDERS, Gallery
+from hpelib.study.steps.weights import weights_path
 
 MAX_PANELS = 4  # of one layer
 TITLE_WIDTH = 26  # characters above a panel
@@ -29,10 +30,10 @@ class Explorer(Gallery):
 
     def __init__(self, params: dict, dataset: str):
         runs = [run for network in networks_on(params, dataset) for run in study_runs(params, network, dataset)]
-        trained = [run for run in runs if (run.folder / "weights.safetensors").is_file()]
+        trained = {f"{run.network}, seed {run.seed}": run for run in runs if weights_path(run).is_file()}
         if not trained:
             raise FileNotFoundError(f"no network was trained on {dataset}; run: dvc repro train")
-        super().__init__({f"{run.network}, seed {run.seed}": run for run in trained})
+        super().__init__(trained)
 
     def layers(self, run: str) -> list[str]:
         """Names of everything that the run's network shows of itself and that can be drawn."""
@@ -98,12 +99,7 @@ def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
     """
     choice = widgets.Dropdown(description="dataset", options=params["all_datasets"], value=dataset)
     box = widgets.VBox()
-
-    def offer(dataset: str) -> None:
-        box.children = (choice, _controls(Explorer(params, dataset), order))
-
-    offer(dataset)
-    choice.observe(lambda change: offer(change.new), "value")
+    widgets.dlink((choice, "value"), (box, "children"), lambda name: (choice, _controls(Explorer(params, name), order)))
     return box
 
 
@@ -112,7 +108,7 @@ def _controls(explorer: Explorer, order: str) -> widgets.VBox:
     slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.02, continuous_update=False)
     controls = {
         "run": widgets.Dropdown(description="run", options=names),
-        "order": widgets.Dropdown(description="people", options=ORDERS, value=order),
+        "order": widgets.Dropdown(description="people", options=tuple(ORDERS), value=order),
         "rank": widgets.IntSlider(description="number", max=last, continuous_update=False),
         "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
         "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),
@@ -126,10 +122,8 @@ def _controls(explorer: Explorer, order: str) -> widgets.VBox:
         figure = explorer.figure(run, person, keypoint, layer, explorer.square(run, x, y, size))
         display(Image(style.to_png(figure), alt=f"{keypoint} of person {person} as {run} sees it"))
 
-    def offer_layers(change: dict) -> None:
-        controls["layer"].options = explorer.layers(change["new"])
-
-    controls["run"].observe(offer_layers, "value")  # before `show` asks for a layer that the new network does not have
+    # before `show` asks for a layer that the new network does not have
+    controls["run"].observe(lambda change: controls["layer"].set_trait("options", explorer.layers(change.new)), "value")
     choices = list(controls.values())
     sides = widgets.HBox([widgets.VBox(choices[:5]), widgets.VBox(choices[5:])])
     return widgets.VBox([sides, widgets.interactive_output(show, controls)])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -19,7 +19,13 @@ from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import load
 from hpelib.study.steps.evaluate import load_network, test_people
 
-ORDERS = ("in the order of the file", "easiest", "hardest", "most occluded", "most disputed")
+ORDERS = {  # the numbers (N,) by which the people of a gallery are sorted, lowest first
+    "in the order of the file": lambda gallery: np.zeros(len(gallery.people)),
+    "easiest": lambda gallery: -gallery.scores.mean(axis=0),
+    "hardest": lambda gallery: gallery.scores.mean(axis=0),
+    "most occluded": lambda gallery: -(gallery.people.visibility == 1).sum(axis=1),
+    "most disputed": lambda gallery: -np.ptp(gallery.scores, axis=0),
+}
 NOTHING = np.zeros((1, 1), bool)  # a mask that hides nothing of a crop of any size
 GREY = 128  # what is hidden, 8 bit
 
@@ -39,13 +45,11 @@ class Gallery:
         Raises:
             FileNotFoundError: no network was evaluated.
         """
-        seeds: dict[Path, list[int]] = {}  # of each evaluation
-        for run in self.runs.values():
-            seeds.setdefault(run.evaluation, []).append(run.seed)
-        evaluated = {folder: of_network for folder, of_network in seeds.items() if (folder / "summary.json").is_file()}
+        evaluated = [run for run in self.runs.values() if (run.evaluation / "summary.json").is_file()]
         if not evaluated:
             raise FileNotFoundError("no network was evaluated, so there are no scores; run: dvc repro evaluate")
-        found = [load(folder).of_seeds(of_network).keypoint_scores for folder, of_network in evaluated.items()]
+        networks = groupby(evaluated, lambda run: run.evaluation)  # its seeds stand side by side
+        found = [load(folder).of_seeds([run.seed for run in runs]).keypoint_scores for folder, runs in networks]
         return np.array([np.nan_to_num(scores).mean(axis=(0, 2)) for scores in found])
 
     def persons(self, order: str) -> list[int]:
@@ -56,18 +60,7 @@ class Gallery:
             FileNotFoundError: the order needs scores, and no network was evaluated.
         """
         require_choice("order", order, ORDERS)
-        match order:
-            case "easiest":
-                ranks = -self.scores.mean(axis=0)
-            case "hardest":
-                ranks = self.scores.mean(axis=0)
-            case "most occluded":
-                ranks = -(self.people.visibility == 1).sum(axis=1)
-            case "most disputed":
-                ranks = -np.ptp(self.scores, axis=0)
-            case _:
-                ranks = np.zeros(len(self.people))
-        return np.argsort(ranks, kind="stable").tolist()
+        return np.argsort(ORDERS[order](self), kind="stable").tolist()
 
     def look(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> list[View]:
         """Person number `person` as the run `name` sees it, once for each of `masks`.

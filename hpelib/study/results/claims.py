@@ -1,34 +1,25 @@
 """The quantitative claims of the papers, each beside what this study measured of it."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hpelib.metrics.statistics import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, seed_difference, verdict
-from hpelib.study.counts import COUNTS
-from hpelib.study.evaluation import Evaluation
-from hpelib.study.results import measurements
-from hpelib.study.results.measurements import are_rows, brackets, find, full_sizes, judged
+from hpelib.study.entries import COUNTS, counted_size, read_table
+from hpelib.study.results.measurements import find, has_own_recipe, interval_cells, judged, training
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
-    "id",
-    "paper",
-    "source",  # table or section
-    "claim",
-    "better",  # the entry that is said to be better, or cheaper
-    "worse",
-    "dataset",
-    "input",  # of claims about size: "256x192", height first
-    "metric",
+    *("id", "paper", "source", "claim"),  # source: table or section
+    *("better", "worse", "dataset"),  # the entry that is said to be better, or cheaper, and the other one
+    *("input", "metric"),  # input: of claims about size, "256x192", height first
     "difference",  # better - worse as the paper has it; empty where it only says which is better
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
 )
-MEASURED = (
-    *("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor"),
-    *("seeds", "training", "profile", "verdict"),
-)
+FIGURES = ("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor")
+MEASURED = (*FIGURES, "seeds", "training", "profile", "verdict")
 AT_MOST = "% or less"
 VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
 
@@ -41,7 +32,7 @@ def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
     Raises:
         ValueError: other columns, a repeated id, or a cell that cannot be read; the message names the place.
     """
-    claims = measurements.read_table(path, COLUMNS, entries=("better", "worse"))
+    claims = read_table(path, COLUMNS)
     if (repeated := claims.loc[claims["id"].duplicated(), "id"]).size:
         raise ValueError(f"{path}: id {', '.join(repeated)} is there twice")
     claims["claimed"] = pd.to_numeric(claims["difference"], errors="coerce")
@@ -60,59 +51,40 @@ def ledger(params: dict, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
 
     Args:
         claims: what `read_claims` returns, or some of its rows.
-        counts: sizes of networks, for `full_sizes`.
+        counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
-    about_size = claims["metric"].isin(COUNTS)
-    sized = claims[about_size]
-    better, worse = (full_sizes(sized.assign(entry=sized[side]), counts) for side in ("better", "worse"))
     rows = [
-        _judge_size(claim, better.loc[claim.Index, claim.metric], worse.loc[claim.Index, claim.metric])
-        if about_size[claim.Index]
-        else _judge_accuracy(params, claim)
+        _judge_size(claim, counts) if claim.metric in COUNTS else _judge_accuracy(params, claim)
         for claim in claims.itertuples()
     ]
     return claims.join(pd.DataFrame(rows, index=claims.index).reindex(columns=MEASURED))
 
 
 def _judge_accuracy(params: dict, claim) -> dict:
+    """The rule by which claims about accuracy are judged, over the seeds that both sides have."""
     better, worse = (find(params, entry, claim.dataset) for entry in (claim.better, claim.worse))
     seeds = [seed for seed in better.summary.seeds if seed in worse.summary.seeds] if better and worse else []
     if not seeds:
         return {"verdict": NOT_RUN}
-    training = measurements.training(better.summary, measurements.has_own_recipe(params, claim.better))
-    row = {"seeds": len(seeds), "training": training, "profile": better.summary.profile}
-    return row | judge(better.of_seeds(seeds), worse.of_seeds(seeds), claim.metric, claim.claimed)
-
-
-def judge(better: Evaluation, worse: Evaluation, metric: str, claimed: float) -> dict:
-    """The rule by which claims about accuracy are judged: figures for the ledger, with the verdict.
-
-    Args:
-        better, worse: evaluations of the two sides over the same seeds.
-        claimed: the gain in points; NaN where the paper gives no size.
-    """
-    ours = np.mean(better.values(metric)) - np.mean(worse.values(metric))
+    better, worse = better.of_seeds(seeds), worse.of_seeds(seeds)
+    ours = np.mean(better.values(claim.metric)) - np.mean(worse.values(claim.metric))
+    trained = training(better.summary, has_own_recipe(params, claim.better))
+    row = {"ours": ours, "seeds": len(seeds), "training": trained, "profile": better.summary.profile}
     if np.isnan(ours):
-        return {"ours": ours, "verdict": NOT_RUN}
-    sides = [judged(side, metric) for side in (better, worse)]
+        return row | {"verdict": NOT_RUN}
+    sides = [judged(side, claim.metric) for side in (better, worse)]
     if None in sides:
-        return {"ours": ours, "verdict": UNDECIDED}
+        return row | {"verdict": UNDECIDED}
     (name, scores), (_, baseline) = sides
     difference = seed_difference(scores, baseline)
-    found = verdict(difference, claimed)
-    return {
-        "ours": ours,
-        "judged_by": name,
-        "gain": difference.interval.value,
-        "low": difference.interval.low,
-        "high": difference.interval.high,
-        "sd": difference.sd,
-        "noise_floor": difference.noise_floor,
-        "verdict": UNDECIDED if found == SUPPORTED and ours <= 0 else found,
-    }
+    found = verdict(difference, claim.claimed)
+    row |= {"judged_by": name, "verdict": UNDECIDED if found == SUPPORTED and ours <= 0 else found}
+    return row | asdict(difference)
 
 
-def _judge_size(claim, better: float, worse: float) -> dict:
+def _judge_size(claim, counts: pd.DataFrame) -> dict:
+    sides = (counted_size(counts, entry, claim.dataset, claim.input) for entry in (claim.better, claim.worse))
+    better, worse = (size[claim.metric] for size in sides)
     ours = 100 * (better / worse - 1) if claim.unit == AT_MOST else better - worse
     if claim.unit == AT_MOST:
         holds = ours <= claim.claimed
@@ -143,7 +115,7 @@ def answer(found: pd.DataFrame) -> str:
     undecided = found[found["verdict"] == UNDECIDED]
     single = undecided[(undecided["seeds"] == 1) & undecided["gain"].notna()]
     if len(single):
-        of_rows = are_rows(single["better"]) | are_rows(single["worse"])
+        of_rows = single["better"].str.contains(":") | single["worse"].str.contains(":")
         more = [f"`{name}: [0, 1, 2]`" for name, of in (("ablation_seeds", of_rows), ("seeds", ~of_rows)) if of.any()]
         parts.append(
             f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
@@ -156,18 +128,14 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     """The ledger as cells for a reader."""
     unit = found["metric"].where(found["unit"] != AT_MOST, "% in " + found["metric"])
     claimed = found["difference"].where(found["claimed"] < 0, "+" + found["difference"])
-    intervals = [
-        f"{row.gain:+.2f} {brackets(row.low, row.high, '+.2f')} {row.judged_by}" if row.gain == row.gain else ""
-        for row in found.itertuples()
-    ]
     cells = {
         "id": found["id"],
         "claim": found["claim"],
         "source": found["source"],
-        "compared": found["better"].map(str) + " with " + found["worse"].map(str),
+        "compared": found["better"] + " with " + found["worse"],
         "paper": (claimed + " " + unit).where(found["difference"] != "", "no figure (" + unit + ")"),
         "ours": (found["ours"].map("{:+.2f} ".format) + unit).where(found["ours"].notna(), NOT_RUN),
-        "95 % over persons": intervals,
+        "95 % over persons": interval_cells(found, "gain", "+.2f") + " " + found["judged_by"],
         "sd over seeds": found["sd"].map("{:.2f}".format, na_action="ignore"),
         "noise floor": found["noise_floor"].map("{:.2f}".format, na_action="ignore"),
         "seeds": found["seeds"].map("{:.0f}".format, na_action="ignore"),

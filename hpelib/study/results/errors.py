@@ -3,9 +3,7 @@
 `hpelib.metrics.errors` says what the kinds are.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,6 @@ from hpelib.formats.coco import FORMAT as COCO
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, load
-from hpelib.study.results.measurements import mean_and_sd
 
 ALL = "All"  # the joint group of all keypoints
 METRIC = COCO.main_metric
@@ -94,17 +91,6 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "seed", "kind", METRIC, "gain"])
 
 
-def over_seeds(figures: pd.DataFrame, value: str, rows: Sequence[str] = ("name",)) -> pd.DataFrame:
-    """`shares` or `gains` as cells for a reader: mean and standard deviation over seeds, a column for each kind.
-
-    Args:
-        value: the column of `figures` that is shown.
-        rows: the columns of `figures` that name a row.
-    """
-    table = figures.pivot_table(index=[*rows], columns="kind", values=value, aggfunc=mean_and_sd, sort=False)
-    return table.rename_axis(columns=None)
-
-
 def examples(diagnosed: Diagnosed, network: str, count: int = 4) -> list[ErrorExample]:
     """The `count` most typical cases of each kind, on different people, under the first seed of `network`.
 
@@ -123,10 +109,3 @@ def examples(diagnosed: Diagnosed, network: str, count: int = 4) -> list[ErrorEx
             predicted = to_crop(keypoints[case.person], crop.matrix)[case.joint]
             found.append(ErrorExample(kind, case.joint, crop, predicted))
     return found
-
-
-def save(shares: pd.DataFrame, gains: pd.DataFrame, folder: Path) -> None:
-    """Write shares.csv and gains.csv into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shares.to_csv(folder / "shares.csv", index=False, float_format="%.4f")
-    gains.to_csv(folder / "gains.csv", index=False, float_format="%.4f")

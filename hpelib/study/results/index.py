@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpelib.records import records
 from hpelib.study.config import load_params
-from hpelib.study.entries import Entry
 from hpelib.study.results import claims, tables
 from hpelib.study.results.measurements import describe
 
@@ -19,7 +18,6 @@ TEMPLATE = "index.md.j2"  # beside this file
 def index(params: dict, folder: Path) -> str:
     """The page as Markdown, for `folder`, which holds the pages that it links to and claims/claims.csv."""
     datasets = [*params["datasets"], *params["extra"]["datasets"]]
-    entries = dict.fromkeys(("better", "worse"), Entry.parse)
     loader = PackageLoader("hpelib.study", "results")
     template = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True).get_template(TEMPLATE)
     return template.render(
@@ -27,7 +25,7 @@ def index(params: dict, folder: Path) -> str:
         comparisons={dataset: tables.Comparison.read(params, dataset) for dataset in datasets},
         describe=describe,
         control_statement=tables.control_statement,
-        answer=claims.answer(pd.read_csv(folder / "claims/claims.csv", converters=entries)),
+        answer=claims.answer(pd.read_csv(folder / "claims/claims.csv")),
         papers={paper: records()[paper].title for paper in params["ablations"]},
         has_photographs=(folder / "lspet/tables/tables.ipynb").is_file() and "lspet" not in datasets,
         root=os.path.relpath(".", folder),

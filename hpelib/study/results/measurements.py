@@ -1,7 +1,6 @@
 """What the study measured of an entry, and the words that pages use for it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,17 +8,15 @@ import pandas as pd
 from hpelib.metrics.statistics import standard_deviation
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import networks_on, profile_params, study_runs
-from hpelib.study.counts import COUNTS, ENTRY
-from hpelib.study.entries import Entry
 from hpelib.study.evaluation import Evaluation, Summary, join, load
 
 OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
 RECALL = "OKS recall"
 
 
-def find(params: dict, entry: Entry, dataset: str) -> Evaluation | None:
+def find(params: dict, entry: str, dataset: str) -> Evaluation | None:
     """The evaluation of an entry over all seeds that are finished; None if the current profile has none of it."""
-    network, row = entry.network, entry.row
+    network, _, row = entry.partition(":")
     if network not in profile_params(params)["networks"]:
         return None
     if not row:  # one evaluation holds all seeds
@@ -67,43 +64,17 @@ def oks_recall(similarity: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, reached, np.nan)
 
 
-def full_sizes(wanted: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """What entries cost at the papers' size: the columns `COUNTS` for each row of `wanted`, by its index.
+def over_seeds(figures: pd.DataFrame, rows: Sequence[str], columns: str, value: str = "value") -> pd.DataFrame:
+    """Figures of each seed as cells for a reader: mean and standard deviation over seeds.
 
     Args:
-        wanted: columns entry, dataset and input ("256x192", height first).
-        counts: what `hpelib.study.counts.read_counts` returns.
-
-    Raises:
-        ValueError: an entry was not counted.
+        figures: one row for each figure and seed. Rows and columns of the result keep the order of their appearance.
+        rows: the columns of `figures` that name a row of the result.
+        columns: the column of `figures` whose values become columns.
+        value: the column of `figures` that is shown.
     """
-    keys = wanted[ENTRY].astype({"entry": str})
-    sizes = keys.merge(counts, how="left", on=ENTRY).set_index(wanted.index)[[*COUNTS]]
-    if (missing := sizes.isna().all(axis=1)).any():
-        raise ValueError(f"no size was counted of {', '.join(keys[missing].iloc[0])}; run: dvc repro count")
-    return sizes
-
-
-def read_table(path: Path, columns: Sequence[str], entries: Sequence[str]) -> pd.DataFrame:
-    """Read a table of `data/` as text, but for the columns `entries`, which hold an `Entry`, or None where empty.
-
-    Raises:
-        ValueError: the table has other columns, or an entry cannot be read.
-    """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if tuple(table.columns) != columns:
-        raise ValueError(f"{path}: columns {', '.join(table.columns)}; expected are {', '.join(columns)}")
-    try:
-        for name in entries:
-            table[name] = table[name].map(lambda text: Entry.parse(text) if text else None)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return table
-
-
-def are_rows(entries: pd.Series) -> pd.Series:
-    """Which entries are rows of ablations, as True and False."""
-    return entries.map(lambda entry: entry is not None and entry.row != "").astype(bool)
+    cells = figures.pivot_table(index=[*rows], columns=columns, values=value, aggfunc=mean_and_sd, sort=False)
+    return cells.rename_axis(columns=None)
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
@@ -121,9 +92,16 @@ def brackets(low: float, high: float, form: str = ".1f") -> str:
     return f"[{low:{form}}, {high:{form}}]"
 
 
-def has_own_recipe(params: dict, entry: Entry) -> bool:
+def interval_cells(table: pd.DataFrame, value: str = "value", form: str = ".1f") -> pd.Series:
+    """The column `value` with the columns low and high as cells: "39.3 [38.1, 40.6]", by the index of `table`."""
+    rows = table[[value, "low", "high"]].itertuples(index=False)
+    return pd.Series([f"{mean:{form}} {brackets(low, high, form)}" for mean, low, high in rows], table.index, object)
+
+
+def has_own_recipe(params: dict, entry: str) -> bool:
     """Whether the profile trains this entry by its paper's recipe: rows of ablations, where params.yaml gives one."""
-    return entry.row != "" and entry.network in profile_params(params).get("paper_recipes", {})
+    network, _, row = entry.partition(":")
+    return row != "" and network in profile_params(params).get("paper_recipes", {})
 
 
 def training(summary: Summary, own_recipe: bool = False) -> str:

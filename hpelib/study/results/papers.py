@@ -1,5 +1,6 @@
 """The papers' result tables, with what this study measured beside every printed figure."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -7,30 +8,24 @@ import pandas as pd
 
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
-from hpelib.study.entries import Entry
+from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.evaluation import Evaluation
 from hpelib.study.results import measurements
 from hpelib.study.results.measurements import RECALL, brackets, find, judged
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
-    "paper",
-    "table",  # its number there
-    "title",
-    "row",
+    *("paper", "table", "title", "row"),  # table: its number there
     "kind",  # "network", of this study, or "quoted": never measured here
     "entry",  # what is measured for a row; empty in quoted rows
-    "dataset",
-    "split",  # as printed
-    "input",  # "256x192", height first
-    "metric",
-    "value",  # empty where the paper prints none
-    "note",
+    *("dataset", "split", "input"),  # split as printed; input such as "256x192", height first
+    *("metric", "value", "note"),  # value: empty where the paper prints none
 )
 KINDS = ("network", "quoted")
 LEADING = ("AP_det", "PCKh@0.5", "PCK@0.2")  # shown with an interval
 MEASURED = ("ours", "sd", "seeds", "training", "run", "judged_by", "judged", "low", "high")
-PRINTED_SIZES = {"params (M)": ["params (M)"], "GFLOPs": ["MACs (G)", "legacy GFLOPs"]}  # printed: counted
+PRINTED_SIZES = ("params (M)", "GFLOPs")
+TWO = {"GFLOPs": COUNTS[1:], "AP_det": ("AP_det", RECALL)}  # printed figures that two of ours stand beside
 
 
 def read_results(path: Path = RESULTS) -> pd.DataFrame:
@@ -39,10 +34,10 @@ def read_results(path: Path = RESULTS) -> pd.DataFrame:
     Raises:
         ValueError: other columns, an unknown kind, or a network without an entry; the message names the line.
     """
-    results = measurements.read_table(path, COLUMNS, entries=("entry",))
+    results = read_table(path, COLUMNS)
     for line, row in enumerate(results.itertuples(), start=2):
         require_choice(f"{path}, line {line}: kind", row.kind, KINDS)
-        if (row.kind == "network") != (row.entry is not None):
+        if (row.kind == "network") != (row.entry != ""):
             raise ValueError(f"{path}, line {line} ({row.row}): a network has an entry, a quoted row has none")
     return results
 
@@ -56,23 +51,20 @@ def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
 
     Args:
         results: what `read_results` returns, or some of its rows.
-        counts: sizes of networks, for `full_sizes`.
+        counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
-    of_networks = results[results["entry"].notna()]
-    are_sizes = of_networks["metric"].isin(PRINTED_SIZES)
-    evaluated = {
-        (entry, dataset): find(params, entry, dataset)
-        for entry, dataset in of_networks[["entry", "dataset"]].drop_duplicates().itertuples(index=False)
-    }
-    figures = [
-        _figure(params, row.entry, evaluated[row.entry, row.dataset], row.metric)
-        for row in of_networks[~are_sizes].itertuples()
-    ]
-    ours = pd.DataFrame(figures, index=of_networks.index[~are_sizes], columns=MEASURED)
-    return results.join(ours).join(measurements.full_sizes(of_networks[are_sizes], counts))
+    ours = {}
+    for (entry, dataset), rows in results[results["entry"] != ""].groupby(["entry", "dataset"]):
+        evaluation = find(params, entry, dataset)
+        for row in rows.itertuples():
+            if row.metric in PRINTED_SIZES:
+                ours[row.Index] = counted_size(counts, entry, dataset, row.input)
+            else:
+                ours[row.Index] = _figure(params, entry, evaluation, row.metric)
+    return results.join(pd.DataFrame([*ours.values()], index=[*ours], columns=[*MEASURED, *COUNTS]))
 
 
-def _figure(params: dict, entry: Entry, evaluation: Evaluation | None, metric: str) -> dict:
+def _figure(params: dict, entry: str, evaluation: Evaluation | None, metric: str) -> dict:
     values = evaluation.values(metric) if evaluation else []
     if not values or np.isnan(values).any():
         return {}
@@ -91,31 +83,29 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
 
     Quoted rows are in italics. Rows of ablations that were trained carry †.
     """
+    ours = {metric: TWO.get(metric, (metric,)) for metric in measured["metric"].unique()}
     rows = []
-    for (name, entry), part in measured.groupby(["row", "entry"], sort=False, dropna=False):
-        figures = {figure["metric"]: figure for figure in part.to_dict("records")}
-        quoted = pd.isna(entry)
-        marked = f"{name} †" if part["training"].notna().any() and entry.row else name
+    for (name, entry), part in measured.groupby(["row", "entry"], sort=False):
+        quoted = entry == ""
+        marked = f"{name} †" if part["training"].notna().any() and ":" in entry else name
         cells = {"row": f"*{name} (quoted)*" if quoted else marked}
-        for metric in measured["metric"].unique():
-            printed = figures[metric]["value"] if metric in figures else ""
+        for figure in part.to_dict("records"):
+            metric, printed = figure["metric"], figure["value"]
             cells[f"{metric}, paper"] = f"*{printed}*" if quoted and printed else printed
-            cells |= _ours(metric, None if quoted else figures.get(metric))
+            cells |= {} if quoted else {f"{name}, ours": _ours(name, figure) for name in ours[metric]}
         rows.append(cells | {"note": "; ".join(note for note in part["note"].unique() if note)})
-    return pd.DataFrame(rows)
+    figures = [[f"{metric}, paper", *(f"{name}, ours" for name in names)] for metric, names in ours.items()]
+    return pd.DataFrame(rows, columns=["row", *chain(*figures), "note"]).fillna("")
 
 
-def _ours(metric: str, figure: dict | None) -> dict[str, str]:
-    """Our cells beside one printed figure. They are empty in a quoted row and where the paper has no such row."""
-    if metric in PRINTED_SIZES:
-        return {f"{size}, ours": f"{figure[size]:#.4g}" if figure else "" for size in PRINTED_SIZES[metric]}
-    names = [f"{metric}, ours", *([f"{RECALL}, ours"] if metric == "AP_det" else [])]
-    if not figure or np.isnan(figure["ours"]):
-        return dict.fromkeys(names, NOT_RUN if figure else "")
-    cell = measurements.with_sd(figure["ours"], figure["sd"])
-    if metric not in LEADING:
-        return {names[0]: cell}
+def _ours(name: str, figure: dict) -> str:
+    """The cell of our figure `name` beside a printed figure."""
+    if name in COUNTS:
+        return f"{figure[name]:#.4g}"
+    if np.isnan(figure["ours"]):
+        return NOT_RUN
     interval = brackets(figure["low"], figure["high"])
-    if metric == "AP_det":
-        return {names[0]: cell, names[1]: f"{figure['judged']:.1f} {interval}"}
-    return {names[0]: f"{cell} {interval}"}
+    if name == RECALL:
+        return f"{figure['judged']:.1f} {interval}"
+    cell = measurements.with_sd(figure["ours"], figure["sd"])
+    return f"{cell} {interval}" if name == figure["judged_by"] else cell

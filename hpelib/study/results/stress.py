@@ -1,12 +1,13 @@
 """How each network falls as one thing about the picture gets harder, and whether a paper's network falls less.
 
 All figures are PCKh@0.5 in percent on the rendered people of `hpelib.mannequins.stress`. The networks were trained on
-the MPII set of the study. `hpelib.study.hits` says what hits are; S below is the number of seeds, P that of persons
-and F that of pictures of each person.
+the MPII set of the study. `hpelib.study.evaluation` says what hits are. S below is the number of seeds, P that of
+persons and F that of pictures of each person.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,16 @@ from hpelib.data.crops import crop_person
 from hpelib.data.loader import InputSettings
 from hpelib.data.people import People
 from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
-from hpelib.metrics.statistics import NOT_RUN, bootstrap
+from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
-from hpelib.study.config import study_runs
-from hpelib.study.hits import DATASET, Hits
+from hpelib.study.evaluation import Hits
+from hpelib.study.results.measurements import interval_cells
 
 METRIC = "PCKh@0.5"
 SMALL = [*MPII16.groups["Wrist"], *MPII16.groups["Ankle"]]
 LARGE = [*MPII16.groups["Shoulder"], *MPII16.groups["Hip"]]
+GROUPS = {"Mean": slice(None), **MPII16.groups}
 
 Pair = tuple[np.ndarray, np.ndarray]  # hits on what is hard and on what is easy, both (S, P, k)
 
@@ -55,39 +57,26 @@ def level_table(hits: Hits) -> pd.DataFrame:
     of which nothing is left has no row.
     """
     rows = []
-    for network, found in hits.items():
-        for factor, levels in LEVELS.items():
-            cut_off = np.isnan(found[:, :, position(factor, levels[-1])])
-            for level in levels:
-                scored = np.where(cut_off, np.nan, found[:, :, position(factor, level)])  # (S, P, 16)
-                row = {"network": network, "factor": factor, "level": level}
-                for joints, members in {"Mean": slice(None), **MPII16.groups}.items():
-                    if not np.isnan(scored[0][:, members]).all():
-                        rows.append(row | {"joints": joints} | _figures(scored[..., members]))
-    return pd.DataFrame(rows)
-
-
-def _figures(hits: np.ndarray) -> dict[str, float]:
-    """The figures of one row of a `level_table`, of hits (S, P, k)."""
-    scored = ~np.isnan(hits[0])
-    of_seeds = 100 * hits[:, scored].mean(axis=1)
-    found = bootstrap(hits.mean(axis=0))
-    return {
-        "persons": int(scored.any(axis=1).sum()),
-        "seeds": len(hits),
-        "value": found.value,
-        "sd": of_seeds.std(ddof=1) if len(hits) > 1 else np.nan,
-        "low": found.low,
-        "high": found.high,
-    }
+    for (network, found), (factor, levels) in product(hits.items(), LEVELS.items()):
+        cut_off = np.isnan(found[:, :, position(factor, levels[-1])])
+        for level, (joints, members) in product(levels, GROUPS.items()):
+            kept = np.where(cut_off, np.nan, found[:, :, position(factor, level)])[..., members]  # (S, P, k)
+            scored = ~np.isnan(kept[0])
+            if scored.any():
+                row = {"network": network, "factor": factor, "level": level, "joints": joints}
+                row |= {"persons": int(scored.any(axis=1).sum()), "seeds": len(kept)}
+                row |= {"sd": standard_deviation(100 * kept[:, scored].mean(axis=1))}
+                rows.append(row | asdict(bootstrap(kept.mean(axis=0))))
+    columns = ["network", "factor", "level", "joints", "persons", "seeds", "value", "sd", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def summary_table(levels: pd.DataFrame, networks: Sequence[str]) -> pd.DataFrame:
     """The easy picture and the hardest level of each factor, from a `level_table`: one row for each network."""
     columns = {EASY: ("occlusion", LEVELS["occlusion"][0])}
     columns |= {f"{factor} {steps[-1]:g}": (factor, steps[-1]) for factor, steps in LEVELS.items()}
-    rows = levels[levels["joints"] == "Mean"].itertuples()
-    cells = {(row.network, row.factor, row.level): f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows}
+    means = levels[levels["joints"] == "Mean"].set_index(["network", "factor", "level"])
+    cells = interval_cells(means)
     table = {title: [cells.get((name, *key), NOT_RUN) for name in networks] for title, key in columns.items()}
     return pd.DataFrame(table, index=pd.Index(networks, name="network"))
 
@@ -120,8 +109,9 @@ def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
     One row for each network that has hits, and whose baseline has them, and each story of `comparisons`. Columns:
     network, baseline, story and the figures of `difference_in_differences`.
 
-    Shapes: hidden (P, F, 16) bool, as for `comparisons`.
+    Shapes: hidden (N, 16) bool, one row for each picture of each person: whether a keypoint is hidden.
     """
+    hidden = hidden.reshape(-1, len(pictures()), hidden.shape[-1])
     rows = [
         {"network": network, "baseline": baseline, "story": story}
         | difference_in_differences(ours, comparisons(hits[baseline], hidden)[story])
@@ -163,42 +153,18 @@ def difference_in_differences(ours: Pair, theirs: Pair) -> dict[str, float]:
 
 
 def story_page(stories: pd.DataFrame) -> str:
-    """A `story_table` as Markdown, stories against networks, after the names of the networks that were not run."""
+    """A `story_table` as Markdown, stories against networks, after the names of the networks that were not run.
+
+    A cell is bold if its interval leaves out zero and all seeds agree on the sign.
+    """
     run = stories["network"].unique()
     missing = [f"{network} (against {baseline})" for network, baseline in baselines().items() if network not in run]
     parts = [f"{NOT_RUN.capitalize()}: {', '.join(missing)}."] if missing else []
     if len(run):
-        cells = stories.assign(
-            pair=stories["network"] + " against " + stories["baseline"],
-            cell=[_difference_cell(row) for row in stories.itertuples()],
-        )
-        table = cells.pivot(index="story", columns="pair", values="cell")
-        parts.append(table.loc[cells["story"].unique(), cells["pair"].unique()].to_markdown())
+        cells = interval_cells(stories, "difference", "+.1f")
+        sure = ((stories["low"] > 0) | (stories["high"] < 0)) & (stories["agree"] == 1)
+        pairs = stories["network"] + " against " + stories["baseline"]
+        table = stories.assign(pair=pairs, cell=cells.mask(sure, "**" + cells + "**"))
+        table = table.pivot_table(index="story", columns="pair", values="cell", aggfunc="first", sort=False)
+        parts.append(table.to_markdown())
     return "\n\n".join(parts)
-
-
-def _difference_cell(row) -> str:
-    """One row of a `story_table`; bold if the interval leaves out zero and all seeds agree on the sign."""
-    text = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
-    return f"**{text}**" if (row.low > 0 or row.high < 0) and row.agree == 1 else text
-
-
-def describe(params: dict, people: People) -> str:
-    """What was tested on what, in one paragraph that stands above all tables and pictures."""
-    runs = study_runs(params, params["networks"][0], DATASET)
-    first, seeds = runs[0], ", ".join(str(run.seed) for run in runs)
-    width, height = first.inputs.input_size
-    return (
-        f"Data: rendered people, not photographs; {people.factors['person'].nunique()} persons, each in "
-        f"{len(pictures())} pictures. Networks: trained on {DATASET} ({first.dataset.source}), {len(runs)} seeds "
-        f"({seeds}). Profile: {first.profile}; input {width}x{height} px (width x height), flip test. {METRIC} in "
-        "percent, mean over keypoints and seeds. Intervals: 95 %, bootstrap over persons; what a new seed would change "
-        "is not in them."
-    )
-
-
-def save(levels: pd.DataFrame, stories: pd.DataFrame, folder: Path) -> None:
-    """Write levels.csv and stories.csv into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    levels.to_csv(folder / "levels.csv", index=False, float_format="%.4f")
-    stories.to_csv(folder / "stories.csv", index=False, float_format="%.4f")

@@ -1,6 +1,7 @@
 """All networks of the study on one dataset, side by side: tables, what differs, and the files that DVC compares."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations
@@ -13,7 +14,7 @@ from hpelib.metrics.statistics import NOT_RUN, bootstrap, direction, seed_differ
 from hpelib.records import baselines, records
 from hpelib.study.config import networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, load
-from hpelib.study.results.measurements import brackets, judged, mean_and_sd
+from hpelib.study.results.measurements import interval_cells, judged, over_seeds
 
 GROUPS = ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle")
 
@@ -80,74 +81,44 @@ class Comparison:
     def differences(self) -> pd.DataFrame:
         """How every network compares with its baseline, where both were run.
 
-        Columns: name; baseline; metric, the figure that is compared; value, low and high in percentage points, with
-        the interval over persons; noise, the noise floor (NaN for one seed); verdict: "gain", "loss" or "none shown".
+        Columns: name; baseline; metric, the figure that is compared; the fields of `Difference`; verdict: "gain",
+        "loss" or "none shown".
         """
         rows = []
-        for pair in baselines().items():
-            if set(pair) <= self.evaluations.keys():
-                found = [judged(self.evaluations[name], self.summary.form.main_metric) for name in pair]
-                difference = seed_difference(*(scores for _, scores in found))
-                main_gain = self.main[pair[0]].mean() - self.main[pair[1]].mean()
-                rows.append(
-                    {"name": pair[0], "baseline": pair[1], "metric": found[0][0]}
-                    | asdict(difference.interval)
-                    | {"noise": difference.noise_floor, "verdict": direction(difference, main_gain)}
-                )
+        for network, baseline in baselines().items():
+            if {network, baseline} <= self.evaluations.keys():
+                sides = (judged(self.evaluations[name], self.summary.form.main_metric) for name in (network, baseline))
+                (metric, scores), (_, others) = sides
+                difference = seed_difference(scores, others)
+                verdict = direction(difference, self.main[network].mean() - self.main[baseline].mean())
+                row = {"name": network, "baseline": baseline, "metric": metric, "verdict": verdict}
+                rows.append(row | asdict(difference))
         return pd.DataFrame(rows)
 
     def results_table(self) -> pd.DataFrame:
         """One row per network: figures as mean and standard deviation over seeds, cost, and `differences`."""
-        costs = {
-            network: {
+        costs = pd.DataFrame(
+            {
                 "params (M)": f"{found.summary.params / 1e6:.3f}",
                 "MACs (M)": f"{found.summary.macs / 1e6:.1f}",
                 "legacy GFLOPs": f"{found.summary.legacy_gflops:.4f}",
             }
-            for network, found in self.evaluations.items()
-        }
-        compared = {
-            row.name: {
-                "baseline": row.baseline,
-                f"{row.metric}, difference": f"{row.value:+.1f} {brackets(row.low, row.high, '+.1f')}",
-                "noise floor": "one seed" if np.isnan(row.noise) else f"{row.noise:.1f}",
-                f"gain or loss in {row.metric}": row.verdict,
-            }
-            for row in self.differences.itertuples()
-        }
-        table = self._over_seeds(self.summary.form.columns).join(pd.DataFrame(costs).T).fillna(NOT_RUN)
-        return table.join(pd.DataFrame(compared).T).fillna("")
+            for found in self.evaluations.values()
+        )
+        table = self.over_seeds(self.summary.form.columns).join(costs.set_axis([*self.evaluations])).fillna(NOT_RUN)
+        if self.differences.empty:
+            return table
+        found = self.differences.set_index("name")
+        table["baseline"] = found["baseline"]
+        table[f"{found['metric'].iloc[0]}, difference"] = interval_cells(found, "gain", "+.1f")
+        table["noise floor"] = found["noise_floor"].map("{:.1f}".format, na_action="ignore").fillna("one seed")
+        table[f"gain or loss in {found['metric'].iloc[0]}"] = found["verdict"]
+        return table.fillna("")
 
-    def joint_table(self) -> pd.DataFrame:
-        """One row per network: each joint group as mean and standard deviation over seeds."""
-        return self._over_seeds(GROUPS).fillna(NOT_RUN)
-
-    def _over_seeds(self, metrics: tuple[str, ...]) -> pd.DataFrame:
-        cells = self.figures.groupby(["network", "metric"])["value"].agg(mean_and_sd).unstack()
-        return cells.reindex(index=self.networks, columns=metrics).rename_axis(index="network", columns=None)
-
-    def interval_table(self) -> pd.DataFrame:
-        """`intervals` as cells: one row per network, first over all keypoints, then for each joint group."""
-        cells = [f"{row.value:.1f} {brackets(row.low, row.high)}" for row in self.intervals.itertuples()]
-        table = self.intervals.assign(cell=cells).pivot(index="name", columns="joint", values="cell")
-        return table.loc[[*self.evaluations], [self.whole, *GROUPS]].rename_axis(index="network", columns=None)
-
-    def cost_table(self) -> pd.DataFrame:
-        """`intervals` over all keypoints beside macs and params."""
-        costs = [(found.summary.macs, found.summary.params) for found in self.evaluations.values()]
-        whole = self.intervals[self.intervals["joint"] == self.whole].reset_index(drop=True)
-        return whole.join(pd.DataFrame(costs, columns=["macs", "params"]))
-
-    def curves(self) -> pd.DataFrame:
-        """Columns name, seed, threshold, correct (percent)."""
-        parts = [found.curves.assign(name=network) for network, found in self.evaluations.items()]
-        return pd.concat(parts, ignore_index=True)
-
-    def order_table(self) -> pd.DataFrame:
-        """One row per seed: the networks from best to worst by the main figure."""
-        ranked = [row.sort_values(ascending=False, kind="stable").index for _, row in self.main.iterrows()]
-        best_first = pd.Series([" > ".join(networks) for networks in ranked], self.main.index)
-        return best_first.to_frame(f"order by {self.summary.form.main_metric}")
+    def over_seeds(self, metrics: Sequence[str]) -> pd.DataFrame:
+        """One row per network: figures as mean and standard deviation over seeds."""
+        cells = over_seeds(self.figures, ["network"], "metric")
+        return cells.reindex(index=self.networks, columns=metrics).rename_axis(index="network").fillna(NOT_RUN)
 
     @cached_property
     def seeds_won(self) -> pd.DataFrame:
@@ -158,10 +129,6 @@ class Comparison:
         values = self.main[self.main.mean().sort_values(ascending=False, kind="stable").index]
         won = pd.DataFrame({name: values.gt(values[name], axis=0).sum() for name in values})
         return won.mask(np.eye(len(won), dtype=bool))
-
-    def pair_table(self) -> pd.DataFrame:
-        """`seeds_won` as cells: "2 of 3"."""
-        return self.seeds_won.map(lambda won: "" if np.isnan(won) else f"{won:.0f} of {len(self.main)}")
 
     def order_statement(self) -> str:
         """Which of the networks are in the same order under every seed, in one or two sentences."""
@@ -211,12 +178,9 @@ class Comparison:
 def histories(params: dict, dataset: str) -> pd.DataFrame:
     """The histories of all runs on `dataset`: columns name, seed, epoch, learning_rate, loss and the val figure."""
     runs = [run for network in networks_on(params, dataset) for run in study_runs(params, network, dataset)]
-    parts = []
-    for run in runs:
-        if (path := run.folder / "history.csv").is_file():
-            history = pd.read_csv(path)
-            parts.append(history.assign(name=run.network, seed=run.seed)[["name", "seed", *history]])
-    return pd.concat(parts, ignore_index=True)
+    paths = {(run.network, run.seed): run.folder / "history.csv" for run in runs}
+    parts = {key: pd.read_csv(path) for key, path in paths.items() if path.is_file()}
+    return pd.concat(parts, names=["name", "seed", None]).reset_index(["name", "seed"]).reset_index(drop=True)
 
 
 def control_statement(params: dict, dataset: str) -> str:

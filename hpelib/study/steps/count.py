@@ -4,7 +4,7 @@
 
 Counted are all rows of `data/paper_sizes.csv`, and all networks whose size a claim (`data/claims.csv`) or a table
 (`data/paper_results.csv`) states. A network that is named several times is built once, and counted once for each input.
-Nothing is computed, so a network takes less than a second. `hpelib.study.counts` reads the file.
+Nothing is computed, so a network takes less than a second. `hpelib.study.entries` reads the file.
 """
 
 import json
@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
 
 from hpelib.formats import FORMATS
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 from hpelib.study.config import load_params
-from hpelib.study.counts import COUNTS, ENTRY, read_table
-from hpelib.study.entries import Entry, full_size
+from hpelib.study.entries import COUNTS, ENTRY, full_size, read_table
 
 CLAIMS, RESULTS, PRINTED = (Path("data") / f"{name}.csv" for name in ("claims", "paper_results", "paper_sizes"))
 COLUMNS = (
@@ -42,9 +40,7 @@ def read_printed(path: Path = PRINTED) -> pd.DataFrame:
     Raises:
         ValueError: a column is unknown or missing, or a cell has a value that is not allowed there.
     """
-    table = read_table(path)
-    if wrong := sorted(set(table) ^ set(COLUMNS)):
-        raise ValueError(f"{path}: unknown or missing columns {', '.join(wrong)}; expected are {', '.join(COLUMNS)}")
+    table = read_table(path, COLUMNS)
     for line, row in enumerate(table.to_dict("records"), start=2):
         try:
             _normal(row["options"])
@@ -69,7 +65,7 @@ def read_entries(params: dict, claims: Path = CLAIMS, results: Path = RESULTS) -
     Raises:
         ValueError: an entry, dataset or input that is not there; the message names it.
     """
-    claimed, stated = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (claims, results))
+    claimed, stated = read_table(claims), read_table(results)
     claimed = claimed[claimed["metric"].isin(COUNTS)]
     stated = stated[stated["metric"].isin(("params (M)", "GFLOPs")) & (stated["kind"] == "network")]
     sides = [claimed.rename(columns={side: "entry"}) for side in ("better", "worse")]
@@ -82,14 +78,14 @@ def _describe(params: dict, entry: str, dataset: str, size: str) -> dict:
     height, x, width = size.partition("x")
     if dataset not in FORMATS or not (x and height.isdecimal() and width.isdecimal()):
         raise ValueError(f"{entry}: {dataset!r} is no dataset, or input {size!r} is not like 256x192 (height x width)")
-    model, options = full_size(params, Entry.parse(entry))
+    model, options = full_size(params, entry)
     network = {"model": model, "options": json.dumps(options), "keypoints": FORMATS[dataset].skeleton.num_keypoints}
     size_px = {"input_width": int(width), "input_height": int(height)}
     return {"entry": entry, "dataset": dataset, "input": size, "module": WHOLE} | network | size_px
 
 
 def count(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` of `read_printed` or `read_entries` with the columns `COUNTS`, as `hpelib.study.counts` describes them.
+    """`rows` of `read_printed` or `read_entries` with the columns `COUNTS`, as `read_counts` describes them.
 
     Raises:
         ValueError: a model, option or module that is not there; the message names it.
@@ -103,7 +99,6 @@ def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.D
     with torch.device("meta"):  # sizes need no weights
         network = create_model(model, keypoints, **json.loads(options))
     params = {name or WHOLE: sum(p.numel() for p in module.parameters()) for name, module in network.named_modules()}
-    _remove_norms(network)
     found = {}
     for size, of_size in rows.groupby(["input_width", "input_height"], sort=False):
         cost = complexity(network, size)
@@ -112,14 +107,6 @@ def _count(rows: pd.DataFrame, model: str, options: str, keypoints: int) -> pd.D
             legacy_gflops = cost.legacy_gflops if module == WHOLE else float("nan")
             found[index] = (_size_of(module, params) / 1e6, _size_of(module, macs) / 1e9, legacy_gflops)
     return pd.DataFrame.from_dict(found, orient="index", columns=COUNTS)
-
-
-def _remove_norms(network: nn.Module) -> None:
-    """Batch norms have no MACs, but half of the time of counting would be spent in them."""
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
-                setattr(parent, name, nn.Identity())
 
 
 def _size_of(module: str, sizes: dict[str, int]) -> int:

@@ -2,7 +2,7 @@
 
     python -m hpelib.study.steps.stress PICTURES OUT
 
-PICTURES is the folder of the rendered tests. `hpelib.study.hits` reads what is written into the folder OUT.
+PICTURES is the folder of the rendered tests. `hpelib.study.evaluation` reads what is written into the folder OUT.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
-from hpelib.study.hits import DATASET, Hits, by_person, save_hits
+from hpelib.study.evaluation import STRESS_DATASET, Hits
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.predictions import make_predictor
 
@@ -31,7 +31,7 @@ def evaluate_all(params: dict, people: People) -> Hits:
         raise ValueError(f"{len(people)} people are no stress test of {len(pictures())} pictures each: render it again")
     hits, predictors = {}, {}
     for network in params["networks"]:
-        runs = study_runs(params, network, DATASET)
+        runs = study_runs(params, network, STRESS_DATASET)
         if not all((run.folder / "weights.safetensors").is_file() for run in runs):
             continue
         torch.set_num_threads(runs[0].threads)
@@ -41,10 +41,12 @@ def evaluate_all(params: dict, people: People) -> Hits:
             predictors[fed] = make_predictor(runs[0], people)
         found = [predictors[fed](load_network(run, people)).keypoints for run in runs]
         scores = [FORMATS[runs[0].dataset.format].keypoint_scores(people, keypoints) for keypoints in found]
-        hits[network] = np.stack([by_person(of_seed) for of_seed in scores])  # each of `scores` is (N, 16)
+        hits[network] = np.stack(scores).reshape(len(runs), -1, len(pictures()), 16)
     return hits
 
 
 if __name__ == "__main__":
     rendered, _ = read_stress(sys.argv[1])
-    save_hits(evaluate_all(load_params(), rendered), Path(sys.argv[2]))
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "hits.npz", **evaluate_all(load_params(), rendered))

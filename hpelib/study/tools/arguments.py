@@ -45,7 +45,6 @@ def require_apart(out: Path, sources: Sequence[Path]) -> None:
     Raises:
         ValueError: naming the first source that does.
     """
-    folder = Path(out).resolve()
     for source in sources:
-        if Path(source).resolve().is_relative_to(folder):
+        if source.resolve().is_relative_to(out.resolve()):
             raise ValueError(f"{source} lies in {out}, where results go; give another folder for the results")

@@ -30,14 +30,10 @@ def real_dataset(params: dict, name: str) -> Dataset:
     """
     for profile in params["profiles"]:
         chosen = params | {"profile": profile}
-        if name not in profile_params(chosen)["datasets"]:
-            continue
-        dataset = make_dataset(chosen, name)
-        if dataset.source != "mannequins":
-            own = {
-                split: {kind: value for kind, value in files.items() if kind != "merged"}
-                for split, files in dataset.splits.items()
-            }
+        known = name in profile_params(chosen)["datasets"]
+        if known and (dataset := make_dataset(chosen, name)).source != "mannequins":
+            splits = dataset.splits.items()
+            own = {split: {key: files[key] for key in files if key != "merged"} for split, files in splits}
             return replace(dataset, splits=own)
     raise ValueError(f"params.yaml: no profile reads photographs for {name!r}")
 

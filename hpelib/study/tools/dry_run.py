@@ -7,11 +7,11 @@ says before a download of 20 GB and days of training whether they would run, how
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from hpelib.data.files import write_json
 from hpelib.formats import FORMATS
 from hpelib.mannequins.scenes import SPLITS, read_recipe
 from hpelib.mannequins.writing import write_mannequins
-from hpelib.study.config import Dataset, Run, load_params, make_run, profile_params
+from hpelib.study.config import Run, load_params, make_run, profile_params
 from hpelib.study.evaluation import save
 from hpelib.study.steps.evaluate import evaluate, test_people
 from hpelib.study.steps.prepare import prepare
@@ -51,7 +51,9 @@ def dry_run(run: Run) -> dict:
     train(run, network, people)
     start = _now()
     save(evaluate([run]), run.evaluation)
-    test_s = _now() - start
+    test_s, memory_gb = _now() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if torch.cuda.is_available():
+        memory_gb = torch.cuda.max_memory_allocated() / 2**30
     detections = FORMATS[dataset.format].read_detections(dataset, "test")
     return {
         "dataset": dataset.name,
@@ -59,7 +61,7 @@ def dry_run(run: Run) -> dict:
         "batch_size": run.inputs.batch_size,
         "s_per_step": np.diff(starts)[-1],  # the first warms up
         "s_per_test_box": test_s / (len(test_people(run)) + (0 if detections is None else len(detections))),
-        "memory_gb": _peak_memory_gb(),
+        "memory_gb": memory_gb,
     }
 
 
@@ -83,22 +85,20 @@ def write_stand_in(folder: Path, persons: int) -> None:
     write_mannequins(folder / "mannequins", recipe, counts, seed=0, processes=os.cpu_count() or 1)
 
 
-def stand_in(params: dict, dataset: Dataset) -> Dataset:
-    """`dataset` with the mannequins of its format, below the current directory, in place of its own pictures."""
-    files = params["sets"][f"mannequins_{dataset.format}"]
-    return dataclasses.replace(dataset, root=Path(files["root"].format(work=".")), splits=files["splits"])
+def smaller(params: dict, run: Run, batch_size: int) -> Run:
+    """`run` as this machine can try it: without downloads, and on the CPU where there is no GPU.
 
-
-def smaller(run: Run, batch_size: int, dataset: Dataset) -> Run:
-    """`run` on `dataset` as this machine can try it: without downloads, and on the CPU where there is no GPU."""
+    Its pictures are the mannequins in the format of its dataset, below the current directory.
+    """
+    files = params["sets"][f"mannequins_{run.dataset.format}"]
     workers = min(run.inputs.workers, os.cpu_count() or 1)
     device = run.recipe.device if torch.cuda.is_available() else "cpu"
-    return dataclasses.replace(
+    return replace(
         run,
         pretrained=False,
-        dataset=dataset,
-        inputs=dataclasses.replace(run.inputs, batch_size=batch_size, workers=workers),
-        recipe=dataclasses.replace(run.recipe, device=device, epochs=1, processes=1),
+        dataset=replace(run.dataset, root=Path(files["root"].format(work=".")), splits=files["splits"]),
+        inputs=replace(run.inputs, batch_size=batch_size, workers=workers),
+        recipe=replace(run.recipe, device=device, epochs=1, processes=1),
     )
 
 
@@ -108,13 +108,7 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _peak_memory_gb() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m hpelib.study.tools.dry_run", description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="of params.yaml, for instance paper")
     parser.add_argument("datasets", nargs="+", help="of the profile: coco, mpii or lsp")
@@ -130,9 +124,5 @@ def main() -> None:
         write_stand_in(Path(folder), (STEPS + 1) * max(sizes))
         with contextlib.chdir(folder):
             for run, batch_size in zip(planned, sizes, strict=True):
-                rows.append(project(dry_run(smaller(run, batch_size, stand_in(params, run.dataset))), run))
+                rows.append(project(dry_run(smaller(params, run, batch_size)), run))
                 print(pd.DataFrame(rows).to_string(index=False, float_format="%.3g"), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from hpelib.data.coco import write_coco
 from hpelib.data.crops import read_image
-from hpelib.data.files import check_images, enumerate_first, image_size, read_json
+from hpelib.data.files import ORIENTATION, UPRIGHT, check_images, enumerate_first, image_size, read_json
 from hpelib.data.people import People
 from hpelib.figures import style
 from hpelib.figures.skeletons import draw_person, show_image
@@ -24,7 +24,6 @@ from hpelib.study.steps.weights import load_network
 from hpelib.study.tools.arguments import require_apart
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-ORIENTATION = 0x0112  # the EXIF tag
 SURE = 0.2  # heatmap maximum above which a keypoint counts in a person's score, as in the official rescoring
 DETECTOR_PERSON = 1  # torchvision's label
 MARK = ".hpelib_results"  # a file that tells a folder of results from any other
@@ -63,50 +62,37 @@ def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
         ValueError: two pictures have the same name but for the suffix, or one cannot be read.
     """
     source = Path(source)
-    found = (
-        sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES) if source.is_dir() else [source]
-    )
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    found = [path for path in files if path.suffix.lower() in SUFFIXES or path == source]
     if not found or not found[0].is_file():
         raise FileNotFoundError(f"{source}: no picture ({', '.join(SUFFIXES)}) there")
     names = [path.stem for path in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{source}: pictures that differ in their suffix only: {enumerate_first(twice)}; rename them")
-    turned = [_is_turned(path) for path in found]
-    if not any(turned):
+    if not (turned := {path for path in found if _is_turned(path)}):
         return found
     upright_folder.mkdir(parents=True, exist_ok=True)
-    return [
-        _turn(path, upright_folder) if is_turned else Path(shutil.copy(path, upright_folder))
-        for path, is_turned in zip(found, turned, strict=True)
-    ]
+    copies = {path: upright_folder / (f"{path.stem}.png" if path in turned else path.name) for path in found}
+    for path, copy in copies.items():
+        if path in turned:
+            with Image.open(path) as image:
+                ImageOps.exif_transpose(image).convert("RGB").save(copy)
+        else:
+            shutil.copy(path, copy)
+    return list(copies.values())
 
 
 def _is_turned(path: Path) -> bool:
     image_size(path)  # names a file that is no picture
     with Image.open(path) as image:
-        return image.getexif().get(ORIENTATION, 1) != 1
-
-
-def _turn(path: Path, folder: Path) -> Path:
-    copy = folder / f"{path.stem}.png"
-    with Image.open(path) as image:
-        ImageOps.exif_transpose(image).convert("RGB").save(copy)
-    return copy
+        return image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT
 
 
 def find_boxes(boxes: str, pictures: list[Path]) -> Boxes:
-    """Boxes of people: `whole_pictures` for "whole", `detect_people` for "detector", else `read_boxes` of a file."""
-    match boxes:
-        case "whole":
-            return whole_pictures(pictures)
-        case "detector":
-            return detect_people(pictures)
-    return read_boxes(Path(boxes), pictures)
-
-
-def whole_pictures(paths: list[Path]) -> Boxes:
-    """One box for each picture: the whole of it."""
-    return {str(path): np.array([[0, 0, *image_size(path), 1]], np.float64) for path in paths}
+    """Boxes of people: whole pictures for "whole", `detect_people` for "detector", else `read_boxes` of a file."""
+    if boxes == "whole":
+        return {str(path): np.array([[0, 0, *image_size(path), 1]], np.float64) for path in pictures}
+    return detect_people(pictures) if boxes == "detector" else read_boxes(Path(boxes), pictures)
 
 
 def read_boxes(path: Path, pictures: list[Path]) -> Boxes:
@@ -148,9 +134,7 @@ def detect_people(paths: list[Path], min_score: float = 0.5) -> Boxes:
     try:
         detector = detection.fasterrcnn_mobilenet_v3_large_fpn(weights="DEFAULT").eval()
     except Exception as error:  # the hub raises many kinds: offline, refused, broken file
-        raise OSError(
-            f"the detector's weights cannot be fetched ({error}); give boxes, or take whole pictures"
-        ) from error
+        raise OSError(f"no weights of the detector ({error}); give boxes, or take whole pictures") from error
     boxes = {}
     for path in paths:
         pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1) / 255  # (3, H, W)
@@ -170,14 +154,14 @@ def to_people(boxes: Boxes, skeleton: Skeleton) -> People:
     paths = [path for path, table in boxes.items() for _ in table]
     if not paths:
         raise ValueError(f"nobody in the {len(boxes)} pictures; give boxes, or take whole pictures")
-    table, n = np.concatenate(list(boxes.values())), len(paths)
+    table, shape = np.concatenate(list(boxes.values())), (len(paths), skeleton.num_keypoints)
     people = People(
         skeleton,
         image_paths=np.array(paths, object),
         image_ids=1 + pd.factorize(np.array(paths, object))[0],
-        ids=np.arange(1, n + 1),
-        keypoints=np.zeros((n, skeleton.num_keypoints, 2)),
-        visibility=np.zeros((n, skeleton.num_keypoints)),
+        ids=np.arange(1, len(paths) + 1),
+        keypoints=np.zeros((*shape, 2)),
+        visibility=np.zeros(shape),
         boxes=table[:, :4],
         scores=table[:, 4],
     )
@@ -217,10 +201,8 @@ def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
     The json is a COCO keypoint file of what `pose` returned, for tools that show or correct annotations.
     """
     files = dict(zip(posed.image_ids.tolist(), posed.image_paths, strict=True))
-    images = [
-        {"id": number, "file_name": Path(path).name} | dict(zip(("width", "height"), image_size(path), strict=True))
-        for number, path in files.items()
-    ]
+    entries = [(number, Path(path).name, *image_size(path)) for number, path in files.items()]
+    images = pd.DataFrame(entries, columns=["id", "file_name", "width", "height"]).to_dict("records")
     annotations = [
         {
             "id": posed.ids[i],

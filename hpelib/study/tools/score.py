@@ -54,21 +54,15 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     correct = form.keypoint_scores(people, predictions.keypoints)
     means = {form.keypoint_metric: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}
-    intervals = {metric: bootstrap(values) for metric, values in means.items() if not np.isnan(values).all()}
+    intervals = {metric: vars(bootstrap(values)) for metric, values in means.items() if not np.isnan(values).all()}
     table = pd.DataFrame(found.items(), columns=["metric", "value"])
-    for bound in ("low", "high"):
-        table[bound] = table.metric.map({metric: getattr(interval, bound) for metric, interval in intervals.items()})
-    return table
+    return table.join(pd.DataFrame(intervals).T[["low", "high"]], on="metric")
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = make_parser("score", __doc__.splitlines()[0])
     parser.add_argument("--format", choices=("coco", "mpii", "lsp"), required=True, help="of the pictures to score")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # who is scored and who is left out
     table = score(chosen_run(given), chosen_set(parser, given, given.format), given.force)
     print(table.to_string(index=False, float_format="%.1f", na_rep="-"))
-
-
-if __name__ == "__main__":
-    main()

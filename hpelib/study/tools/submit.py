@@ -29,7 +29,8 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
     """Predict the `test` split of `dataset` by the run's test protocol, write the submission into `folder`, return it.
 
     COCO: predictions from a detector's boxes, rescored and after OKS-NMS, as `write_coco_zip` writes them. MPII:
-    predictions from the persons' centres and scales, as `write_mpii_mat` writes them.
+    predictions from the persons' centres and scales. The array `preds` (N, 16, 2) px counts from 1, as pred.mat of the
+    official HRNet code does.
 
     Args:
         algorithm: the name of the submission: letters, digits and '-'.
@@ -44,18 +45,19 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
     if dataset.format not in ("coco", "mpii") or dataset.format != run.dataset.format:
         raise ValueError(f"no server takes predictions of a run on {run.dataset.format} for {dataset.format}")
     path = submission_path(dataset, algorithm, folder)
-    form = FORMATS[dataset.format]
-    people = form.read_detections(dataset, "test") if dataset.format == "coco" else read_split(dataset, "test")
+    is_coco = dataset.format == "coco"
+    people = FORMATS["coco"].read_detections(dataset, "test") if is_coco else read_split(dataset, "test")
     if people is None:
         raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
     check_images(people)
     logging.getLogger(__name__).info("predicted: %s", people.summary())
     torch.set_num_threads(run.threads)
     found = make_predictor(run, people)(load_network(run, people, force))
-    if dataset.format == "coco":
+    if is_coco:
         write_coco_zip(path, person_results(people, found.keypoints, found.scores, run.test.nms))
     else:
-        write_mpii_mat(path, found.keypoints)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mat(path, {"preds": found.keypoints.astype(np.float64) + 1})
     return path
 
 
@@ -88,13 +90,7 @@ def write_coco_zip(path: Path, results: list[dict]) -> None:
     write_whole(path, write)
 
 
-def write_mpii_mat(path: Path, keypoints: np.ndarray) -> None:
-    """Write keypoints (N, 16, 2) px as the array `preds`, counted from 1, as pred.mat of the official HRNet code."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_mat(path, {"preds": keypoints.astype(np.float64) + 1})
-
-
-def main() -> None:
+if __name__ == "__main__":
     parser = make_parser("submit", __doc__.splitlines()[0])
     parser.add_argument("algorithm", help="the name of the submission")
     parser.add_argument("--out", type=Path, help="folder to write into; by default submissions/ in the profile's work")
@@ -103,7 +99,3 @@ def main() -> None:
     run = chosen_run(given)
     dataset = chosen_set(parser, given, run.dataset.format)
     print(submit(run, dataset, given.algorithm, given.out or run.dataset.work / "submissions", given.force))
-
-
-if __name__ == "__main__":
-    main()

@@ -104,7 +104,7 @@ def test_a_choice_changes_the_picture(browser, lab):
     browser.get(f"{lab}/lab/tree/notebooks/explore.ipynb")
     _wait(browser, lambda: _find(browser, ".jp-Notebook .jp-CodeCell"))
     # a notebook without its kernel would ask for one, and run nothing
-    _wait(browser, lambda: any(kernel["connections"] for kernel in json.loads(_answer(f"{lab}/api/kernels"))))
+    _wait(browser, lambda: any(kernel["connections"] for kernel in json.loads(_answer(f"{lab}/api/kernels") or "[]")))
     browser.find_element(By.XPATH, "//*[@class='lm-MenuBar-itemLabel' and text()='Run']").click()
     _wait(browser, lambda: _find(browser, "[data-command='runmenu:run-all']"))[0].click()
     _wait(browser, lambda: len(_find(browser, PICTURE)) == 3)  # the panel's and the last two cells'
@@ -122,7 +122,7 @@ def test_a_choice_changes_the_picture(browser, lab):
 
 
 def _answer(address: str) -> str:
-    """What a server says, or nothing if there is none yet."""
+    """What a server says, or nothing if it does not answer or refuses."""
     try:
         return urlopen(address).read().decode()
     except URLError:

@@ -9,6 +9,7 @@ from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis
 from hpelib.study.config import Protocol, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.results import errors
+from hpelib.study.results.measurements import over_seeds
 
 SUMMARY = Summary(
     network="hourglass",
@@ -72,7 +73,7 @@ def test_shares_are_of_the_labelled_keypoints_of_a_group(diagnosed):
     assert share(table, 1, "Elbow", "miss") == pytest.approx(50)
     assert share(table, 1, "Elbow", "good") == pytest.approx(50)
     np.testing.assert_allclose(table.groupby(["seed", "joint"])["share"].sum(), 100)
-    cells = errors.over_seeds(table, "share", rows=("joint", "name"))
+    cells = over_seeds(table, ["joint", "name"], "kind", "share")
     assert cells.columns.tolist() == list(KINDS)
     assert cells.loc[("All", "hourglass"), "inversion"] == "2.1 ± 2.9"
     assert cells.loc[("Wrist", "hourglass"), "inversion"] == "16.7 ± 23.6"
@@ -86,7 +87,7 @@ def test_gains_are_what_repairing_one_kind_brings(diagnosed):
         mended = (row.seed, row.kind) in {(0, "inversion"), (1, "miss")}
         assert row.AP_gt == pytest.approx(before[row.seed] + row.gain)
         assert row.gain > 1 if mended else row.gain == pytest.approx(0, abs=1e-6)
-    assert errors.over_seeds(table, "gain").columns.tolist() == list(ERRORS)
+    assert over_seeds(table, ["name"], "kind", "gain").columns.tolist() == list(ERRORS)
 
 
 def test_gains_are_of_the_figure_that_the_tables_print(diagnosed):
@@ -113,12 +114,6 @@ def test_examples_are_the_cases_nearest_to_the_median_of_different_people(diagno
     diagnosed = dataclasses.replace(diagnosed, diagnoses={"hourglass": [Diagnosis(kinds, similarity)]})
     assert [example.joint for example in errors.examples(diagnosed, "hourglass")] == [7, 9, 5]
     assert [example.joint for example in errors.examples(diagnosed, "hourglass", count=2)] == [7, 9]
-
-
-def test_what_is_saved_can_be_read(diagnosed, tmp_path):
-    errors.save(errors.shares(diagnosed), errors.gains(diagnosed), tmp_path / "errors")
-    assert len(pd.read_csv(tmp_path / "errors" / "shares.csv")) == 2 * 8 * len(KINDS)
-    assert pd.read_csv(tmp_path / "errors" / "gains.csv")["kind"].tolist() == [*ERRORS] * 2
 
 
 def test_an_evaluation_of_other_persons_is_refused(evaluated):

@@ -9,13 +9,12 @@ import pytest
 
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import study_runs
-from hpelib.study.entries import Entry
 from hpelib.study.evaluation import load
 from hpelib.study.results import measurements
-from hpelib.study.results.measurements import find, full_sizes, judged, oks_recall
+from hpelib.study.results.measurements import find, judged, oks_recall
 
 ROOT = Path(__file__).parents[3]
-NETWORK, ROW = Entry("hourglass"), Entry("hourglass", "flat")
+NETWORK, ROW = "hourglass", "hourglass:flat"
 
 
 def test_pages_of_results_load_no_torch():
@@ -29,8 +28,8 @@ def test_pages_of_results_load_no_torch():
 def test_what_is_not_in_the_study_is_not_found(study, params):
     study("hourglass", "mpii", [50, 60])
     assert find(params, NETWORK, "coco") is None, "not evaluated"
-    assert find(params, Entry("hrnet_w48"), "mpii") is None, "not a network of the profile"
-    assert find(params, Entry("hourglass", "full"), "coco") is None, "the ablation is on another dataset"
+    assert find(params, "hrnet_w48", "mpii") is None, "not a network of the profile"
+    assert find(params, "hourglass:full", "coco") is None, "the ablation is on another dataset"
     assert find(params | {"networks": ["hrnet"]}, NETWORK, "mpii") is None, "no longer in the study"
     (study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json").unlink()
     assert find(params, NETWORK, "mpii") is None, "not finished"
@@ -78,20 +77,10 @@ def test_what_stands_for_a_metric(study, params):
     assert judged(coco, "APM_det") is None
 
 
-COUNTED = pd.DataFrame(
-    [("ditn", "mpii", "256x256", 1.5, 2.5, 3.5), ("ditn:full", "mpii", "256x256", 10.0, 20.0, 30.0)],
-    columns=["entry", "dataset", "input", "params (M)", "MACs (G)", "legacy GFLOPs"],
-)
-
-
-def test_sizes_are_looked_up_by_entry_dataset_and_input():
-    wanted = COUNTED[["entry", "dataset", "input"]].assign(entry=[Entry("ditn", "full"), Entry("ditn")])
-    wanted = wanted.set_axis([7, 3])
-    assert full_sizes(wanted, COUNTED).loc[7].tolist() == [10, 20, 30]
-    assert full_sizes(wanted, COUNTED).loc[3].tolist() == [1.5, 2.5, 3.5]
-    assert full_sizes(wanted[:0], COUNTED).empty
-    with pytest.raises(ValueError, match="no size was counted of ditn:full, mpii, 64x64; run: dvc repro count"):
-        full_sizes(wanted.assign(input="64x64"), COUNTED)
+def test_cells_of_intervals_keep_the_rows_of_the_table():
+    table = pd.DataFrame({"gain": [1.04, -2.0], "low": [-0.5, -3.0], "high": [2.0, -1.0]}, index=[7, 3])
+    cells = measurements.interval_cells(table, "gain", "+.1f")
+    assert cells.to_dict() == {7: "+1.0 [-0.5, +2.0]", 3: "-2.0 [-3.0, -1.0]"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.study.counts import COUNTS, ENTRY
-from hpelib.study.results.sizes import measure, save, table
+from hpelib.study.entries import COUNTS
+from hpelib.study.results.sizes import measure, table
 
 PRINTED = {
     "paper": "Anon.",
@@ -51,14 +51,6 @@ def test_cells_keep_quoted_figures_apart_and_are_empty_where_nothing_is_printed(
     assert [first[name] for name in ("params (M)", "MACs (G)", "params, difference")] == ["30.00", "8.000", "-75.6 %"]
     assert second["network"] == "None"
     assert {second[name] for name in second if "paper" in name or "difference" in name} == {""}
-
-
-def test_the_file_has_every_printed_row_with_its_count(tmp_path):
-    save(counted({}, UNPRINTED), tmp_path / "sizes")
-    saved = pd.read_csv(tmp_path / "sizes" / "sizes.csv")
-    assert saved[["params_M", "macs_G", "legacy_gflops"]].to_numpy().tolist() == [[30, 8, 9]] * 2
-    assert set(PRINTED) < set(saved)
-    assert not set(ENTRY) & set(saved)
 
 
 def test_pages_of_results_need_no_torch():

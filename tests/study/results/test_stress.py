@@ -1,7 +1,6 @@
 """Tables of the stress tests: means, pairs and differences against values by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from hpelib.mannequins.stress import LEVELS, pictures
@@ -22,7 +21,7 @@ def some_hits(seed: int, seeds: int = 2, persons: int = 6) -> np.ndarray:
 def hidden_by_panel() -> np.ndarray:
     hidden = np.zeros((6, F, K), bool)
     hidden[0, stress.position("occlusion", 0.6), 0] = True
-    return hidden
+    return hidden.reshape(6 * F, K)
 
 
 def test_crops_show_one_person_at_every_level_and_share_the_easy_picture(stress_people):
@@ -135,13 +134,3 @@ def test_bold_takes_both_persons_and_seeds(low, agree, bold):
     table = stress.story_table({"hrnet": some_hits(0), "ditn": some_hits(1)}, hidden_by_panel())
     row = table.iloc[[-1]].assign(difference=2.0, low=low, high=3.0, agree=agree)
     assert (f"**+2.0 [{low:+.1f}, +3.0]**" in stress.story_page(row)) == bold
-
-
-def test_files_hold_both_tables(params, stress_people, tmp_path):
-    hits = {name: some_hits(seed) for seed, name in enumerate(("hrnet", "ditn"))}
-    levels, stories = stress.level_table(hits), stress.story_table(hits, hidden_by_panel())
-    stress.save(levels, stories, tmp_path / "out")
-    assert len(pd.read_csv(tmp_path / "out" / "levels.csv")) == len(levels)
-    assert pd.read_csv(tmp_path / "out" / "stories.csv")["story"].tolist() == list(stories["story"])
-    about = stress.describe(params, stress_people)
-    assert all(words in about for words in ("2 persons", "Profile: tiny", "2 seeds (0, 1)", "32x32 px"))

@@ -11,7 +11,7 @@ import torch
 
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
-from hpelib.study.counts import ENTRY
+from hpelib.study.entries import ENTRY
 from hpelib.study.results.sizes import measure
 from hpelib.study.steps.count import count, read_entries, read_printed
 

@@ -11,7 +11,7 @@ from hpelib.mannequins.stress import pictures
 from hpelib.metrics.accuracy import pckh
 from hpelib.models import create_model
 from hpelib.study.config import study_runs
-from hpelib.study.hits import load_hits, save_hits
+from hpelib.study.evaluation import load_hits
 from hpelib.study.steps.evaluate import load_network
 from hpelib.study.steps.stress import evaluate_all
 
@@ -35,8 +35,8 @@ def trained(params, tmp_path, monkeypatch):
 
 
 def test_hits_are_those_of_each_seeds_own_predictions(trained, stress_people, tmp_path):
-    save_hits(evaluate_all(trained, stress_people), tmp_path / "hits")
-    hits = load_hits(tmp_path / "hits")
+    np.savez_compressed(tmp_path / "hits.npz", **evaluate_all(trained, stress_people))
+    hits = load_hits(tmp_path)
     assert list(hits) == ["hourglass", "other"]
     for network, of_network in hits.items():
         assert of_network.shape == (2, 2, F, 16)

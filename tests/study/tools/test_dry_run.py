@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hpelib.study.config import load_params, make_run
-from hpelib.study.tools.dry_run import dry_run, project, smaller, stand_in, write_stand_in
+from hpelib.study.tools.dry_run import dry_run, project, smaller, write_stand_in
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def test_every_stage_is_run_and_projected(params, mannequins, monkeypatch, name)
     params["sets"] |= {f"mannequins_{name}": load_params()["sets"][f"mannequins_{name}"]}
     monkeypatch.chdir(mannequins)
     planned = make_run(params, "hourglass", name, 0)
-    run = smaller(planned, 2, stand_in(params, planned.dataset))
+    run = smaller(params, planned, 2)
     found = dry_run(run)
     assert (run.evaluation / "summary.json").is_file()
     assert found["s_per_step"] > 0

@@ -17,13 +17,13 @@ from hpelib.study.steps.train import build_network
 from hpelib.study.steps.weights import write_weights
 from hpelib.study.tools.own_pictures import (
     detect_people,
+    find_boxes,
     find_pictures,
     pose,
     read_boxes,
     results_folder,
     summary,
     to_people,
-    whole_pictures,
     write_results,
 )
 
@@ -122,7 +122,7 @@ def test_nobody_is_an_error(pictures):
 def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(params, "hourglass", "coco", 0)
-    people = to_people(whole_pictures(pictures), COCO17)
+    people = to_people(find_boxes("whole", pictures), COCO17)
     write_weights(run, build_network(run, people))
     posed, scores = pose(run, people)
     np.testing.assert_array_equal(posed.visibility, np.where(scores > 0.2, 2, 1))
@@ -165,7 +165,7 @@ def test_it_is_said_in_which_pictures_nobody_is(pictures):
 
 def test_weights_of_other_settings_are_refused_unless_one_insists(pictures, params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    people = to_people(whole_pictures(pictures), COCO17)
+    people = to_people(find_boxes("whole", pictures), COCO17)
     write_weights(run := make_run(params, "hourglass", "coco", 0), build_network(run, people))
     other = replace(run, inputs=replace(run.inputs, input_size=(32, 64), heatmap_size=(8, 16)))
     with pytest.raises(ValueError, match=r"inputs\.input_size was \[32, 32\], is \[32, 64\]"):

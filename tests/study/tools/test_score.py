@@ -1,7 +1,9 @@
 """Scoring a run on pictures of one's own agrees with the study's evaluation of the same pictures."""
 
 import dataclasses
+import inspect
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, training_people
 from hpelib.study.steps.weights import write_weights
-from hpelib.study.tools.score import main, score
+from hpelib.study.tools.score import score
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_another_skeleton_is_refused(finished):
 def test_pckh_without_heads_is_refused(finished):
     run, own = finished("mpii")
     files = {kind: own.splits["test"][kind] for kind in ("annotations", "images")}
-    with pytest.raises(ValueError, match=r"size of heads; give `ground_truth`"):
+    with pytest.raises(ValueError, match=r"for PCKh give `ground_truth` of test"):
         score(run, dataclasses.replace(own, splits={"test": files}))
 
 
@@ -95,5 +97,5 @@ def test_from_the_shell(finished, params, tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     arguments = ["hourglass", "lsp", "0", "--format", "lsp", "--root", str(own.root / "test")]
     monkeypatch.setattr("sys.argv", ["score", *arguments])
-    main()
+    runpy.run_path(inspect.getfile(score), run_name="__main__")
     assert capsys.readouterr().out.split()[:5] == ["metric", "value", "low", "high", "PCK@0.2"]
