@@ -13,7 +13,6 @@ import pandas as pd
 
 from hpelib.data.files import write_whole
 from hpelib.formats import FORMATS, Format
-from hpelib.skeletons import SKELETONS
 from hpelib.study.config import Protocol
 
 TABLES = {"figures": "%.6f", "curves": "%.4f"}  # of an evaluation, each a CSV file whose numbers are written so
@@ -31,7 +30,7 @@ class Summary:
     dataset: str
     format: str  # of the annotations, a key of `FORMATS`
     source: str  # of the pictures, such as "mannequins"
-    skeleton: str  # a key of `SKELETONS`
+    skeleton: str  # the name of its keypoints
     profile: str
     labels: str  # that the network was trained on, "true" or "shuffled"
     codec: str
@@ -78,7 +77,7 @@ class Evaluation:
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Keypoints of each reported joint group."""
-        return SKELETONS[self.summary.skeleton].groups
+        return self.summary.form.skeleton.groups
 
     def values(self, metric: str) -> list[float]:
         """The figures called `metric`, in percent, one for each seed; empty if the metric was not measured."""

@@ -59,7 +59,12 @@ class Study:
         with self.repo.lock:
             graph = self.repo.index.graph  # an edge leads from a stage to one that it needs
             found = [stage for end in ends for stage in self.repo.stage.collect(end)] or list(graph)
-        wanted = {stage for end in found for stage in (end, *networkx.descendants(graph, end)) if stage.cmd}
+        needed = {stage for end in found for stage in (end, *networkx.descendants(graph, end))}
+        wanted = {stage for stage in needed if stage.cmd}
+        with self.repo.lock:
+            for stage in needed - wanted:  # data that nothing computes, such as data.dvc
+                if stage.changed():
+                    self._record(stage)
         self._run_all({stage: set() for stage in wanted if stage.addressing == "plan"})  # it says what else is stale
         upstream = {stage: set(graph.successors(stage)) & wanted for stage in wanted}
         with self.repo.lock:

@@ -69,7 +69,8 @@ class Tiny:
             for name, deps in STAGES.items()
         }
         (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-        Repo.init(str(root), no_scm=True).close()
+        with Repo.init(str(root), no_scm=True) as repo:
+            repo.add(str(root / "source.txt"))  # data that no stage makes
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(

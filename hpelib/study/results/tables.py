@@ -16,8 +16,6 @@ from hpelib.study.config import networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, load
 from hpelib.study.results.measurements import interval_cells, judged, over_seeds
 
-GROUPS = ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle")
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -71,7 +69,7 @@ class Comparison:
         Columns name, value, low, high (percent) and joint, which is `whole` or a joint group.
         """
         rows = []
-        for joint in (self.whole, *GROUPS):
+        for joint in (self.whole, *self.summary.form.skeleton.groups):
             for network, evaluation in self.evaluations.items():
                 _, scores = judged(evaluation, joint)
                 rows.append({"name": network} | asdict(bootstrap(scores.mean(axis=0))) | {"joint": joint})
