@@ -13,10 +13,12 @@ from hpelib.study.results.measurements import find, has_own_recipe, interval_cel
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
     *("id", "paper", "source", "claim"),  # source: table or section
+    "kind",  # "claim" of the paper, or "control" of ours that a claim is read beside
     *("better", "worse", "dataset"),  # the entry that is said to be better, or cheaper, and the other one
     *("input", "metric"),  # input: of claims about size, "256x192", height first
     "difference",  # better - worse as the paper has it; empty where it only says which is better
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
+    "needs",  # mechanisms of the better side's record that must act, or the claim is not tested; parted by spaces
 )
 FIGURES = ("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor")
 MEASURED = (*FIGURES, "seeds", "training", "profile", "verdict")

@@ -21,7 +21,7 @@ COUNTS = pd.DataFrame(
 def make_claims(*rows: tuple, unit: str = "points") -> pd.DataFrame:
     """Rows of better, worse, dataset, metric, difference."""
     table = [
-        (f"c-{i}", "c", "Table 1", "it helps", better, worse, dataset, "64x64", metric, difference, unit)
+        (f"c-{i}", "c", "Table 1", "it helps", "claim", better, worse, dataset, "64x64", metric, difference, unit, "")
         for i, (better, worse, dataset, metric, difference) in enumerate(rows)
     ]
     found = pd.DataFrame(table, columns=COLUMNS)
