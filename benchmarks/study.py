@@ -49,6 +49,7 @@ def beginnings() -> list[Comparison]:
         command = f"python -m papermill {source} {target} --engine hpelib"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(LIBRARIES)
+        LOGS.mkdir(exist_ok=True)  # where `execute` writes
 
         def fork() -> None:
             process = context.Process(target=execute, args=("benchmark", command))

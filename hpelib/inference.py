@@ -40,6 +40,11 @@ def flip_back(heatmaps: Tensor, flip_pairs: Sequence[tuple[int, int]], shift: bo
     return torch.cat((heatmaps[..., :1], heatmaps[..., :-1]), -1) if shift else heatmaps
 
 
+def average_with_mirrored(heatmaps: Tensor, mirrored: Tensor, skeleton: Skeleton, codec: Codec) -> Tensor:
+    """The flip test: heatmaps of crops averaged with those of the mirrored crops, both (N, K, h, w)."""
+    return (heatmaps + flip_back(mirrored, skeleton.flip_pairs, codec.flip_shift)) / 2
+
+
 @torch.no_grad()
 def predict(model: nn.Module, loader: PeopleLoader, codec: Codec, flip_test: bool = True) -> Predictions:
     """Keypoints of everybody in `loader`. `model` runs in eval mode and gets its former mode back.
@@ -79,7 +84,7 @@ def predict_heatmaps(
         )
     if flip_test:
         mirrored = model(batch["images"].flip(-1)).float()
-        heatmaps = (heatmaps + flip_back(mirrored, skeleton.flip_pairs, codec.flip_shift)) / 2
+        heatmaps = average_with_mirrored(heatmaps, mirrored, skeleton, codec)
     if not heatmaps.isfinite().all():
         broken = batch["ids"][~heatmaps.isfinite().flatten(1).all(1)]
         raise ValueError(f"the network gives NaN or infinity in the heatmaps of persons {broken[:5].tolist()}")
