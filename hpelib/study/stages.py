@@ -50,6 +50,8 @@ def stages(params: dict) -> Iterator[Stage]:
         yield f"papers/{paper}", ("notebooks/papers.ipynb",), rows, ()
         drawn = tuple(f"hpelib.models.{name}" for name in records()[paper].compared)
         yield f"paper_figures/{paper}", ("notebooks/paper_figures.ipynb",), study, drawn
+    yield "start", ("notebooks/00_start.ipynb",), study, ()
+    yield "codecs", ("notebooks/codecs.ipynb",), {}, ()
     yield "claims", ("notebooks/claims.ipynb",), rows, ()
     models = tuple(f"hpelib.models.{name}" for name in records())
     yield "count", ("hpelib.study.steps.count",), params["ablations"], models
