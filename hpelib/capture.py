@@ -1,5 +1,8 @@
 """What a network shows of itself: its attention, gates and features by the names of its paper."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -16,3 +19,16 @@ def capture(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     with eval_mode(model):
         heatmaps, looks = model(images, look=True)
     return {"heatmaps": heatmaps, **looks}
+
+
+@contextmanager
+def altered(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside a `with` block, `module` gives `change` of its output: what does the network do without it?
+
+    Example: `with altered(network.ditm.parameter_adapter, torch.zeros_like): ...` makes all kernels zero.
+    """
+    hook = module.register_forward_hook(lambda module, inputs, output: change(output))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from hpelib.capture import capture
+from hpelib.capture import altered, capture
 from hpelib.codecs import make_codec
 from hpelib.data.crops import to_image
 from hpelib.figures.heatmaps import heatmap_to_image
@@ -446,3 +446,12 @@ def test_branches_are_what_the_head_reads(narrow, images):
     assert torch.equal(x, seen["stage4.branch0"])
     widths = [seen[f"stage3.branch{i}"].shape[1:] for i in range(3)]
     assert widths == [(8, 16, 24), (16, 8, 12), (32, 4, 6)]
+
+
+def test_an_altered_module_is_altered_inside_of_the_block_alone():
+    network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    inputs = torch.ones(1, 2)
+    before = network(inputs)
+    with altered(network[0], torch.zeros_like):
+        assert network(inputs).eq(0).all()
+    torch.testing.assert_close(network(inputs), before)

@@ -19,6 +19,7 @@ from hpelib.records import presets
 from hpelib.training.recipe import PRECISIONS, Recipe
 
 PARAMS = Path("params.yaml")
+RECIPE = Path("data/mannequins.yaml")
 LABELS = ("true", "shuffled")
 SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its datasets and networks may override them
 PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")

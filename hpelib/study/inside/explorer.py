@@ -15,7 +15,7 @@ from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
 from hpelib.study.config import networks_on, study_runs
 from hpelib.study.inside.views import NOTHING, ORDERS, Gallery
-from hpelib.study.steps.weights import weights_path
+from hpelib.study.steps.weights import find_weights
 
 MAX_PANELS = 4  # of one layer
 TITLE_WIDTH = 26  # characters above a panel
@@ -30,7 +30,7 @@ class Explorer(Gallery):
 
     def __init__(self, params: dict, dataset: str):
         runs = [run for network in networks_on(params, dataset) for run in study_runs(params, network, dataset)]
-        trained = {f"{run.network}, seed {run.seed}": run for run in runs if weights_path(run).is_file()}
+        trained = {f"{run.network}, seed {run.seed}": run for run in runs if find_weights(run)}
         if not trained:
             raise FileNotFoundError(f"no network was trained on {dataset}; run: dvc repro train")
         super().__init__(trained)

@@ -14,8 +14,12 @@ from hpelib.data.crops import crop_person
 from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, make_loader
 from hpelib.data.people import People
 from hpelib.figures.heatmaps import View
+from hpelib.formats import FORMATS
+from hpelib.inference import predict
 from hpelib.layers.choices import require_choice
-from hpelib.study.config import Run, networks_on, study_runs
+from hpelib.mannequins.scenes import read_recipe
+from hpelib.mannequins.writing import write_mannequins
+from hpelib.study.config import RECIPE, Run, load_params, networks_on, profile_params, study_runs
 from hpelib.study.evaluation import load
 from hpelib.study.steps.evaluate import load_network, test_people
 
@@ -27,6 +31,7 @@ ORDERS = {  # the numbers (N,) by which the people of a gallery are sorted, lowe
     "most disputed": lambda gallery: -np.ptp(gallery.scores, axis=0),
 }
 NOTHING = np.zeros((1, 1), bool)  # a mask that hides nothing of a crop of any size
+FEW = 60  # persons to look at where no study was run
 GREY = 128  # what is hidden, 8 bit
 
 
@@ -35,19 +40,18 @@ class Gallery:
 
     def __init__(self, runs: Mapping[str, Run]):
         self.runs = runs
-        self.people = test_people(next(iter(runs.values())))
+        self.people = people_to_look_at(next(iter(runs.values())))
         self._networks: dict[str, nn.Module] = {}
 
     @cached_property
     def scores(self) -> np.ndarray:
         """(networks, N) of the networks that were evaluated: mean over their seeds here and over keypoints, 0 to 1.
 
-        Raises:
-            FileNotFoundError: no network was evaluated.
+        Where none was, the networks look at everybody now.
         """
         evaluated = [run for run in self.runs.values() if (run.evaluation / "summary.json").is_file()]
         if not evaluated:
-            raise FileNotFoundError("no network was evaluated, so there are no scores; run: dvc repro evaluate")
+            return np.array([np.nan_to_num(self._found(name, len(self.people))).mean(axis=1) for name in self.runs])
         networks = groupby(evaluated, lambda run: run.evaluation)  # its seeds stand side by side
         found = [load(folder).of_seeds([run.seed for run in runs]).keypoint_scores for folder, runs in networks]
         return np.array([np.nan_to_num(scores).mean(axis=(0, 2)) for scores in found])
@@ -57,10 +61,32 @@ class Gallery:
 
         Raises:
             ValueError: the order is unknown.
-            FileNotFoundError: the order needs scores, and no network was evaluated.
         """
         require_choice("order", order, ORDERS)
         return np.argsort(ORDERS[order](self), kind="stable").tolist()
+
+    def network(self, name: str) -> nn.Module:
+        """The trained network of the run `name`, in eval mode.
+
+        Raises:
+            ValueError: the run is unknown.
+            FileNotFoundError: the run was not trained.
+        """
+        require_choice("run", name, self.runs)
+        if name not in self._networks:
+            self._networks[name] = load_network(self.runs[name], self.people)
+        return self._networks[name]
+
+    def mean_score(self, name: str, count: int = 200) -> float:
+        """The mean keypoint score of the first `count` persons in percent, as in the tables, but without flip test."""
+        return 100 * float(np.nanmean(self._found(name, count)))
+
+    def _found(self, name: str, count: int) -> np.ndarray:
+        """Keypoint scores (count, K) of the first persons, 0 to 1, NaN where not labelled; without flip test."""
+        people, run = self.people.take(slice(count)), self.runs[name]
+        loader = make_loader(people, run, train=False, device=run.recipe.device)
+        predictions = predict(self.network(name), loader, loader.codec, flip_test=False)
+        return FORMATS[run.dataset.format].keypoint_scores(people, predictions.keypoints)
 
     def look(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> list[View]:
         """Person number `person` as the run `name` sees it, once for each of `masks`.
@@ -72,14 +98,11 @@ class Gallery:
             ValueError: the run is unknown.
             FileNotFoundError: the run was not trained.
         """
-        require_choice("run", name, self.runs)
-        run = self.runs[name]
-        if name not in self._networks:
-            self._networks[name] = load_network(run, self.people)
+        network, run = self.network(name), self.runs[name]
         crop = crop_person(self.people, person, run.inputs)
         loader = make_loader(self.people.take([person]), run, train=False, device=run.recipe.device)
         (batch,) = loader
-        looks = capture(self._networks[name], torch.cat([_hide(batch["images"], mask) for mask in masks]))
+        looks = capture(network, torch.cat([_hide(batch["images"], mask) for mask in masks]))
         found, _ = loader.codec.decode(looks["heatmaps"])
         target, _ = loader.codec.encode(batch["keypoints"], batch["visible"])
         looks["target"] = target.expand_as(looks["heatmaps"])
@@ -97,6 +120,19 @@ class Gallery:
     def look_by_all(self, person: int) -> dict[str, View]:
         """Person number `person` as every run sees it, by the runs' names."""
         return {name: self.look(name, person)[0] for name in self.runs}
+
+
+def people_to_look_at(run: Run) -> People:
+    """The test split. Where no mannequins were rendered yet, a few of that split are, in `work/PROFILE/look`."""
+    drawn = run.dataset.work / "mannequins"
+    if run.dataset.manifest.is_file() or not run.dataset.root.is_relative_to(drawn):
+        return test_people(run)
+    few = run.dataset.work / "look"
+    if not few.is_dir():
+        write_mannequins(few, read_recipe(RECIPE), {"test": FEW}, profile_params(load_params())["mannequins"]["seed"])
+    dataset = replace(run.dataset, root=few / run.dataset.root.relative_to(drawn))
+    form = FORMATS[dataset.format]
+    return form.scored(form.read(dataset, "test"))
 
 
 def first_seeds(params: dict, dataset: str, networks: Sequence[str] = ()) -> Gallery:

@@ -19,6 +19,8 @@ from hpelib.study.steps.prepare import require_prepared
 from hpelib.training.checkpoints import read_header, save_weights
 from hpelib.training.engine import machine_here, precision_here
 
+SHIPPED = Path("weights")  # in half precision: PROFILE/DATASET/NETWORK.safetensors, made by hpelib.study.tools.ship
+
 # Settings of a run that may differ between its training and its use: where files lie, what changes speed alone, and how
 # it is tested. The splits val and test may differ as well.
 FREE = {
@@ -32,6 +34,19 @@ FREE = {
 def weights_path(run: Run) -> Path:
     """Where the trained weights of a run lie."""
     return run.folder / "weights.safetensors"
+
+
+def find_weights(run: Run) -> Path | None:
+    """The weights to look at: those of the run's own training, else those that the repository brings for its settings.
+
+    The pipeline itself never needs the latter: it trains a run before it evaluates it.
+    """
+    shipped = SHIPPED / run.profile / run.dataset.name / f"{run.network}.safetensors"
+    if weights_path(run).is_file():
+        return weights_path(run)
+    asked = settings(run, FORMATS[run.dataset.format].skeleton.name)
+    fits = shipped.is_file() and not _differences(read_header(shipped)["settings"], asked)
+    return shipped if fits else None
 
 
 def write_weights(run: Run, network: nn.Module) -> None:
@@ -69,12 +84,12 @@ def load_network(run: Run, people: People, force: bool = False) -> nn.Module:
         force: use the weights also where they were trained under other settings than the run's.
 
     Raises:
-        FileNotFoundError: the run was not trained.
+        FileNotFoundError: the run was not trained, and the repository brings no weights for its settings.
         ValueError: the weights were trained under other settings, which the message names.
     """
-    path = weights_path(run)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found; run: make study")
+    path = find_weights(run)
+    if path is None:
+        raise FileNotFoundError(f"{weights_path(run)} not found; run: make study")
     trained, asked = read_header(path).get("settings"), settings(run, people.skeleton.name)
     if trained is not None and not force and (changes := _differences(trained, asked)):
         raise ValueError(

@@ -10,7 +10,9 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
+from hpelib.data.crops import to_image
 from hpelib.data.loader import make_loader
+from hpelib.formats import FORMATS
 from hpelib.study.evaluation import ARRAYS, save
 from hpelib.study.inside.explorer import Explorer
 from hpelib.study.steps import evaluate
@@ -60,8 +62,7 @@ def test_people_come_in_the_order_asked_for(trained):
     assert explorer.persons("in the order of the file") == [0, 1, 2]
     explorer.people.visibility[1, 5:9] = 1
     assert explorer.persons("most occluded") == [1, 0, 2]
-    with pytest.raises(FileNotFoundError, match="no network was evaluated"):
-        explorer.persons("hardest")
+    assert explorer.scores.shape == (1, 3), "where nothing was evaluated, the networks look at everybody now"
     explorer.scores = np.array([[0.5, 0.1, 0.9], [0.5, 0.7, 0.8]])
     assert explorer.persons("easiest") == [2, 0, 1]
     assert explorer.persons("hardest") == [1, 0, 2]
@@ -81,6 +82,15 @@ def test_scores_are_those_of_the_seeds_that_are_there(trained):
     arrays["keypoint_scores"][0] = 0
     save(dataclasses.replace(evaluation, summary=summary, **arrays), run.evaluation)
     np.testing.assert_allclose(explorer.scores, [expected], rtol=1e-6)
+
+
+def test_the_mean_score_is_that_of_a_test_without_flip(trained):
+    explorer = Explorer(trained, "coco")
+    run, people = explorer.runs[RUN], explorer.people.take([0, 1])
+    found = [explorer.look(RUN, i)[0].found for i in (0, 1)]
+    matrices = np.stack([explorer.look(RUN, i)[0].crop.matrix for i in (0, 1)])
+    scores = FORMATS[run.dataset.format].keypoint_scores(people, to_image(np.stack(found), matrices))
+    assert explorer.mean_score(RUN, count=2) == pytest.approx(100 * np.nanmean(scores), abs=1e-3)
 
 
 def test_a_figure_shows_picture_heatmap_change_and_layer(trained):

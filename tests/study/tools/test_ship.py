@@ -1,0 +1,92 @@
+"""Weights that come with the repository are used where nothing was trained, and for their own settings alone."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hpelib.models.weights import load_weights
+from hpelib.study.config import make_run
+from hpelib.study.inside import views
+from hpelib.study.steps.prepare import prepare
+from hpelib.study.steps.train import build_network, training_people
+from hpelib.study.steps.weights import SHIPPED, find_weights, load_network, weights_path, write_weights
+from hpelib.study.tools import ship
+
+
+@pytest.fixture
+def shipped(write_set, params, tmp_path, monkeypatch):
+    """A run whose weights were shipped and are not there otherwise, and the network that they are of."""
+    monkeypatch.chdir(tmp_path)
+    dataset = write_set("coco")
+    dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
+    dataset.manifest.write_text(json.dumps(prepare(dataset)))
+    run = make_run(params, "hourglass", "coco", 0)
+    network = build_network(run, training_people(run))
+    write_weights(run, network)
+    ship.ship([run])
+    weights_path(run).unlink()
+    return run, network.eval()
+
+
+def test_a_run_that_was_not_trained_takes_shipped_weights(shipped):
+    run, network = shipped
+    assert find_weights(run).is_relative_to(SHIPPED)
+    found = load_network(run, training_people(run))
+    images = torch.rand(2, 3, *reversed(run.inputs.input_size))
+    with torch.no_grad():
+        np.testing.assert_allclose(found(images), network(images), atol=2e-3)
+    kernel = next(name for name, weights in network.state_dict().items() if weights.ndim > 1)
+    assert not torch.equal(found.state_dict()[kernel], network.state_dict()[kernel]), "kernels are halved"
+
+
+def test_own_weights_come_first(shipped):
+    run, network = shipped
+    write_weights(run, network)
+    assert find_weights(run) == weights_path(run)
+
+
+def test_other_settings_do_not_take_them(shipped):
+    run, _ = shipped
+    assert find_weights(dataclasses.replace(run, options=run.options | {"stacks": 2})) is None
+    assert find_weights(dataclasses.replace(run, seed=1)) is None, "another seed is another training"
+
+
+def test_weights_too_large_for_the_repository_are_refused(shipped, monkeypatch):
+    run, network = shipped
+    write_weights(run, network)
+    monkeypatch.setattr(ship, "LARGEST_MB", 0.0)
+    with pytest.raises(ValueError, match=r"the repository takes 0\.0 at most"):
+        ship.ship([run])
+
+
+def test_whole_networks_fit_what_is_read_back(shipped):
+    run, network = shipped
+    load_weights(network, find_weights(run))  # refuses missing, unexpected and misshapen entries
+
+
+def test_a_few_people_are_drawn_where_none_are(shipped, monkeypatch):
+    run, _ = shipped
+    root = run.dataset.work / "mannequins" / "coco"
+    files = {"annotations": "annotations/person_keypoints_test.json", "images": "images/test"}
+    dataset = dataclasses.replace(run.dataset, name="fresh", root=root, splits={"test": files})
+    asked = []
+
+    def write(folder, recipe, counts, seed):
+        asked.append((counts, seed))
+        for _, path in {"annotations": folder / "coco/annotations", "images": folder / "coco/images"}.items():
+            path.mkdir(parents=True)
+        (folder / "coco/annotations/person_keypoints_test.json").write_text(
+            (run.dataset.root / run.dataset.splits["test"]["annotations"]).read_text()
+        )
+        (folder / "coco/images/test").symlink_to((run.dataset.root / run.dataset.splits["test"]["images"]).resolve())
+
+    monkeypatch.setattr(views, "write_mannequins", write)
+    monkeypatch.setattr(views, "read_recipe", lambda path: {})
+    monkeypatch.setattr(views, "load_params", lambda: {"profile": "p", "profiles": {"p": {"mannequins": {"seed": 3}}}})
+    people = views.people_to_look_at(dataclasses.replace(run, dataset=dataset))
+    views.people_to_look_at(dataclasses.replace(run, dataset=dataset))
+    assert asked == [({"test": views.FEW}, 3)], "once"
+    assert len(people) == len(views.test_people(run))
