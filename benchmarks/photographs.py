@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from hpelib.data.coco import read_coco
 from hpelib.data.people import People
+from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins
 
 STUDY = Path("work/mannequins/coco")
@@ -35,8 +35,7 @@ def mannequins() -> Photographs:
     if STUDY.is_dir():
         return in_folder(STUDY, "rendered mannequins")
     if not SCRATCH.is_dir():
-        recipe = yaml.safe_load(RECIPE.read_text())
-        write_mannequins(SCRATCH, recipe, {"val": PERSONS}, seed=0, processes=os.cpu_count() or 1)
+        write_mannequins(SCRATCH, read_recipe(RECIPE), {"val": PERSONS}, seed=0, processes=os.cpu_count() or 1)
     return in_folder(SCRATCH / "coco", "rendered mannequins")
 
 

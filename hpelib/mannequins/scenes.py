@@ -60,11 +60,14 @@ class SceneSpec:
     exposure: ExposureSpec
 
 
-def read_recipe(path: str | Path) -> dict:
-    """The recipe as nested dicts, for example data/mannequins.yaml.
+def read_recipe(path: str | Path, level: str = "everyday", scale: float = 1.0) -> dict:
+    """The recipe of one level of difficulty as nested dicts, for example of data/mannequins.yaml.
+
+    `scale` is a factor on the size of pictures and of everybody in them: a network with a small input needs no more.
 
     Raises:
-        ValueError: a pose names arms, a support or a joint that does not exist; the message lists those that do.
+        ValueError: there is no such level or pose, or a pose names arms, a support or a joint that does not exist; the
+            message lists those that do.
     """
     recipe = yaml.safe_load(Path(path).read_text())
     for name, pose in recipe["poses"].items():
@@ -76,6 +79,15 @@ def read_recipe(path: str | Path) -> dict:
             side, _, kind = joint.partition("_")
             known = (kind, LIMB_ANGLES) if side in SIDES else (joint, TRUNK_ANGLES + LIMB_ANGLES)
             require_choice(f"{path}: joint of {name}", *known)
+    require_choice(f"{path}: level", level, recipe["levels"])
+    chosen = recipe["levels"][level]
+    for name in chosen["without"]:
+        require_choice(f"{path}: pose that {level} leaves out", name, recipe["poses"])
+    recipe |= {section: chosen[section] for section in ("people", "framing", "things", "exposure")}
+    recipe["poses"] = {name: pose for name, pose in recipe["poses"].items() if name not in chosen["without"]}
+    recipe["image"] = {side: [round(scale * px) for px in limits] for side, limits in recipe["image"].items()}
+    for section, name in (("people", "height_px"), ("exposure", "blur_px")):
+        recipe[section][name] = [scale * px for px in recipe[section][name]]
     return recipe
 
 

@@ -2,10 +2,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks import scaling
 from benchmarks.photographs import in_folder
+from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins
 from hpelib.study.config import load_params, make_run
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def pictures(tmp_path):
-    recipe = yaml.safe_load((ROOT / "data/mannequins.yaml").read_text(encoding="utf-8"))
+    recipe = read_recipe(ROOT / "data/mannequins.yaml")
     write_mannequins(tmp_path, recipe, {"val": 8}, seed=0, processes=1)
     return in_folder(tmp_path / "coco", "few")
 

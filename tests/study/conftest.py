@@ -95,7 +95,7 @@ def params(tmp_path) -> dict:
         "profiles": {
             "tiny": {
                 "threads": 1,
-                "mannequins": {"seed": 0, "persons": {"train": 8, "val": 4, "test": 4}},
+                "mannequins": {"plain": {"scale": 1.0, "seed": 0, "persons": {"train": 8, "val": 4, "test": 4}}},
                 "stress": {"seed": 0, "persons": 2},
                 "inputs": {
                     "codec": "dark",

@@ -35,7 +35,7 @@ class Clone:
         ablation = self.params["ablations"]["de_hrnet"]
         self.params["ablations"] = {"de_hrnet": ablation | {"rows": {row: ablation["rows"][row] for row in ROWS}}}
         profile = self.profile = self.params["profiles"]["quick"]
-        profile["mannequins"]["persons"] = PERSONS
+        profile["mannequins"]["plain"]["persons"] = PERSONS
         profile["inputs"]["batch_size"] = 8
         profile["recipe"]["epochs"] = 1
         profile["stress"]["persons"] = 5

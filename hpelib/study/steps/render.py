@@ -4,24 +4,37 @@
     python -m hpelib.study.steps.render stress RECIPE TARGET    the stress set
 
 RECIPE is a file such as data/mannequins.yaml. TARGET is the folder to write; it is replaced if it is there. How many
-persons, and the seed, are in the section `mannequins` or `stress` of the profile.
+persons, and the seed, are in the section `mannequins` or `stress` of the profile. `mannequins` has an entry for each
+level of the recipe that the profile draws; each comes into a folder of its name. The stress set is of `everyday`.
 """
 
 import os
 import sys
+from pathlib import Path
 
 from hpelib.layers.choices import require_choice
 from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins, write_stress
 from hpelib.study.config import load_params, profile_params
 
-SETS = {"people": ("mannequins", write_mannequins), "stress": ("stress", write_stress)}  # section, what writes the set
+KINDS = ("people", "stress")
+
+
+def main(kind: str, recipe: str, target: str) -> None:
+    require_choice("the set to render", kind, KINDS)
+    profile, processes = profile_params(load_params()), os.cpu_count() or 1
+    if kind == "stress":
+        asked = profile["stress"]
+        made = {kind: write_stress(target, read_recipe(recipe), asked["persons"], asked["seed"], processes)}
+    else:
+        made = {}
+        for level, asked in profile["mannequins"].items():
+            drawn = read_recipe(recipe, level, asked["scale"])
+            written = write_mannequins(Path(target) / level, drawn, asked["persons"], asked["seed"], processes)
+            made |= {f"{level}, {split}": counts for split, counts in written.items()}
+    for name, counts in made.items():
+        print(f"{name}: {counts['persons']} persons in {counts.get('images', counts.get('pictures'))} pictures")
+
 
 if __name__ == "__main__":
-    kind, recipe, target = sys.argv[1:]
-    require_choice("the set to render", kind, SETS)
-    section, write = SETS[kind]
-    asked = profile_params(load_params())[section]
-    made = write(target, read_recipe(recipe), asked["persons"], asked["seed"], os.cpu_count() or 1)
-    for name, counts in (made if kind == "people" else {kind: made}).items():
-        print(f"{name}: {counts['persons']} persons in {counts.get('images', counts.get('pictures'))} pictures")
+    main(*sys.argv[1:])

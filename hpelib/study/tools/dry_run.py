@@ -82,7 +82,7 @@ def write_stand_in(folder: Path, persons: int) -> None:
     """Render at least `persons` mannequins for each split and format, in pictures as large as those of real sets."""
     recipe = read_recipe(Path("data/mannequins.yaml")) | {"image": {"width": [640, 640], "height": [480, 480]}}
     counts = dict.fromkeys(SPLITS, 2 * persons)  # those in LSP's format have no joint outside the picture: about half
-    write_mannequins(folder / "mannequins", recipe, counts, seed=0, processes=os.cpu_count() or 1)
+    write_mannequins(folder / "mannequins/plain", recipe, counts, seed=0, processes=os.cpu_count() or 1)
 
 
 def smaller(params: dict, run: Run, batch_size: int) -> Run:
