@@ -45,3 +45,19 @@ def test_arms_of_an_unknown_joint(recipe, tmp_path):
     )
     with pytest.raises(ValueError, match="joint of arms flat='wing'"):
         read_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_level_leaves_out_poses_and_a_scale_shrinks_everything():
+    path = Path(__file__).resolve().parents[2] / "data" / "mannequins.yaml"
+    everyday, plain, half = read_recipe(path), read_recipe(path, "plain"), read_recipe(path, "plain", scale=0.5)
+    assert set(everyday["poses"]) - set(plain["poses"]) == set(
+        yaml.safe_load(path.read_text())["levels"]["plain"]["without"]
+    )
+    persons = [[len(sample_scene(recipe, 0, "train", i).persons) for i in range(40)] for recipe in (everyday, plain)]
+    assert [max(counts) for counts in persons] == [5, 3]
+    for side in ("width", "height"):
+        assert half["image"][side] == [px // 2 for px in plain["image"][side]]
+    tall, small = (recipe["people"]["height_px"] for recipe in (plain, half))
+    assert tall == [2 * px for px in small]
+    with pytest.raises(ValueError, match="level='hard' is none of 'plain', 'everyday'"):
+        read_recipe(path, "hard")

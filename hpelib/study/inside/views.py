@@ -127,10 +127,12 @@ def people_to_look_at(run: Run) -> People:
     drawn = run.dataset.work / "mannequins"
     if run.dataset.manifest.is_file() or not run.dataset.root.is_relative_to(drawn):
         return test_people(run)
-    few = run.dataset.work / "look"
-    if not few.is_dir():
-        write_mannequins(few, read_recipe(RECIPE), {"test": FEW}, profile_params(load_params())["mannequins"]["seed"])
-    dataset = replace(run.dataset, root=few / run.dataset.root.relative_to(drawn))
+    few, place = run.dataset.work / "look", run.dataset.root.relative_to(drawn)
+    level = place.parts[0]
+    if not (few / level).is_dir():
+        asked = profile_params(load_params())["mannequins"][level]
+        write_mannequins(few / level, read_recipe(RECIPE, level, asked["scale"]), {"test": FEW}, asked["seed"])
+    dataset = replace(run.dataset, root=few / place)
     form = FORMATS[dataset.format]
     return form.scored(form.read(dataset, "test"))
 
