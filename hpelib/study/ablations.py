@@ -1,6 +1,6 @@
 """The ablations of the papers: each paper's network with parts switched off, all else equal.
 
-`ablations` in params.yaml has one entry for each paper: the dataset, and for every row the changes that are laid over
+`ablations` in params.yaml has one entry for each paper: the datasets, and for every row the changes that are laid over
 the entry that the paper's network has in the profile. So one row serves narrow and full-size networks alike.
 """
 
@@ -12,8 +12,10 @@ import pandas as pd
 from hpelib.study.config import Run, make_run, profile_params
 
 
-def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
-    """The run of every row of the paper's ablations. The rows share seed, data, order of the data and schedule.
+def ablation_runs(params: dict, paper: str, seed: int, dataset: str = "") -> dict[str, Run]:
+    """The run of every row of the paper's ablations on one dataset, by default the first of the paper's.
+
+    The rows share seed, data, order of the data and schedule.
 
     Where the profile has a recipe of the paper under `paper_recipes`, it replaces that of the common comparison.
 
@@ -31,7 +33,7 @@ def ablation_runs(params: dict, paper: str, seed: int) -> dict[str, Run]:
     for row, changes in ablation["rows"].items():
         entries = networks | {paper: row_entry(networks, paper, changes)}
         varied = params | {"profiles": {params["profile"]: profile | {"networks": entries}}}
-        runs[row] = dataclasses.replace(make_run(varied, paper, ablation["dataset"], seed), variant=row)
+        runs[row] = dataclasses.replace(make_run(varied, paper, dataset or ablation["datasets"][0], seed), variant=row)
     return runs
 
 

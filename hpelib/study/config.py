@@ -96,7 +96,7 @@ class Run:
         if self.is_control:
             return work / "control" / self.dataset.name / "train"
         if self.variant:
-            return work / "ablations" / self.network / f"seed{self.seed}" / self.variant
+            return work / "ablations" / self.network / f"seed{self.seed}" / self.dataset.name / self.variant
         return work / "runs" / self.dataset.name / self.network / f"seed{self.seed}"
 
     @property

@@ -45,8 +45,12 @@ def stages(params: dict) -> Iterator[Stage]:
             yield f"errors/{name}", ("notebooks/errors.ipynb",), study, ()
     for paper in params["ablations"]:
         for seed in params["ablation_seeds"]:
-            runs = {row: run.describe() for row, run in ablation_runs(params, paper, seed).items()}
-            yield f"ablate/{paper}-{seed}", ("notebooks/ablate.ipynb",), runs, _loaded(*runs.values())
+            runs = {
+                name: {row: run.describe() for row, run in ablation_runs(params, paper, seed, name).items()}
+                for name in params["ablations"][paper]["datasets"]
+            }
+            every = [run for rows in runs.values() for run in rows.values()]
+            yield f"ablate/{paper}-{seed}", ("notebooks/ablate.ipynb",), runs, _loaded(*every)
         yield f"papers/{paper}", ("notebooks/papers.ipynb",), rows, ()
         drawn = tuple(f"hpelib.models.{name}" for name in records()[paper].compared)
         yield f"paper_figures/{paper}", ("notebooks/paper_figures.ipynb",), study, drawn

@@ -127,7 +127,7 @@ def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], No
     """
     monkeypatch.chdir(tmp_path)
     rows = {"flat": {"options": {"widths": [8, 4]}}, "full": {}}
-    params |= {"ablation_seeds": [0, 1], "ablations": {"hourglass": {"dataset": "mpii", "rows": rows}}}
+    params |= {"ablation_seeds": [0, 1], "ablations": {"hourglass": {"datasets": ["mpii"], "rows": rows}}}
     params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
     params["networks"] = ["hourglass", "hrnet"]
 

@@ -21,8 +21,8 @@ def find(params: dict, entry: str, dataset: str) -> Evaluation | None:
         return None
     if not row:  # one evaluation holds all seeds
         runs = study_runs(params, network, dataset)[:1] if network in networks_on(params, dataset) else []
-    elif params["ablations"][network]["dataset"] == dataset:
-        runs = [ablation_runs(params, network, seed)[row] for seed in params["ablation_seeds"]]
+    elif dataset in params["ablations"][network]["datasets"]:
+        runs = [ablation_runs(params, network, seed, dataset)[row] for seed in params["ablation_seeds"]]
     else:
         runs = []
     found = [load(run.evaluation) for run in runs if (run.evaluation / "summary.json").is_file()]

@@ -1,6 +1,6 @@
 """Train and evaluate the rows of one paper's ablations: what the ablate notebook calls."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from hpelib.study.steps.weights import drop_checkpoints
 
 
 def train_rows(runs: Mapping[str, Run], key: str = "") -> pd.DataFrame:
-    """Train the rows one after the other on the same people, and leave weights and history of each in its folder.
+    """Train the rows on one dataset, one by one on the same people, and leave weights and history in their folders.
 
     Returns the rows' histories one below the other, with the columns name and seed. Interrupted, training goes on where
     it was at the next call, and finished rows are taken from their checkpoints. `key` is as in `train`.
@@ -23,21 +23,21 @@ def train_rows(runs: Mapping[str, Run], key: str = "") -> pd.DataFrame:
     images = ImageCache(people.image_paths, first.inputs.image_cache_mb)  # decoded when the first row asks for them
     histories = []
     for row, run in runs.items():
-        print(row)
+        print(first.dataset.name, row)
         history = train(run, build_network(run, people), people, images, key)
         histories.append(history.assign(name=row, seed=run.seed))
     return pd.concat(histories, ignore_index=True)
 
 
-def evaluate_rows(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Evaluate the trained rows and leave an evaluation in the folder of each.
+def evaluate_rows(runs: Iterable[Run]) -> pd.DataFrame:
+    """Evaluate the trained rows of all datasets and leave an evaluation in the folder of each.
 
-    Returns the rows' figures one below the other: columns seed, metric, value (percent) and row.
+    Returns the rows' figures one below the other: columns seed, metric, value (percent), dataset and row.
     """
-    found = []
-    for row, run in runs.items():
+    runs, found = [*runs], []
+    for run in runs:
         evaluation = evaluate([run])
         save(evaluation, run.evaluation)
-        found.append(evaluation.figures.assign(row=row))
-    drop_checkpoints(runs.values())  # only now: where one row fails, DVC empties the folders of all
+        found.append(evaluation.figures.assign(dataset=run.dataset.name, row=run.variant))
+    drop_checkpoints(runs)  # only now: where one row fails, DVC empties the folders of all
     return pd.concat(found, ignore_index=True)

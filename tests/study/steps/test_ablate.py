@@ -33,7 +33,7 @@ ROWS = [(paper, row) for paper, ablation in PARAMS["ablations"].items() for row 
 def ablated(params) -> dict:
     """The tiny parameters with an ablation of their only network."""
     rows = {"flat": {"options": {"widths": [8, 4]}, "recipe": {"loss": "ohkm"}}, "full": {}}
-    return params | {"ablations": {"hourglass": {"dataset": "mpii", "rows": rows}}}
+    return params | {"ablations": {"hourglass": {"datasets": ["mpii"], "rows": rows}}}
 
 
 def test_a_row_is_laid_over_the_network_key_by_key():
@@ -74,6 +74,14 @@ def test_every_row_of_every_seed_has_its_own_folder_and_checkpoint(ablated):
     assert len({run.folder for run in runs + plain}) == 6
     assert len({run.digest for run in runs + plain}) == 6
     assert {run.evaluation for run in runs}.isdisjoint(run.evaluation for run in plain)
+
+
+def test_rows_on_several_datasets_are_different_trainings(ablated):
+    ablated["ablations"]["hourglass"]["datasets"] = ["mpii", "coco"]
+    on = {name: ablation_runs(ablated, "hourglass", 0, name)["full"] for name in ("mpii", "coco")}
+    assert on["mpii"] == ablation_runs(ablated, "hourglass", 0)["full"]
+    assert on["coco"] == dataclasses.replace(make_run(ablated, "hourglass", "coco", 0), variant="full")
+    assert on["mpii"].folder != on["coco"].folder
 
 
 def test_an_unknown_ablation_is_named_with_the_known_ones(ablated):
@@ -136,11 +144,11 @@ def test_rows_are_trained_and_judged_in_their_own_folders(ablated):
     runs = ablation_runs(ablated, "hourglass", 0)
     history = train_rows(runs)
     assert history[["name", "epoch", "seed"]].values.tolist() == [["flat", 1, 0], ["full", 1, 0]]
-    figures = evaluate_rows(runs)
+    figures = evaluate_rows(runs.values())
     params = {}
     for row, run in runs.items():
         read = load(run.evaluation)
-        found = figures[figures.row == row].drop(columns="row").reset_index(drop=True)
+        found = figures[figures.row == row].drop(columns=["dataset", "row"]).reset_index(drop=True)
         pd.testing.assert_frame_equal(read.figures, found, check_exact=False, atol=1e-5)
         assert read.summary.options == run.options
         params[row] = read.summary.params
@@ -187,9 +195,9 @@ def test_finished_rows_outlast_an_interruption_of_their_stage(ablated, monkeypat
 
     weights = (second.folder / "weights.safetensors").rename("aside")
     with pytest.raises(FileNotFoundError):
-        evaluate_rows(runs)
+        evaluate_rows(runs.values())
     assert checkpoint_path(first, "").is_file(), "the stage has failed after one row"
     weights.rename(second.folder / "weights.safetensors")
-    evaluate_rows(runs)
+    evaluate_rows(runs.values())
     assert all(load(run.evaluation).summary.options == run.options for run in (first, second))
     assert not list((first.dataset.work / "checkpoints").rglob("*.pt")), "a later training starts anew"

@@ -17,7 +17,7 @@ from hpelib.study.steps.count import count, read_entries, read_printed
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 NARROW = '{"width": 8, "depths": [1, 1, 1, 1], "deconv_widths": [16, 16, 16]}'
-PARAMS = {"ablations": {"simple_baseline": {"dataset": "mpii", "rows": {"thin": {"options": json.loads(NARROW)}}}}}
+PARAMS = {"ablations": {"simple_baseline": {"datasets": ["mpii"], "rows": {"thin": {"options": json.loads(NARROW)}}}}}
 ROW = {
     "paper": "Anon.",
     "table": "Table 1",
