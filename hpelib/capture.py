@@ -22,12 +22,20 @@ def capture(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 @contextmanager
-def altered(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def altered(module: nn.Module, change: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
     """Inside a `with` block, `module` gives `change` of its output: what does the network do without it?
+
+    With None the module hands on what it gets. If it returns several values, only the first is replaced then.
 
     Example: `with altered(network.ditm.parameter_adapter, torch.zeros_like): ...` makes all kernels zero.
     """
-    hook = module.register_forward_hook(lambda module, inputs, output: change(output))
+
+    def replace(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        if change is not None:
+            return change(output)
+        return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
+
+    hook = module.register_forward_hook(replace)
     try:
         yield
     finally:

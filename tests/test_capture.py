@@ -454,4 +454,15 @@ def test_an_altered_module_is_altered_inside_of_the_block_alone():
     before = network(inputs)
     with altered(network[0], torch.zeros_like):
         assert network(inputs).eq(0).all()
+    with altered(network[0], None):
+        torch.testing.assert_close(network(inputs), inputs)
     torch.testing.assert_close(network(inputs), before)
+
+
+def test_a_module_that_is_left_out_still_shows_its_other_values():
+    module = nn.LSTM(2, 2)
+    inputs = torch.ones(1, 1, 2)
+    with altered(module, None):
+        output, state = module(inputs)
+    torch.testing.assert_close(output, inputs)
+    assert state[0].abs().sum() > 0

@@ -26,6 +26,10 @@ METADATA = {
 }
 
 
+class NotRunError(Exception):
+    """What a notebook shows was not run under this profile: the page ends with this message, and the stage succeeds."""
+
+
 class InProcess:
     """What papermill asks of an engine. It imports this module while it is imported itself, so there is no base class.
 
@@ -74,7 +78,7 @@ class _Shell(InteractiveShell):
 
 
 def run_cells(nb: nbformat.NotebookNode) -> None:
-    """Run the code cells of `nb` and fill in what they print and show. The first error is raised."""
+    """Run the code cells of `nb` and fill in what they print and show. `NotRunError` ends it; other errors are raised."""
     shell = _Shell.instance()
     shell.history_manager.enabled = False
     for number, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), start=1):
@@ -85,6 +89,10 @@ def run_cells(nb: nbformat.NotebookNode) -> None:
         for rich in captured.outputs:
             cell.outputs.append(new_output("display_data", rich.data, metadata=rich.metadata or {}))
         print(captured.stdout, end="", flush=True)
+        if isinstance(result.error_in_exec, NotRunError):
+            said = f"**Not run.** {result.error_in_exec}"
+            cell.outputs = [new_output("display_data", {"text/markdown": said})]
+            return
         result.raise_error()
 
 

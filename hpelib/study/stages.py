@@ -53,11 +53,13 @@ def stages(params: dict) -> Iterator[Stage]:
             yield f"ablate/{paper}-{seed}", ("notebooks/ablate.ipynb",), runs, _loaded(*every)
         yield f"papers/{paper}", ("notebooks/papers.ipynb",), rows, ()
         drawn = tuple(f"hpelib.models.{name}" for name in records()[paper].compared)
+        yield f"networks/{paper}", (f"notebooks/networks/{paper}.ipynb",), study, drawn
         yield f"paper_figures/{paper}", ("notebooks/paper_figures.ipynb",), study, drawn
     yield "start", ("notebooks/00_start.ipynb",), study, ()
+    models = tuple(f"hpelib.models.{name}" for name in records())
+    yield "baselines", ("notebooks/networks/baselines.ipynb",), study, models
     yield "codecs", ("notebooks/codecs.ipynb",), {}, ()
     yield "claims", ("notebooks/claims.ipynb",), rows, ()
-    models = tuple(f"hpelib.models.{name}" for name in records())
     yield "count", ("hpelib.study.steps.count",), params["ablations"], models
     yield "sizes", ("notebooks/sizes.ipynb",), {}, ()
     runs = [study_runs(params, network, "mpii")[0].describe() for network in params["networks"]]

@@ -155,3 +155,12 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False
+
+
+def test_a_page_whose_networks_were_not_run_ends_there_and_says_so(folder):
+    stop = "from hpelib.study.engine import NotRunError\nraise NotRunError('ditn was not trained')"
+    write_notebook(stop, "raise ValueError('never reached')")
+    assert papermill("target.ipynb").returncode == 0
+    page = Path("target.ipynb").read_text()
+    assert "**Not run.** ditn was not trained" in page
+    assert '"traceback"' not in page
