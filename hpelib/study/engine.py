@@ -78,7 +78,7 @@ class _Shell(InteractiveShell):
 
 
 def run_cells(nb: nbformat.NotebookNode) -> None:
-    """Run the code cells of `nb` and fill in what they print and show. `NotRunError` ends it; other errors are raised."""
+    """Run the code cells of `nb` and fill in what they print and show. `NotRunError` ends it; others are raised."""
     shell = _Shell.instance()
     shell.history_manager.enabled = False
     for number, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), start=1):
