@@ -61,6 +61,7 @@ def original(tmp_path_factory) -> Project:
 def small_study(params: dict) -> dict:
     """Parameters of a study of four networks, one of them a second setting of HRNet's model."""
     profile = params["profiles"]["quick"]
+    profile["datasets"]["coco"].pop("recipe", None)  # no dataset has a schedule of its own
     profile["networks"]["slim"] = {"model": "hrnet_w32", "options": {"width": 16}}
     params |= {"profile": "quick", "networks": list(NETWORKS), "seeds": [0]}
     params |= {"datasets": ["coco", "mpii"], "extra": {"datasets": ["lsp"], "networks": ["hourglass"]}}
