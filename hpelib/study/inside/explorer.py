@@ -1,15 +1,18 @@
 """One network, one person, one keypoint at a time, with a grey square in front of the person: the explore notebook."""
 
+import re
 import textwrap
 from functools import partial
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
+from hpelib.attribution import attribute
 from hpelib.figures import style
-from hpelib.figures.heatmaps import common_limits, draw_heatmap
+from hpelib.figures.heatmaps import View, common_limits, draw_heatmap
 from hpelib.figures.looks import draw_change, draw_panel, panels_of
 from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
@@ -17,6 +20,9 @@ from hpelib.study.config import networks_on, study_runs
 from hpelib.study.inside.views import NOTHING, ORDERS, Gallery
 from hpelib.study.steps.weights import find_weights
 
+ATTRIBUTION = "attribution: pixels that the keypoint's heatmap depends on"
+NOBODY = "nobody"
+KEPT = Path("work/explore")  # pictures that a reader keeps
 MAX_PANELS = 4  # of one layer
 TITLE_WIDTH = 26  # characters above a panel
 
@@ -36,9 +42,13 @@ class Explorer(Gallery):
         super().__init__(trained)
 
     def layers(self, run: str) -> list[str]:
-        """Names of everything that the run's network shows of itself and that can be drawn."""
+        """Names of everything that the run's network shows of itself and that can be drawn, and `ATTRIBUTION`."""
         looks = self.look(run, 0)[0].looks
-        return [name for name, look in looks.items() if panels_of(quantity(name), look)]
+        return [*(name for name, look in looks.items() if panels_of(quantity(name), look)), ATTRIBUTION]
+
+    def attribution(self, run: str, person: int, keypoint: int, mask: np.ndarray = NOTHING) -> np.ndarray:
+        """How much each pixel (H, W) of the crop adds to the keypoint's heatmap, as `hpelib.attribution.attribute`."""
+        return attribute(self.network(run), self.images(run, person, (mask,)), keypoint)[0].cpu().numpy()
 
     def clearest(self, run: str, person: int) -> tuple[str, float, float]:
         """The visible keypoint of which the network is surest, and where it finds it: (x, y) as for `square`.
@@ -62,22 +72,30 @@ class Explorer(Gallery):
         return np.maximum(np.abs(columns - x * width), np.abs(rows - y * height)) < size * width / 2
 
     def figure(
-        self, run: str, person: int, keypoint: str, layer: str = "heatmaps", mask: np.ndarray = NOTHING
+        self,
+        run: str,
+        person: int,
+        keypoint: str,
+        layer: str = "heatmaps",
+        mask: np.ndarray = NOTHING,
+        channel: int = 0,
     ) -> Figure:
         """The person with its annotation, the keypoint's heatmap, how `mask` changed it, and the layer.
 
-        `layer` is one of `layers`, and `mask` (H, W) is true where the person is hidden. In the first three panels a
-        circle marks the annotated point and a cross the one that the network finds.
+        `layer` is one of `layers`, and `mask` (H, W) is true where the person is hidden. `channel` chooses one map of a
+        layer that has several, counted from 1; 0 stands for all together. In the first three panels a circle marks the
+        annotated point and a cross the one that the network finds.
         """
         free, view = self.look(run, person, (NOTHING, mask))
         crop, k = view.crop, view.skeleton.index(keypoint)
         truth, found = crop.keypoints[k], view.found[k]
         limits = common_limits(free.heatmaps[k], view.heatmaps[k])
-        panels = list(panels_of(quantity(layer), view.looks[layer], k).items())[:MAX_PANELS]
+        pixels = self.attribution(run, person, k, mask) if layer == ATTRIBUTION else None
+        panels = [] if pixels is not None else self._panels(view, layer, k, channel)
         distance_px = np.linalg.norm(found - truth)
         error = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
         with style.apply():
-            figure, grid = style.panels(3 + len(panels), 4, 1.05 * view.aspect)
+            figure, grid = style.panels(3 + max(1, len(panels)), 4, 1.05 * view.aspect)
             draw_person(grid[0], crop.pixels, crop.keypoints, crop.visibility, view.skeleton)
             draw_heatmap(grid[1], crop.pixels, view.heatmaps[k], limits, view.stride_px)
             draw_change(grid[2], crop.pixels, view.heatmaps[k] - free.heatmaps[k], max(limits[1], 1e-6))
@@ -86,10 +104,20 @@ class Explorer(Gallery):
                 axes.set_title(title)
                 axes.plot(*truth, "o", color="white", markersize=8, fillstyle="none", markeredgewidth=1.5)
                 axes.plot(*found, "x", color=style.SKY, markersize=7, markeredgewidth=2)
-            for axes, (title, panel) in zip(grid[3:], panels, strict=True):
+            if pixels is not None:
+                draw_change(grid[3], crop.pixels, pixels, max(np.abs(pixels).max(), 1e-6))
+                grid[3].set_title("orange speaks for it, purple against")
+            for axes, (title, panel) in zip(grid[3:], panels, strict=False):
                 draw_panel(axes, crop.pixels, panel)
                 axes.set_title(textwrap.fill(title, TITLE_WIDTH))
         return figure
+
+    def _panels(self, view: View, layer: str, keypoint: int, channel: int) -> list[tuple[str, np.ndarray]]:
+        look = view.looks[layer]
+        if channel and look.ndim == 3 and look.shape[1:] != (1, 1):
+            number = min(channel, len(look))
+            return [(f"{quantity(layer).title}: {number} of {len(look)}", look[number - 1])]
+        return list(panels_of(quantity(layer), look, keypoint).items())[:MAX_PANELS]
 
 
 def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
@@ -99,31 +127,66 @@ def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
     """
     choice = widgets.Dropdown(description="dataset", options=params["all_datasets"], value=dataset)
     box = widgets.VBox()
-    widgets.dlink((choice, "value"), (box, "children"), lambda name: (choice, _controls(Explorer(params, name), order)))
+    widgets.dlink(
+        (choice, "value"), (box, "children"), lambda name: (choice, _controls(Explorer(params, name), name, order))
+    )
     return box
 
 
-def _controls(explorer: Explorer, order: str) -> widgets.VBox:
+def _controls(explorer: Explorer, dataset: str, order: str) -> widgets.VBox:
     names, last = list(explorer.runs), len(explorer.people) - 1
     slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.02, continuous_update=False)
     controls = {
         "run": widgets.Dropdown(description="run", options=names),
+        "beside": widgets.Dropdown(description="beside it", options=[NOBODY, *names]),
         "order": widgets.Dropdown(description="people", options=tuple(ORDERS), value=order),
         "rank": widgets.IntSlider(description="number", max=last, continuous_update=False),
         "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
         "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),
+        "channel": widgets.BoundedIntText(description="channel", max=9999),
         "x": slider(description="square: x", value=0.5),
         "y": slider(description="square: y", value=0.5),
         "size": slider(description="size", value=0.0),
     }
+    save, said = widgets.Button(description="keep this picture"), widgets.Output()
 
-    def show(run: str, order: str, rank: int, keypoint: str, layer: str, x: float, y: float, size: float) -> None:
+    def drawn(
+        run: str, order: str, rank: int, keypoint: str, layer: str, channel: int, x: float, y: float, size: float
+    ):
         person = explorer.persons(order)[rank]
-        figure = explorer.figure(run, person, keypoint, layer, explorer.square(run, x, y, size))
-        display(Image(style.to_png(figure), alt=f"{keypoint} of person {person} as {run} sees it"))
+        mask = explorer.square(run, x, y, size)
+        return person, explorer.figure(run, person, keypoint, layer, mask, channel)
+
+    def show(beside: str, **chosen) -> None:
+        for run in (chosen["run"], beside):
+            if run != NOBODY:
+                layer = chosen["layer"] if chosen["layer"] in explorer.layers(run) else "heatmaps"
+                person, figure = drawn(**chosen | {"run": run, "layer": layer})
+                display(Image(style.to_png(figure), alt=f"{chosen['keypoint']} of person {person} as {run} sees it"))
+
+    def keep(_) -> None:
+        chosen = {name: control.value for name, control in controls.items() if name != "beside"}
+        person, figure = drawn(**chosen)
+        name = re.sub(r"\W+", "_", f"{dataset}_{person}_{chosen['run']}_{chosen['keypoint']}_{chosen['layer']}")
+        path = style.save(figure, KEPT / f"{name}.png")
+        said.value = f"# {path}\n{code_of(dataset, person, **chosen)}"
 
     # before `show` asks for a layer that the new network does not have
     controls["run"].observe(lambda change: controls["layer"].set_trait("options", explorer.layers(change.new)), "value")
+    save.on_click(keep)
     choices = list(controls.values())
     sides = widgets.HBox([widgets.VBox(choices[:5]), widgets.VBox(choices[5:])])
-    return widgets.VBox([sides, widgets.interactive_output(show, controls)])
+    return widgets.VBox([sides, save, said, widgets.interactive_output(show, controls)])
+
+
+def code_of(
+    dataset: str, person: int, run: str, keypoint: str, layer: str, channel: int, x: float, y: float, size: float, **_
+) -> str:
+    """The lines that draw again what the widgets show."""
+    return (
+        "from hpelib.study.config import load_params\n"
+        "from hpelib.study.inside.explorer import Explorer\n\n"
+        f"explorer = Explorer(load_params(), {dataset!r})\n"
+        f"mask = explorer.square({run!r}, x={x}, y={y}, size={size})\n"
+        f"explorer.figure({run!r}, {person}, {keypoint!r}, {layer!r}, mask, channel={channel})"
+    )

@@ -8,7 +8,6 @@ import pandas as pd
 from torch import Tensor, nn
 
 from hpelib.capture import altered
-from hpelib.data.loader import make_loader
 from hpelib.figures.heatmaps import View
 from hpelib.study.config import Run, study_runs
 from hpelib.study.engine import NotRunError
@@ -77,8 +76,6 @@ def begin(params: dict, network: str, dataset: str, person: str, beside: Sequenc
     gallery = Gallery(runs)
     chosen = fixed_people(gallery.people)
     position = chosen[person] if person in chosen else int(person)
-    run = gallery.runs[network]
-    loader = make_loader(gallery.people.take([position]), run, train=False, device=run.recipe.device)
-    (batch,) = loader
     (view,) = gallery.look(network, position)
-    return Lesson(gallery, run, gallery.network(network), position, view, batch["images"])
+    images = gallery.images(network, position)
+    return Lesson(gallery, runs[network], gallery.network(network), position, view, images)

@@ -88,6 +88,12 @@ class Gallery:
         predictions = predict(self.network(name), loader, loader.codec, flip_test=False)
         return FORMATS[run.dataset.format].keypoint_scores(people, predictions.keypoints)
 
+    def images(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> Tensor:
+        """What the network of the run `name` is fed of a person, once for each of `masks`: (n, 3, H, W), normalised."""
+        run = self.runs[name]
+        (batch,) = make_loader(self.people.take([person]), run, train=False, device=run.recipe.device)
+        return torch.cat([_hide(batch["images"], mask) for mask in masks])
+
     def look(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> list[View]:
         """Person number `person` as the run `name` sees it, once for each of `masks`.
 
@@ -99,12 +105,10 @@ class Gallery:
             FileNotFoundError: the run was not trained.
         """
         network, run = self.network(name), self.runs[name]
-        crop = crop_person(self.people, person, run.inputs)
-        loader = make_loader(self.people.take([person]), run, train=False, device=run.recipe.device)
-        (batch,) = loader
-        looks = capture(network, torch.cat([_hide(batch["images"], mask) for mask in masks]))
-        found, _ = loader.codec.decode(looks["heatmaps"])
-        target, _ = loader.codec.encode(batch["keypoints"], batch["visible"])
+        crop, codec = crop_person(self.people, person, run.inputs), run.inputs.make_codec()
+        looks = capture(network, self.images(name, person, masks))
+        found, _ = codec.decode(looks["heatmaps"])
+        target, _ = codec.encode(crop.keypoints[None], crop.visibility[None])
         looks["target"] = target.expand_as(looks["heatmaps"])
         return [
             View(
@@ -112,7 +116,7 @@ class Gallery:
                 skeleton=self.people.skeleton,
                 found=found[i].cpu().numpy(),
                 looks={key: look[i].float().cpu().numpy() for key, look in looks.items()},
-                stride_px=loader.codec.stride,
+                stride_px=codec.stride,
             )
             for i, mask in enumerate(masks)
         ]

@@ -12,9 +12,10 @@ from nbclient import NotebookClient
 
 from hpelib.data.crops import to_image
 from hpelib.data.loader import make_loader
+from hpelib.figures.style import to_png
 from hpelib.formats import FORMATS
 from hpelib.study.evaluation import ARRAYS, save
-from hpelib.study.inside.explorer import Explorer
+from hpelib.study.inside.explorer import ATTRIBUTION, Explorer, panel
 from hpelib.study.steps import evaluate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +42,7 @@ def test_a_look_is_the_networks_own(trained):
     found, _ = loader.codec.decode(heatmaps)
     np.testing.assert_allclose(view.heatmaps, heatmaps[0], atol=1e-6)
     np.testing.assert_allclose(view.found, found[0], atol=1e-4)
-    assert explorer.layers(RUN) == ["heatmaps", "stack1", "target"]
+    assert explorer.layers(RUN) == ["heatmaps", "stack1", "target", ATTRIBUTION]
 
 
 def test_the_square_lies_on_the_clearest_keypoint(trained):
@@ -118,7 +119,7 @@ def test_the_notebook_runs_and_its_widgets_change_the_picture(trained, tmp_path,
     assert notebook.cells[1].metadata.tags == ["parameters"]
     for cell in notebook.cells:
         cell.source = cell.source.replace("\nenter()\n", "\n")  # stay with the tiny study
-    look = "sides, picture = box.children[1].children\nprint(picture.outputs[0]['data']['image/png'])"
+    look = "sides, *_, picture = box.children[1].children\nprint(picture.outputs[0]['data']['image/png'])"
     for source in (look, "sides.children[1].children[-1].value = 0.5", look):
         notebook.cells.append(nbformat.v4.new_code_cell(source))
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
@@ -126,3 +127,35 @@ def test_the_notebook_runs_and_its_widgets_change_the_picture(trained, tmp_path,
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
     before, after = (output.text for output in outputs if output.output_type == "stream")
     assert before != after
+
+
+def test_a_channel_and_the_attribution_can_be_chosen(trained):
+    explorer = Explorer(trained, "coco")
+    assert explorer.layers(RUN)[-1] == ATTRIBUTION
+    (view,) = explorer.look(RUN, 0)
+    k = view.skeleton.index("nose")
+    drawn = explorer.figure(RUN, 0, "nose", "stack1", channel=2).axes[3]
+    assert drawn.get_title().split()[-3:] == ["2", "of", str(len(view.looks["stack1"]))]
+    np.testing.assert_allclose(drawn.images[-1].get_array(), view.looks["stack1"][1], rtol=1e-5)
+    pixels = explorer.attribution(RUN, 0, k)
+    assert pixels.shape == view.crop.pixels.shape[:2]
+    drawn = explorer.figure(RUN, 0, "nose", ATTRIBUTION).axes[3]
+    np.testing.assert_allclose(drawn.images[-1].get_array(), pixels, rtol=1e-4, atol=1e-7)
+
+
+def test_two_runs_stand_side_by_side_and_a_state_is_kept_as_picture_and_code(trained, monkeypatch):
+    shown = []
+    monkeypatch.setattr("hpelib.study.inside.explorer.display", shown.append)
+    (_, box) = panel(trained, "coco", "most occluded").children
+    sides, save, said, _ = box.children
+    controls = {control.description: control for column in sides.children for control in column.children}
+    controls["beside it"].value = RUN
+    assert len(shown) >= 2, "the person twice: by the run and by the one beside it"
+    save.click()
+    (picture,) = Path("work/explore").glob("*.png")
+    first, _, code = said.value.partition("\n")
+    assert str(picture) in first
+    monkeypatch.setattr("hpelib.study.config.load_params", lambda: trained)
+    again = {}
+    exec(code.replace("explorer.figure", "figure = explorer.figure"), again)
+    assert picture.read_bytes() == to_png(again["figure"])
