@@ -4,18 +4,19 @@ X. Li, Y. Li, Z. Xiao, Z. Huang, L. Zou, "DAUNet: Detail-Aware U-Shaped Network 
 Computers, Materials & Continua 81(2), 2024 (https://doi.org/10.32604/cmc.2024.056464), Sec. 3.1 and Fig. 2.
 
 What the paper leaves open: it names its modules but few of their widths and places. The skip connections with their
-fusion and the three blocks of the tail are our choice; they bring the network to the printed size.
-docs/ledger_daunet.md lists every choice and the option that gives the alternative.
+fusion and the three blocks of the tail are our choice; they bring the whole network to the printed size, but not the
+network without its parts. docs/ledger_daunet.md lists every choice and the option that gives the alternative.
 
 Differs from the paper: heatmaps have stride 4, as Eqs. 1 and 2 need, although Sec. 3.1 ends with the input's size.
 
-K = 17: 38.9 M parameters, 10.8 G MACs at 256x192 (paper: 38.6 M, 10.8 G).
+K = 17: 38.7 M parameters, 10.8 G MACs at 256x192 (paper: 38.6 M, 10.8 G).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from timm.layers import ConvNormAct
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from hpelib.layers.choices import require_choice
 from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.models.simple_baseline import SimpleBaseline
 
-Partial = Literal["stride1", "all", "added"]
+Partial = Literal["all", "stride1", "added"]
 StripForm = Literal["spnet", "pointwise", "conv3x3"]
 STRIP_FORMS = ("spnet", "pointwise", "conv3x3")
 LEVEL_BLOCKS = {"none": None, "basic": BasicBlock, "bottleneck": Bottleneck}
@@ -33,20 +34,22 @@ LEVEL_BLOCKS = {"none": None, "basic": BasicBlock, "bottleneck": Bottleneck}
 class PartialConv2d(nn.Conv2d):
     """Partial convolution (Eq. 3; J. Chen et al., FasterNet, CVPR 2023): 3x3, of the first C / ratio channels only.
 
-    The other channels stay as they are. The weight (C/ratio, C/ratio, 3, 3) has the name that it has in an ordinary
-    convolution, so the leading slice of a pretrained 3x3 weight fits.
-    Shape: (N, C, H, W) -> (N, C, H, W), C a multiple of `ratio`.
+    The other channels stay as they are; with a stride, every stride-th of their positions does. The weight
+    (C/ratio, C/ratio, 3, 3) has the name that it has in an ordinary convolution, so the leading slice of a pretrained
+    3x3 weight fits.
+    Shape: (N, C, H, W) -> (N, C, H / stride, W / stride), C a multiple of `ratio`.
     """
 
-    def __init__(self, channels: int, ratio: int = 4):
+    def __init__(self, channels: int, ratio: int = 4, stride: int = 1):
         if channels % ratio:
             raise ValueError(f"{channels} channels cannot be divided by partial ratio {ratio}")
-        super().__init__(channels // ratio, channels // ratio, kernel_size=3, padding=1, bias=False)
+        super().__init__(channels // ratio, channels // ratio, kernel_size=3, stride=stride, padding=1, bias=False)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")  # as timm starts the others
 
     def forward(self, x: Tensor) -> Tensor:
         convolved, untouched = x.tensor_split([self.in_channels], dim=1)
-        return torch.cat([super().forward(convolved), untouched], dim=1)
+        step = self.stride[0]
+        return torch.cat([super().forward(convolved), untouched[..., ::step, ::step]], dim=1)
 
 
 class StripPooling(nn.Module):
@@ -88,9 +91,9 @@ class StripPooling(nn.Module):
 class ImprovedBottleneck(nn.Module):
     """IBN (Sec. 3.1.1): ResNet's bottleneck with a partial convolution in its middle, and perhaps with a strip gate.
 
-    A block that halves the resolution keeps its full 3x3 convolution. Its shortcut is average-pooled first and widened
-    then. The other values of `partial` are readings of the ledger. "all": such a block also has a partial convolution,
-    after a mean over 2x2. "added": all full convolutions stay, and a partial one follows those of stride 1.
+    In a block that halves the resolution, the partial convolution does it. The other values of `partial` are readings
+    of the ledger. "stride1": such a block keeps its full 3x3 convolution. "added": all full convolutions stay, and a
+    partial one follows those of stride 1.
 
     The layers of `bottleneck` are taken over with their names, so ImageNet weights fit.
     Shape: (N, in, H, W) -> (N, out, H / stride, W / stride), and the gate (N, out / 4, H / stride, W / stride) or None.
@@ -98,31 +101,41 @@ class ImprovedBottleneck(nn.Module):
 
     def __init__(self, bottleneck: Bottleneck, partial_ratio: int, partial: Partial, strip_form: StripForm | None):
         super().__init__()
-        width = bottleneck.conv2.out_channels
-        halves = bottleneck.stride > 1
+        width, stride = bottleneck.conv2.out_channels, bottleneck.stride
         self.conv1, self.bn1 = bottleneck.conv1, bottleneck.bn1
         self.conv2, self.bn2 = bottleneck.conv2, bottleneck.bn2
-        self.shrink = self.partial = nn.Identity()
-        if partial == "added":
-            self.partial = nn.Identity() if halves else PartialConv2d(width, partial_ratio)
-        elif partial == "all" or not halves:
-            self.shrink = nn.AvgPool2d(2) if halves else nn.Identity()
-            self.conv2 = PartialConv2d(width, partial_ratio)
+        self.partial = nn.Identity()
+        if partial == "added" and stride == 1:
+            self.partial = PartialConv2d(width, partial_ratio)
+        elif partial == "all" or (partial == "stride1" and stride == 1):
+            self.conv2 = PartialConv2d(width, partial_ratio, stride)
         self.strip = StripPooling(width, strip_form) if strip_form else None
         self.conv3, self.bn3 = bottleneck.conv3, bottleneck.bn3
-        self.pool = nn.AvgPool2d(2) if halves else nn.Identity()
         self.downsample = bottleneck.downsample or nn.Identity()
-        if halves:
-            self.downsample[0].stride = (1, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.bn1(self.conv1(x)).relu()
-        y = self.bn2(self.partial(self.conv2(self.shrink(y)))).relu()
+        y = self.bn2(self.partial(self.conv2(y))).relu()
         gate = None
         if self.strip:
             y, gate = self.strip(y)
         y = self.bn3(self.conv3(y))
-        return (y + self.downsample(self.pool(x))).relu(), gate
+        return (y + self.downsample(x)).relu(), gate
+
+
+class PooledShortcut(nn.Sequential):
+    """The shortcut of a block that halves the resolution, as Sec. 3.1.1 tells it of ResNet: pooled, and widened then.
+
+    The layers of `shortcut` keep their names, so ImageNet weights fit.
+    Shape: (N, in, H, W) -> (N, out, H / 2, W / 2).
+    """
+
+    def __init__(self, shortcut: nn.Sequential):
+        super().__init__(*shortcut)
+        self[0].stride = (1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.avg_pool2d(x, 2))
 
 
 class SpatialRebuildUnit(nn.Module):
@@ -132,13 +145,15 @@ class SpatialRebuildUnit(nn.Module):
     informative = x where r > 0.5, else r x;  redundant = 0 where r > 0.5, else r x
     y = the two parts added crosswise, the first half of one to the second half of the other
 
-    The threshold and the parts are those of the public SCConv code.
+    This is the soft split of an unofficial implementation of SCConv, whose authors have released none. With `hard`,
+    informative = 0 where r <= 0.5, so that no position of a channel is in both parts, as SCConv's paper has it.
     Shape: (N, C, H, W) -> y, r, informative and redundant, each (N, C, H, W), r in (0, 1). C is a multiple of 16.
     """
 
-    def __init__(self, channels: int, groups: int = 16):
+    def __init__(self, channels: int, groups: int = 16, hard: bool = False):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels)
+        self.hard = hard
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scales = self.norm.weight
@@ -146,7 +161,7 @@ class SpatialRebuildUnit(nn.Module):
         reweights = (importance * self.norm(x)).sigmoid()  # r
         whole = x * (reweights > 0.5)
         redundant = reweights * (x - whole)
-        informative = whole + redundant
+        informative = whole if self.hard else whole + redundant
         rebuilt = informative + redundant.roll(x.shape[1] // 2, dims=1)  # halves [a, b] and [c, d] to [a + d, b + c]
         return rebuilt, reweights, informative, redundant
 
@@ -158,8 +173,8 @@ class ChannelRebuildUnit(nn.Module):
     beta = softmax of mean(Y1) and mean(Y2), per channel
     y = beta1 Y1 + beta2 Y2
 
-    The softmax is that of Eq. 15, over the two transforms. The public SCConv code takes one over all 2C means instead,
-    which makes features smaller by about C.
+    The softmax is that of Eq. 15, over the two transforms. The unofficial SCConv code takes one over all 2C means
+    instead, which makes features smaller by about C.
     Shape: (N, C, H, W) -> y (N, C, H, W), beta (N, 2, C, 1, 1) with sum 1 over axis 1. C is a multiple of 8.
     """
 
@@ -214,17 +229,19 @@ class DAUNet(SimpleBaseline):
 
     Shape: images (N, 3, H, W), H and W multiples of 32 -> heatmaps (N, K, H/4, W/4); in training `{"heatmaps": ...}`.
 
-    Switched in Table 4. All off, this is a ResNet-50 with deconvolutions, skip connections and tail; with skip="none"
-    and tail_blocks=0 as well it is SimpleBaseline:
+    Switched in Table 4. All off, this is a ResNet-50 with deconvolutions, skip connections and tail; with skip="none",
+    tail_blocks=0 and head_kernel=1 as well it is SimpleBaseline:
         ibn: improved bottlenecks (Sec. 3.1.1).
         scru: SRU and CRU after each upsampling module (Sec. 3.1.2).
         sge: spatial group-wise enhancement after these (Sec. 3.1.3).
     Open in the paper:
         partial_ratio: one of how many channels a partial convolution convolves.
-        partial: "stride1", "all" or "added", see `ImprovedBottleneck`.
+        partial: "all", "stride1" or "added", see `ImprovedBottleneck`.
         strip_form: "spnet", "pointwise" or "conv3x3", see `StripPooling`.
-        strip_placement: "spnet" has gates in the last block of stages 1 to 3 and in every block of stage 4, as the work
-            on strip pooling; "all" in every block.
+        strip_placement: "all" has a gate in every block; "spnet" in the last block of stages 1 to 3 and in every block
+            of stage 4, as the work on strip pooling.
+        pooled_shortcut: see `PooledShortcut`, whether or not bottlenecks are improved; else ResNet's strided one.
+        hard_split: see `SpatialRebuildUnit`.
         skip: "concat" joins encoder features by a 3x3 convolution, "concat1x1" by a 1x1 one; or "none".
         level_block: a "basic" or "bottleneck" residual block after each of these; or "none".
         tail_blocks: residual bottlenecks before the heatmap layer.
@@ -250,17 +267,19 @@ class DAUNet(SimpleBaseline):
         scru: bool = True,
         sge: bool = True,
         partial_ratio: int = 4,
-        partial: Partial = "stride1",
+        partial: Partial = "all",
         strip_form: StripForm = "spnet",
-        strip_placement: Literal["spnet", "all"] = "spnet",
+        strip_placement: Literal["all", "spnet"] = "all",
+        pooled_shortcut: bool = False,
         skip: Literal["concat", "concat1x1", "none"] = "concat",
         level_block: Literal["none", "basic", "bottleneck"] = "none",
         tail_blocks: int = 3,
-        head_kernel: int = 1,
+        head_kernel: int = 3,
+        hard_split: bool = False,
         sge_groups: int = 8,
     ):
-        require_choice("strip_placement", strip_placement, ("spnet", "all"))
-        require_choice("partial", partial, ("stride1", "all", "added"))
+        require_choice("strip_placement", strip_placement, ("all", "spnet"))
+        require_choice("partial", partial, ("all", "stride1", "added"))
         require_choice("strip_form", strip_form, STRIP_FORMS)
         require_choice("skip", skip, ("concat", "concat1x1", "none"))
         require_choice("level_block", level_block, LEVEL_BLOCKS)
@@ -268,8 +287,10 @@ class DAUNet(SimpleBaseline):
             raise ValueError(f"decoder_widths {decoder_widths} names {len(decoder_widths)} levels instead of 3 to 5")
         super().__init__(num_keypoints, "resnet50", width, depths, decoder_widths)
         self.ibn = ibn
-        if ibn:
-            for stage in self.stages():
+        for stage in self.stages():
+            if pooled_shortcut and stage is not self.layer1:
+                stage[0].downsample = PooledShortcut(stage[0].downsample)
+            if ibn:
                 for i, bottleneck in enumerate(stage):
                     gated = strip_placement == "all" or stage is self.layer4 or i == len(stage) - 1
                     stage[i] = ImprovedBottleneck(bottleneck, partial_ratio, partial, strip_form if gated else None)
@@ -279,7 +300,7 @@ class DAUNet(SimpleBaseline):
         self.fusions = nn.ModuleList(ConvNormAct(own + side, own, kernel) for own, side in joined if skip != "none")
         block = LEVEL_BLOCKS[level_block]
         self.level_blocks = nn.ModuleList(_residual(block, own) for own in decoder_widths if block)
-        self.srus = nn.ModuleList(SpatialRebuildUnit(own) for own in decoder_widths if scru)
+        self.srus = nn.ModuleList(SpatialRebuildUnit(own, hard=hard_split) for own in decoder_widths if scru)
         self.crus = nn.ModuleList(ChannelRebuildUnit(own) for own in decoder_widths if scru)
         self.sges = nn.ModuleList(SpatialGroupEnhance(own, sge_groups) for own in decoder_widths if sge)
         self.tail = nn.Sequential(*(_residual(Bottleneck, decoder_widths[-1]) for _ in range(tail_blocks)))

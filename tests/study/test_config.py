@@ -304,7 +304,7 @@ PRESETS = {
     ("hrnet-official", "simple_baseline", "mpii"): (128, 140, 1e-3, 0.25, 30, 0, 0),
     ("mmpose-1x", "hrnet", "coco"): (512, 210, 5e-4, 0.5, 80, 0.3, 0.3),
     ("mmpose-1x", "simple_baseline", "mpii"): (512, 210, 5e-4, 0.5, 80, 0, 0),
-    ("paper", "daunet", "coco"): (128, 200, 1e-3, 0.3, 40, 0, 0),
+    ("paper", "daunet", "coco"): (128, 200, 1e-3, 0.25, 30, 0, 0),
     ("paper", "daunet", "mpii"): (128, 200, 1e-3, 0.25, 30, 0, 0),
     ("paper", "ditn", "mpii"): (32, 210, 1e-3, 0.35, 30, 0, 0),
 }
