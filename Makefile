@@ -1,5 +1,6 @@
 # `make study` sets up and runs the study, `make test` sets up and runs the tests, `make env` only sets up.
 PYTHON ?= python3
+PROFILE ?= # of params.yaml, to run it in place of the one named there
 JOBS ?= # stages or tests at a time; by default one for each core
 STAGES ?= # of dvc.yaml, to run only these and what they need
 # Without these settings glibc gives the memory of large tensors back at every training step and takes it again at the
@@ -10,7 +11,7 @@ IN_VENV := PYTHONDONTWRITEBYTECODE= PATH="$(CURDIR)/.venv/bin:$$PATH" OMP_NUM_TH
 .PHONY: study test bench env lab lock lint
 
 study: env
-	@$(IN_VENV) python -m hpelib.study.run $(if $(JOBS),--jobs $(JOBS)) $(STAGES)
+	@$(IN_VENV) python -m hpelib.study.run $(if $(PROFILE),--profile $(PROFILE)) $(if $(JOBS),--jobs $(JOBS)) $(STAGES)
 
 test: env
 	@$(IN_VENV) python -m pytest -n $(or $(JOBS),auto) --dist loadfile

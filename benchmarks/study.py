@@ -52,7 +52,7 @@ def beginnings() -> list[Comparison]:
         LOGS.mkdir(exist_ok=True)  # where `execute` writes
 
         def fork() -> None:
-            process = context.Process(target=execute, args=("benchmark", command))
+            process = context.Process(target=execute, args=("benchmark", command, Path(folder) / "cpu.csv"))
             process.start()
             process.join()
 

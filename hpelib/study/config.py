@@ -23,6 +23,7 @@ RECIPE = Path("data/mannequins.yaml")
 LABELS = ("true", "shuffled")
 SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its datasets and networks may override them
 PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
+PROFILE += ("study", "stage_s")  # what `make study PROFILE=...` runs of it, and what its stages cost
 DATASET = (*SECTIONS, "set")
 SET = ("source", "format", "root", "splits")
 NETWORK = (*SECTIONS, "model", "options", "pretrained", "datasets")
@@ -160,6 +161,10 @@ def check_names(params: dict) -> None:
         ValueError: naming the first network, model or dataset that is not there or may not be called so.
     """
     profile = profile_params(params)
+    if unknown := sorted(profile.get("study", {}).keys() - params.keys()):
+        raise ValueError(
+            f"params.yaml: study of profile {params['profile']!r} sets {', '.join(unknown)}, which is none"
+        )
     for kind in ("networks", "datasets"):
         for name in profile[kind]:
             if not NAME.fullmatch(name):

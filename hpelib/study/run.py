@@ -1,6 +1,6 @@
 """`make study`: what `dvc repro` does, with the stages that do not wait for each other side by side.
 
-    python -m hpelib.study.run [--jobs N] [STAGE ...]
+    python -m hpelib.study.run [--profile NAME] [--jobs N] [STAGE ...]
 
 DVC runs one stage at a time. Here DVC's own objects say which stages have changed, take results from its run cache and
 record what was made in dvc.lock; the commands run side by side. Each runs in a process that is forked from one that has
@@ -12,12 +12,13 @@ import json
 import logging
 import multiprocessing
 import os
+import resource
 import runpy
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from graphlib import TopologicalSorter
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -28,12 +29,11 @@ from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 
-from hpelib.study.config import load_params, profile_params
+from hpelib.study.another import another
+from hpelib.study.config import load_params, profile_params, work_folder
 from hpelib.study.parents import die_with_study
 
-# Roughly, in minutes: long stages start first, and the sum of what is left says how long it will take.
-MINUTES = {"ablate": 5.0, "control": 1.5, "train": 1.0, "train_extra": 1.0, "stress_hits": 1.0}
-OTHER_MINUTES = 0.1
+LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
 GIB_A_JOB = 2.0
 LOGS = Path("logs")
 LIBRARIES = ["torch", "torch._dynamo", "torchvision", "timm", "accelerate", "safetensors.torch", "cv2", "pandas"]
@@ -49,6 +49,10 @@ class Study:
     def __init__(self, jobs: int):
         self.jobs, self.repo = jobs, Repo(_wait_for_lock=True)
         self.running: dict[int, tuple[multiprocessing.Process, Stage, float]] = {}  # by what tells that it has ended
+        params = load_params()
+        self.costs = profile_params(params).get("stage_s", {})  # CPU s of a stage of each kind
+        self.cpu = work_folder(params) / "cpu.csv"
+        self.expected_s = self.taken_s = 0.0  # by the stages that this call has run
         if len(tempfile.gettempdir()) > 60:  # the name of the forkserver's socket would be too long
             tempfile.tempdir = "/tmp"
         self.context = multiprocessing.get_context("forkserver")
@@ -72,32 +76,45 @@ class Study:
         stale |= {stage for stage in wanted if networkx.descendants(graph, stage) & stale}
         if stale:
             (LOGS / "study.csv").write_text("stage,start_s,end_s\n")
-            print(f"{len(stale)} stages, {self.jobs} at a time; what they print goes to {LOGS}/STAGE.log", flush=True)
+            left = self._time_left(stale)
+            print(f"{len(stale)} stages, {self.jobs} at a time{left}; they print to {LOGS}/STAGE.log", flush=True)
             self._run_all({stage: upstream[stage] & stale for stage in stale})
         print("Done" if stale else "The study is up to date", *ends, flush=True)
 
     def _run_all(self, upstream: Upstream) -> None:
-        order, ready, done = TopologicalSorter(upstream), [], 0
+        order, ready, left = TopologicalSorter(upstream), [], set(upstream)
         order.prepare()
         while order.is_active():
             ready += order.get_ready()
             while ready and len(self.running) < self.jobs:
-                stage = max(ready, key=lambda stage: (_minutes(stage), stage.addressing))
+                stage = max(ready, key=lambda stage: (self._cost_s(stage), stage.addressing))
                 ready.remove(stage)
                 if self._needs_running(stage):
                     self._start(stage)
                 else:
                     order.done(stage)
                     ready += order.get_ready()
-                    done += 1
+                    left.remove(stage)
             if self.running:
                 names = [stage.addressing for _, stage, _ in self.running.values()]
                 now = ", ".join(name + latest_score(name) for name in names)
-                left = sum(map(_minutes, upstream)) * (1 - done / len(upstream)) / self.jobs
-                print(f"{done} of {len(upstream)} stages done; running: {now}; about {left:.0f} min left", flush=True)
+                done = len(upstream) - len(left)
+                print(f"{done} of {len(upstream)} stages done; running: {now}{self._time_left(left)}", flush=True)
                 for sentinel in wait(list(self.running), timeout=60):
-                    order.done(self._finish(sentinel))
-                    done += 1
+                    stage = self._finish(sentinel)
+                    order.done(stage)
+                    left.remove(stage)
+
+    def _cost_s(self, stage: Stage) -> float:
+        return self.costs.get(stage.addressing.partition("@")[0], self.costs.get("other", 0.0))
+
+    def _time_left(self, stages: Collection[Stage]) -> str:
+        """Such as "; about 12 min left": by the profile's table, at the pace of the stages that this call has run."""
+        if not self.costs:
+            return ""
+        pace = self.taken_s / self.expected_s if self.expected_s else 1.0
+        minutes = pace * sum(map(self._cost_s, stages)) / self.jobs / 60
+        return f"; about {minutes / 60:.1f} hours left" if minutes > 120 else f"; about {minutes:.0f} min left"
 
     def _needs_running(self, stage: Stage) -> bool:
         """Whether a stage must run: not if it would come out the same, or if DVC's run cache has the result."""
@@ -113,7 +130,7 @@ class Study:
             return False
 
     def _start(self, stage: Stage) -> None:
-        process = self.context.Process(target=execute, args=(stage.addressing, stage.cmd))
+        process = self.context.Process(target=execute, args=(stage.addressing, stage.cmd, self.cpu))
         process.start()
         self.running[process.sentinel] = process, stage, time.time()
 
@@ -126,6 +143,8 @@ class Study:
             sys.exit(f"{stage.addressing} failed: see {log}; mend the cause and run make study again, it goes on here")
         with self.repo.lock:
             self._record(stage)
+        self.expected_s += self._cost_s(stage)
+        self.taken_s += time.time() - start_s
         with (LOGS / "study.csv").open("a") as times:
             times.write(f"{stage.addressing},{start_s:.1f},{time.time():.1f}\n")
         return stage
@@ -143,8 +162,11 @@ class Study:
             process.join()
 
 
-def execute(stage: str, commands: str | list[str]) -> None:
-    """Run the commands of a stage, each `python -m MODULE ARGUMENTS`, in this process."""
+def execute(stage: str, commands: str | list[str], cpu: Path) -> None:
+    """Run the commands of a stage, each `python -m MODULE ARGUMENTS`, in this process.
+
+    The CPU seconds that they took become a line of the file `cpu`.
+    """
     die_with_study()
     os.environ["DVC_STAGE"] = stage
     with (LOGS / f"{stage}.log").open("w") as log:
@@ -157,13 +179,17 @@ def execute(stage: str, commands: str | list[str]) -> None:
         except SystemExit as end:
             if end.code:
                 raise
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu.parent.mkdir(parents=True, exist_ok=True)
+    with cpu.open("a") as lines:
+        lines.write(f"{stage},{sum(usage.ru_utime + usage.ru_stime for usage in used):.1f}\n")
 
 
 def latest_score(stage: str) -> str:
     """The last line of a training's log, such as " (epoch 2, OKS 39.7)"; nothing before its first epoch has ended."""
     kind, _, item = stage.partition("@")
     log = LOGS / f"{item}.jsonl"
-    if kind not in MINUTES or not log.is_file():
+    if kind not in LONG or not log.is_file():
         return ""
     record = json.loads(log.read_text().splitlines()[-1])
     metric, value = list(record.items())[-1]
@@ -178,13 +204,10 @@ def default_jobs() -> int:
     return max(1, min(len(psutil.Process().cpu_affinity()), int(free_gib / GIB_A_JOB)))
 
 
-def _minutes(stage: Stage) -> float:
-    return MINUTES.get(stage.addressing.partition("@")[0], OTHER_MINUTES)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser("python -m hpelib.study.run", description="Bring the study up to date.")
     parser.add_argument("stages", nargs="*", help="of dvc.yaml, to run only these and what they need")
+    parser.add_argument("--profile", help="of params.yaml, in place of the one that it names")
     parser.add_argument("--jobs", type=int, help="stages at a time; by default one for each core, memory allowing")
     given = parser.parse_args()
     if Path("work").is_symlink():
@@ -194,13 +217,14 @@ def main() -> None:
         )
     LOGS.mkdir(exist_ok=True)
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
-    study = Study(given.jobs or default_jobs())
-    try:
-        study.run(given.stages)
-    except KeyboardInterrupt:
-        sys.exit("interrupted; make study goes on from here")
-    finally:
-        study.stop()
+    with another(given.profile):
+        study = Study(given.jobs or default_jobs())
+        try:
+            study.run(given.stages)
+        except KeyboardInterrupt:
+            sys.exit("interrupted; make study goes on from here")
+        finally:
+            study.stop()
 
 
 if __name__ == "__main__":

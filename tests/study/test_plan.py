@@ -96,7 +96,9 @@ def computing(found: set[str]) -> set[str]:
 def test_every_stage_has_a_plan_that_says_what_decides_it(original):
     plan = json.loads(original.before["train/coco-slim-0"])
     assert plan["parameters"]["options"] == {"width": 16}
-    assert plan["parameters"]["recipe"]["epochs"] == original.params["profiles"]["quick"]["recipe"]["epochs"]
+    assert (
+        plan["parameters"]["recipe"]["learning_rate"] == original.params["profiles"]["quick"]["recipe"]["learning_rate"]
+    )
     assert {"notebooks/train.ipynb", "hpelib.models.hrnet", "hpelib.training.fit"} <= plan["code"].keys()
     assert trainings(*NETWORKS) <= original.before.keys()
 
@@ -188,7 +190,7 @@ def test_a_template_is_code(project):
     ("change", "reached"),
     [
         (lambda profile: profile["networks"]["slim"].update(inputs={"sigma": 9.0}), trainings("slim")),
-        (lambda profile: profile["recipe"].update(epochs=9), trainings(*NETWORKS)),
+        (lambda profile: profile["recipe"].update(learning_rate=9.0), trainings(*NETWORKS)),
         (
             lambda profile: profile["test"].update(nms="soft"),
             {stage for stage in trainings(*NETWORKS) if stage.startswith("evaluate")},

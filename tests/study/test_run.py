@@ -48,12 +48,21 @@ deed = Path(f"{name}.do")
 if deed.exists():
     exec(deed.read_text())
 text = "".join(Path(source).read_text().strip() for source in sources)
-Path(out).parent.mkdir(exist_ok=True)
+Path(out).parent.mkdir(parents=True, exist_ok=True)
 Path(out).write_text(f"{name}({text})")
 tell("end")
 """
 MEET = "Path(f'{name}.met').touch(); wait_for('left.met'); wait_for('right.met')"
-STAGES = {"first": ["source.txt"], "left": ["work/first"], "right": ["work/first"], "last": ["work/left", "work/right"]}
+STAGES = {"first": ["source.txt"], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
+PROFILE = {"networks": {"net": {"model": "hourglass"}}, "datasets": {}}
+PARAMS = {"profile": "tiny", "datasets": [], "networks": [], "all_datasets": [], "control": "net", "seeds": [0]}
+PARAMS |= {"extra": {"datasets": [], "networks": []}}
+PARAMS |= {
+    "profiles": {
+        "tiny": PROFILE | {"stage_s": {"first": 90, "other": 30}},
+        "long": PROFILE | {"study": {"seeds": [0, 1]}},
+    }
+}
 
 
 class Tiny:
@@ -64,10 +73,14 @@ class Tiny:
         (root / "step.py").write_text(STEP)
         (root / "study.py").write_text(STUDY)
         (root / "source.txt").write_text("1")
-        stages = {
-            name: {"cmd": f"python -m step {name} work/{name} {' '.join(deps)}", "deps": deps, "outs": [f"work/{name}"]}
-            for name, deps in STAGES.items()
-        }
+        (root / "params.yaml").write_text(f"# the first line\n{yaml.safe_dump(PARAMS)}")
+        stages = {}
+        for name, needs in STAGES.items():
+            out, deps = (
+                f"work/${{profile}}/{name}",
+                [need if "." in need else f"work/${{profile}}/{need}" for need in needs],
+            )
+            stages[name] = {"cmd": f"python -m step {name} {out} {' '.join(deps)}", "deps": deps, "outs": [out]}
         (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
         with Repo.init(str(root), no_scm=True) as repo:
             repo.add(str(root / "source.txt"))  # data that no stage makes
@@ -103,8 +116,8 @@ class Tiny:
         path.unlink(missing_ok=True)
         return lines
 
-    def made(self, name: str) -> str:
-        return (self.root / "work" / name).read_text()
+    def made(self, name: str, profile: str = "tiny") -> str:
+        return (self.root / "work" / profile / name).read_text()
 
     def status(self) -> dict:
         with Repo(str(self.root)) as repo:
@@ -226,7 +239,7 @@ def test_results_may_lie_on_another_disk(tiny, tmp_path_factory):
         (tiny.root / "source.txt").write_text(source)
         tiny.run("left")
         assert tiny.made("left") == f"left(first({source}))"
-        assert (tiny.root / "work/left").resolve().is_relative_to(disk)
+        assert (tiny.root / "work/tiny/left").resolve().is_relative_to(disk)
     assert tiny.events().count("start left") == 2
 
 
@@ -235,6 +248,47 @@ def test_a_folder_of_results_that_is_a_link_is_refused_before_anything_runs(tiny
     _, errors = tiny.fails()
     assert "dvc config --local cache.type symlink" in errors.splitlines()[-1]
     assert tiny.events() == []
+
+
+def test_another_profile_leaves_everything_of_the_default_as_it_was(tiny):
+    tiny.run()
+    files = {name: (tiny.root / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    tiny.events()
+    tiny.tell(
+        "left",
+        "import yaml; p = yaml.safe_load(open('params.yaml')); assert (p['profile'], p['seeds']) == ('long', [0, 1])",
+    )
+    tiny.run("--profile", "long")
+    assert len(tiny.events()) == 2 * len(STAGES)
+    assert tiny.made("last", "long") == tiny.made("last")
+    assert {name: (tiny.root / name).read_bytes() for name in files} == files
+    assert "work/long/last" in (tiny.root / "reports/long/dvc.lock").read_text()
+    tiny.run()
+    tiny.run("--profile", "long")
+    assert tiny.events() == [], "neither of the two has to run again"
+    assert tiny.status() == {}
+    assert "profile='short' is none of 'long', 'tiny'" in tiny.fails("--profile", "short")[1]
+
+
+def test_killed_another_profile_goes_on_and_the_default_is_put_back(tiny):
+    tiny.run("first")
+    files = {name: (tiny.root / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    tiny.events()
+    tiny.tell("last", "Path('last.pid').touch(); time.sleep(600)")
+    process = tiny.start("--profile", "long")
+    wait_for(lambda: process.poll() is not None or (tiny.root / "last.pid").exists())
+    process.kill()
+    process.communicate()
+    tiny.tell("last", "")
+    tiny.events()
+    tiny.run("--profile", "long")
+    assert tiny.events() == ["start last", "end last"]
+    assert {name: (tiny.root / name).read_bytes() for name in files} == files
+
+
+def test_the_time_that_is_left_comes_from_the_profile(tiny):
+    said = tiny.run()
+    assert re.search(r"^4 stages, 2 at a time; about 2 min left", said, re.MULTILINE), said
 
 
 @pytest.mark.parametrize(("stage", "shown"), [("train@coco-hrnet-0", " (epoch 2, OKS 39.7)"), ("tables@coco", "")])
