@@ -80,6 +80,7 @@ class Record:
     color: str = ""  # in charts
     marker: str = ""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    mechanisms: Mapping[str, str] = field(default_factory=dict)  # name in data/claims.csv: pattern of looks
     stories: tuple[Story, ...] = ()
 
     def __post_init__(self):

@@ -15,9 +15,16 @@ from hpelib.data.files import write_whole
 from hpelib.formats import FORMATS, Format
 from hpelib.study.config import Protocol
 
-TABLES = {"figures": "%.6f", "curves": "%.4f"}  # of an evaluation, each a CSV file whose numbers are written so
+TABLES = {
+    "figures": "%.6f",
+    "curves": "%.4f",
+    "liveness": "%.4f",
+}  # of an evaluation, each a CSV file whose numbers are written so
 STRESS_DATASET = "mpii"  # the stress tests are for networks that were trained on this dataset of the study
-ARRAYS = ("keypoint_scores", "keypoints", "confidences")  # of an evaluation, kept in one file
+ARRAYS = (  # of an evaluation, a row for each seed
+    *("keypoint_scores", "keypoints", "confidences"),
+    *("detected_keypoints", "detected_confidences"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,13 @@ class Evaluation:
 
     figures: pd.DataFrame  # columns seed, metric, value (percent)
     curves: pd.DataFrame  # columns seed, threshold, correct (percent)
+    liveness: pd.DataFrame  # columns seed, mechanism, units, alive_share, person_share, state: `hpelib.liveness`
     keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored
     keypoints: np.ndarray  # (seeds, N, K, 2) image px, predicted from annotated boxes
     confidences: np.ndarray  # (seeds, N, K) heatmap maxima of these
+    detected_keypoints: np.ndarray  # (seeds, M, K, 2) image px, predicted from a detector's boxes; M = 0 without one
+    detected_confidences: np.ndarray  # (seeds, M, K)
+    image_ids: np.ndarray  # (N,) of the persons: those of one picture are not independent
     summary: Summary
 
     @property
@@ -88,7 +99,7 @@ class Evaluation:
         places = [self.summary.seeds.index(seed) for seed in seeds]
         tables = {name: table[table["seed"].isin(seeds)] for name, table in vars(self).items() if name in TABLES}
         arrays = {name: getattr(self, name)[places] for name in ARRAYS}
-        return Evaluation(**tables, **arrays, summary=replace(self.summary, seeds=tuple(seeds)))
+        return replace(self, **tables, **arrays, summary=replace(self.summary, seeds=tuple(seeds)))
 
 
 def join(parts: Sequence[Evaluation]) -> Evaluation:
@@ -96,7 +107,7 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
     tables = {name: pd.concat([getattr(part, name) for part in parts], ignore_index=True) for name in TABLES}
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     seeds = tuple(seed for part in parts for seed in part.summary.seeds)
-    return Evaluation(**tables, **arrays, summary=replace(parts[0].summary, seeds=seeds))
+    return replace(parts[0], **tables, **arrays, summary=replace(parts[0].summary, seeds=seeds))
 
 
 def save(evaluation: Evaluation, folder: Path) -> None:
@@ -104,7 +115,8 @@ def save(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, form in TABLES.items():
         getattr(evaluation, name).to_csv(folder / f"{name}.csv", index=False, float_format=form)
-    np.savez_compressed(folder / "keypoints.npz", **{name: getattr(evaluation, name) for name in ARRAYS})
+    arrays = {name: getattr(evaluation, name) for name in (*ARRAYS, "image_ids")}
+    np.savez_compressed(folder / "keypoints.npz", **arrays)
     text = json.dumps(asdict(evaluation.summary), indent=2) + "\n"
     write_whole(folder / "summary.json", lambda path: path.write_text(text))
 
@@ -120,7 +132,7 @@ def load(folder: Path) -> Evaluation:
         raise FileNotFoundError(f"{folder} holds no finished evaluation; run: dvc repro evaluate")
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     with np.load(folder / "keypoints.npz") as file:
-        arrays = {name: file[name] for name in ARRAYS}
+        arrays = {name: file[name] for name in (*ARRAYS, "image_ids")}
     return Evaluation(**tables, **arrays, summary=Summary.read(folder / "summary.json"))
 
 

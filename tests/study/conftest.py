@@ -17,6 +17,7 @@ from hpelib.data.files import write_json
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.data.people import People
+from hpelib.liveness import COLUMNS as LIVENESS
 from hpelib.mannequins.stress import pictures
 from hpelib.skeletons import COCO17, LSP14, MPII16
 from hpelib.study.ablations import ablation_runs
@@ -142,6 +143,19 @@ def study(params, tmp_path, monkeypatch) -> Callable[[str, str, list[float]], No
     return leave
 
 
+def complete(**parts) -> Evaluation:
+    """An evaluation of nobody's detections and no mechanisms, with these parts."""
+    scores = parts["keypoint_scores"]
+    nobody = {"detected_keypoints": parts["keypoints"][:, :0], "detected_confidences": parts["confidences"][:, :0]}
+    alive = pd.DataFrame(columns=["seed", *LIVENESS])
+    return Evaluation(**{"liveness": alive, "image_ids": np.arange(scores.shape[1]) // 2} | nobody | parts)
+
+
+@pytest.fixture
+def complete_evaluation() -> Callable[..., Evaluation]:
+    return complete
+
+
 def _leave(run: Run, values: list[float]) -> None:
     skeleton = {"coco": COCO17, "mpii": MPII16}[run.dataset.name]
     metrics = ("AP_det", "APM_det") if run.dataset.name == "coco" else ("PCKh@0.5",)
@@ -156,7 +170,7 @@ def _leave(run: Run, values: list[float]) -> None:
         for seed, value in zip(seeds, values, strict=True)
         for metric in (*metrics, *skeleton.groups)
     ]
-    evaluation = Evaluation(
+    evaluation = complete(
         figures=pd.DataFrame(figures),
         curves=pd.DataFrame({"seed": seeds, "threshold": 0.5, "correct": values}),
         keypoint_scores=keypoint_scores,

@@ -8,6 +8,8 @@ import pytest
 from hpelib.skeletons import MPII16
 from hpelib.study.evaluation import ARRAYS, Evaluation, join, load, save
 
+ALIVE = ["seed", "mechanism", "units", "alive_share", "person_share", "state"]
+
 
 @pytest.fixture
 def evaluation(summary) -> Evaluation:
@@ -20,9 +22,13 @@ def evaluation(summary) -> Evaluation:
     return Evaluation(
         figures=pd.DataFrame(rows, columns=["seed", "metric", "value"]),
         curves=pd.DataFrame({"seed": [0, 1], "threshold": 0.5, "correct": [3.0, 4.0]}),
+        liveness=pd.DataFrame([(0, "gate", 8, 0.5, 0.25, "acts"), (1, "gate", 8, 0.0, 0.0, "constant")], columns=ALIVE),
         keypoint_scores=scores,
         keypoints=random.uniform(0, 64, (2, 5, 16, 2)).astype(np.float32),
         confidences=scores,
+        detected_keypoints=random.uniform(0, 64, (2, 7, 16, 2)),
+        detected_confidences=random.uniform(size=(2, 7, 16)),
+        image_ids=np.array([3, 3, 4, 5, 5]),
         summary=dataclasses.replace(summary, options={"widths": [8, 8]}),
     )
 
@@ -32,6 +38,8 @@ def test_what_is_saved_is_loaded(evaluation, tmp_path):
     loaded = load(tmp_path / "new")
     pd.testing.assert_frame_equal(loaded.figures, evaluation.figures, rtol=0, atol=1e-6)
     pd.testing.assert_frame_equal(loaded.curves, evaluation.curves)
+    pd.testing.assert_frame_equal(loaded.liveness, evaluation.liveness)
+    np.testing.assert_array_equal(loaded.image_ids, evaluation.image_ids)
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name), strict=True)
     assert loaded.summary == evaluation.summary

@@ -14,16 +14,21 @@ import pandas as pd
 import torch
 from torch import nn
 
+from hpelib.data.loader import make_loader
 from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.inference import Predictions
+from hpelib.liveness import liveness
 from hpelib.metrics.cost import complexity
+from hpelib.records import presets
 from hpelib.study.config import Dataset, Run, load_params, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_precision
 from hpelib.training.engine import precision_here
+
+LOOKED_AT = 200  # test persons on whom it is measured whether mechanisms act
 
 
 def test_people(run: Run) -> People:
@@ -34,8 +39,8 @@ def test_people(run: Run) -> People:
 
 def make_test(
     run: Run, dataset: Dataset, people: People, detections: People | None
-) -> Callable[[nn.Module], tuple[dict[str, float], Predictions]]:
-    """A function of a network that returns its figures in percent, and its predictions for the boxes of `people`.
+) -> Callable[[nn.Module], tuple[dict[str, float], Predictions, Predictions | None]]:
+    """A function of a network: its figures in percent, its predictions for the boxes of `people` and of `detections`.
 
     `people` are the scored persons of the test split of `dataset`. With the boxes of a detector, `detections`, figures
     from these are among the figures. The test protocol is that of `run`. Pictures are decoded once for all networks.
@@ -44,14 +49,14 @@ def make_test(
     predict = make_predictor(run, people)
     predict_detections = None if detections is None else make_predictor(run, detections)
 
-    def test(network: nn.Module) -> tuple[dict[str, float], Predictions]:
-        predictions = predict(network)
+    def test(network: nn.Module) -> tuple[dict[str, float], Predictions, Predictions | None]:
+        predictions, detected = predict(network), None
         found = form.figures(dataset, people, predictions.keypoints, predictions.scores, run.test.nms)
         if predict_detections is not None:
             detected = predict_detections(network)
             case = people, detections, detected.keypoints, detected.scores
             found |= form.detection_figures(dataset, *case, run.test.nms)
-        return found, predictions
+        return found, predictions, detected
 
     return test
 
@@ -68,20 +73,28 @@ def evaluate(runs: list[Run]) -> Evaluation:
     people = test_people(first)
     detections = form.read_detections(first.dataset, "test")
     test = make_test(first, first.dataset, people, detections)  # crops do not depend on the seed
-    rows, curves, scores, predicted = [], [], [], []
+    images = [batch["images"] for batch in make_loader(people.take(slice(LOOKED_AT)), first, train=False)]
+    rows, curves, alive, scores, predicted, from_detections = [], [], [], [], [], []
     for run in runs:
         network = load_network(run, people)
-        found, predictions = test(network)
+        found, predictions, detected = test(network)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(form.curve(people, predictions.keypoints).assign(seed=run.seed))
+        alive.append(liveness(network, images, presets()[run.model].mechanisms).assign(seed=run.seed))
         scores.append(form.keypoint_scores(people, predictions.keypoints))
         predicted.append(predictions)
+        from_detections.append(detected or predictions)
+    everybody = slice(0 if detections is None else None)  # nobody where there are no detections
     return Evaluation(
         figures=pd.DataFrame(rows),
         curves=pd.concat(curves, ignore_index=True),
+        liveness=pd.concat(alive, ignore_index=True),
         keypoint_scores=np.stack(scores).astype(np.float32),
         keypoints=np.stack([predictions.keypoints for predictions in predicted]),
         confidences=np.stack([predictions.scores for predictions in predicted]),
+        detected_keypoints=np.stack([detected.keypoints[everybody] for detected in from_detections]),
+        detected_confidences=np.stack([detected.scores[everybody] for detected in from_detections]),
+        image_ids=people.image_ids,
         summary=_summary(runs, network, people),
     )
 

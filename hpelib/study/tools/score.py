@@ -50,7 +50,7 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     if (detections := form.read_detections(dataset, "test")) is not None:
         log.info("detected: %s", detections.summary())
     test = make_test(run, dataset, people, detections)
-    found, predictions = test(load_network(run, people, force))
+    found, predictions, _ = test(load_network(run, people, force))
     correct = form.keypoint_scores(people, predictions.keypoints)
     means = {form.keypoint_metric: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}

@@ -7,7 +7,7 @@ import pytest
 from hpelib.formats.coco import FORMAT as COCO
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis
 from hpelib.study.config import Protocol, study_runs
-from hpelib.study.evaluation import Evaluation, Summary, save
+from hpelib.study.evaluation import Summary, save
 from hpelib.study.results import errors
 from hpelib.study.results.measurements import over_seeds
 
@@ -35,7 +35,7 @@ SUMMARY = Summary(
 
 
 @pytest.fixture
-def evaluated(write_set, params, tmp_path, monkeypatch) -> dict:
+def evaluated(write_set, params, tmp_path, monkeypatch, complete_evaluation) -> dict:
     """Parameters of a study whose network finds everything but for sides mixed up (seed 0) and elbows missed (1)."""
     monkeypatch.chdir(tmp_path)
     dataset = write_set("coco")
@@ -52,7 +52,8 @@ def evaluated(write_set, params, tmp_path, monkeypatch) -> dict:
         for name, value in COCO.figures(dataset, people, keypoints[seed], confidences[seed]).items()
     ]
     curves = pd.DataFrame({"seed": [0, 1], "threshold": 0.5, "correct": 1.0})
-    evaluation = Evaluation(pd.DataFrame(figures), curves, confidences, keypoints, confidences, SUMMARY)
+    parts = {"keypoint_scores": confidences, "keypoints": keypoints, "confidences": confidences}
+    evaluation = complete_evaluation(figures=pd.DataFrame(figures), curves=curves, **parts, summary=SUMMARY)
     save(evaluation, study_runs(params, "hourglass", "coco")[0].evaluation)
     return params
 

@@ -19,7 +19,7 @@ WEAK, STRONG = (50.0, 52.0, 60.0), (70.0, 71.0, 75.0)  # of each seed; means 54 
 
 
 @pytest.fixture
-def make_evaluation(summary):
+def make_evaluation(summary, complete_evaluation):
     """An evaluation on MPII with one value of PCKh@0.5 for each seed, and scores that have nothing to do with it."""
 
     def make(values, skill: float = 0.5, random_seed: int = 0, scores: np.ndarray | None = None) -> Evaluation:
@@ -38,7 +38,8 @@ def make_evaluation(summary):
             for threshold in (0.0, 0.5)
         ]
         about = dataclasses.replace(summary, seeds=tuple(range(len(values))))
-        return Evaluation(pd.DataFrame(figures), pd.DataFrame(curves), scores, scores[..., None], scores, about)
+        parts = {"keypoint_scores": scores, "keypoints": scores[..., None], "confidences": scores}
+        return complete_evaluation(figures=pd.DataFrame(figures), curves=pd.DataFrame(curves), **parts, summary=about)
 
     return make
 
