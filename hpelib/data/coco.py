@@ -4,14 +4,17 @@ Filters and boxes are those of the official HRNet code (`lib/dataset/coco.py`). 
 COCO's, for sets of one's own in the same format.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hpelib.data.files import (
+    check_coordinates,
     column,
     enumerate_first,
+    factor_table,
     find_images,
     image_size,
     read_json,
@@ -21,8 +24,6 @@ from hpelib.data.files import (
 )
 from hpelib.data.people import People
 from hpelib.skeletons import COCO17, Skeleton
-
-BEYOND = 0.1  # of the picture's side: a box that reaches further out than this is suspicious
 
 
 def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skeleton = COCO17) -> People:
@@ -37,7 +38,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
         ValueError: something in the file cannot be used as it stands; the message names the record and the field.
     """
     document = read_document(annotation_json, "images", "annotations", "categories")
-    category = _person_category(document["categories"], annotation_json)
+    category = person_category(document, annotation_json)
     if category.get("keypoints") != list(skeleton.keypoints):
         raise ValueError(
             f"{annotation_json}: category 'person' must list the {skeleton.num_keypoints} keypoints of {skeleton.name} "
@@ -78,7 +79,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
         keypoints=keypoints[kept, :, :2],
         visibility=visibility[kept],
         areas=areas[kept],
-        factors=pd.DataFrame([persons[i].get("factors", {}) for i in kept]),
+        factors=factor_table([persons[i] for i in kept], source),
         left_out={
             "crowds": is_crowd.sum(),
             "persons without a labelled keypoint": (~labelled).sum(),
@@ -88,15 +89,15 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     )
 
 
-def check_coco(annotation_json: str | Path, people: People) -> None:
-    """Check the annotated image sizes and boxes of `people` against the stored images; only their headers are read.
+def check_coco(annotation_json: str | Path, people: People, source: str) -> None:
+    """Check the annotated image sizes and coordinates of `people` against the stored images, whose headers are read.
 
     Annotations are of the pixels as stored. Where an EXIF tag turns an image by 90 degrees, a tool that obeys the tag
     annotates other pixels, and the sizes differ.
 
     Raises:
-        ValueError: images are stored in another size than annotated, or most boxes reach far beyond their image, as
-            boxes do that were written as x1, y1, x2, y2.
+        ValueError: images are stored in another size than annotated, or coordinates are impossible, as
+            `check_coordinates` says.
     """
     document = read_document(annotation_json, "images", "annotations")
     sizes = _image_sizes(_image_table(document["images"], annotation_json), people.image_ids, annotation_json)
@@ -106,11 +107,8 @@ def check_coco(annotation_json: str | Path, people: People) -> None:
     what = "images are stored in another (width, height) than it says"
     reject(np.ones(len(differing), bool), str(annotation_json), what, differing)
     by_id = {annotation["id"]: annotation["bbox"] for annotation in document["annotations"]}
-    boxes = np.array([by_id[number] for number in people.ids.tolist()], np.float64)
-    beyond = (boxes[:, :2] + boxes[:, 2:] > (1 + BEYOND) * sizes).any(1)
-    if beyond.mean() > 1 / 2:
-        what = "boxes reach far beyond their image ('bbox' is x, y, width, height, not x1, y1, x2, y2), by id"
-        reject(beyond, str(annotation_json), what, people.ids)
+    boxes = np.array([by_id[number] for number in people.ids.tolist()], np.float64)  # not clipped
+    check_coordinates(replace(people, boxes=boxes), source)
 
 
 def read_detections(
@@ -126,7 +124,7 @@ def read_detections(
         FileNotFoundError, ValueError: as for `read_coco`.
     """
     document = read_document(annotation_json, "images", "categories")
-    category_id = _person_category(document["categories"], annotation_json)["id"]
+    category_id = person_category(document, annotation_json)["id"]
     images = _image_table(document["images"], annotation_json)
 
     detections = read_json(detections_json)
@@ -216,8 +214,13 @@ def crowd_flags(persons: list[dict], source: str) -> np.ndarray:
     return np.array(flags, bool)
 
 
-def _person_category(categories: list[dict], source: str | Path) -> dict:
-    """The category 'person'. Where two have that name, as in exports with a root category, the one with keypoints."""
+def person_category(document: dict, source: str | Path) -> dict:
+    """The category 'person'. Where two have that name, as in exports with a root category, the one with keypoints.
+
+    Raises:
+        ValueError: there is none, or it cannot be told which.
+    """
+    categories = document["categories"]
     names = text_column(categories, "name", f"{source}: categories")
     persons = [category for category in categories if category["name"] == "person"]
     if not persons:

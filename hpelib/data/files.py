@@ -1,18 +1,18 @@
 """Annotation files and image folders as the readers need them; every error names the file and the field."""
 
-import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 from scipy.io import loadmat, savemat
@@ -22,10 +22,18 @@ from hpelib.data.people import People
 
 MAT_HEADER = b"MATLAB 5.0 MAT-file"
 TINY_PX = 2  # a person under this is none
+REACH = 1.1  # times the picture's side: a box whose end is further out is suspicious
+AREA_SHARES = (0.01, 2.0)  # of the box: a person's area is between them
+FEW_PERSONS = 20  # so many may all be anywhere in their pictures
+THUMBNAIL_PX = 16
+UNITS = "coordinates are px of the picture as stored, x before y, boxes x, y, width, height, areas px^2"
 LISTED = 5  # offenders named in an error before "..."
 ORIENTATION, UPRIGHT = 0x0112, 1  # the EXIF tag, and its value for an image that is not turned
-START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"  # of a JPEG: its data begins, and ends
+JPEGS = ("JPEG", "MPO")  # Pillow's names of them
+START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"  # of a JPEG
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, but for those within its data
+LEAST_MARKER = b"\xff\xc0"  # what is below is none, but ends the data
+MORE_DATA = b"\x55" * 256 + b"".join(bytes([0xFF, 0xD0 + k % 8]) + b"\x55" * 16 for k in range(16))  # for any restart
 
 
 def enumerate_first(items: Sequence) -> str:
@@ -82,6 +90,8 @@ def read_mat(path: str | Path, *fields: str) -> list[np.ndarray]:
         raise ValueError(f"{path}: not readable as a Matlab file before version 7.3 ({error})") from error
     if missing := [name for name in fields if name not in contents]:
         raise ValueError(f"{path}: no array '{missing[0]}'; it holds {[key for key in contents if key[0] != '_']}")
+    if wrong := [name for name in fields if contents[name].dtype.kind not in "biuf"]:
+        raise ValueError(f"{path}: '{wrong[0]}' must be an array of real numbers, got {contents[wrong[0]].dtype}")
     return [contents[name] for name in fields]
 
 
@@ -118,9 +128,18 @@ def column(
 def text_column(records: Sequence[dict], field: str, source: str) -> list[str]:
     """One text field of all records; ValueError naming the first record without it."""
     for position, record in enumerate(records):
-        if not isinstance(record.get(field), str) or not record[field]:
+        if not isinstance(record, dict) or not isinstance(record.get(field), str) or not record[field]:
             raise _wrong_record(records, position, field, source, "must be text")
     return [record[field] for record in records]
+
+
+def factor_table(records: Sequence[dict], source: str) -> pd.DataFrame:
+    """What `records` have in "factors", one row each; ValueError naming the first whose factors are no object."""
+    factors = [record.get("factors", {}) for record in records]
+    for position, of_record in enumerate(factors):
+        if not isinstance(of_record, dict):
+            raise _wrong_record(records, position, "factors", source, "must be an object")
+    return pd.DataFrame(factors)
 
 
 def _numbers(records: Sequence[dict], field: str, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
@@ -177,8 +196,8 @@ def find_images(image_dir: str | Path, names: Sequence[str], source: str | Path)
     return np.array([str(paths[name]) for name in names], dtype=object)
 
 
-def check_images(people: People) -> dict[str, str]:
-    """Decode every image once; return a hash of its pixels by path, the same for images of equal content.
+def check_images(people: People) -> dict[str, bytes]:
+    """Decode every image once; return a thumbnail of it by path: 16 x 16 grey pixels.
 
     To check a sample, give `people.take(...)`. Images whose EXIF tag asks viewers to turn them are named in the log, at
     level WARNING: they are read as they are stored.
@@ -187,7 +206,7 @@ def check_images(people: People) -> dict[str, str]:
         ValueError: images are missing, empty, truncated or no images.
     """
     paths = list(dict.fromkeys(people.image_paths))
-    with ThreadPoolExecutor() as pool:  # OpenCV decodes and hashlib hashes outside the interpreter lock
+    with _silent_libraries(), ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter lock
         found = dict(zip(paths, pool.map(_check_image, paths), strict=True))
     if faults := [f"{path} ({fault})" for path, (fault, _, _) in found.items() if fault]:
         raise ValueError(f"{len(faults)} of {len(paths)} images cannot be used: {enumerate_first(faults)}")
@@ -196,29 +215,54 @@ def check_images(people: People) -> dict[str, str]:
             f"{len(turned)} of {len(paths)} images have an EXIF orientation, by which viewers turn or mirror them: "
             f"{enumerate_first(turned)}; annotations must be of the pixels as stored: else turn them and remove the tag"
         )
-    return {path: pixels for path, (_, pixels, _) in found.items()}
+    return {path: thumbnail for path, (_, thumbnail, _) in found.items()}
 
 
-def check_coordinates(people: People, source: str) -> None:
+def check_coordinates(people: People, source: str, reach: float = REACH) -> None:
     """Refuse annotations whose numbers cannot mean what the format says; `source` names them in the message.
 
-    In a real set most keypoints lie in their person's box, nearly all in the picture, and next to none exactly in the
-    picture's corner, where some tools put keypoints that are not labelled. Keypoints as fractions from 0 to 1, x and y
-    in the other order, or coordinates of a picture of another size break these rules.
+    In a real set most persons stand inside their picture, most keypoints lie in their person's box, nearly all in the
+    picture, and next to none exactly in the picture's corner, where some tools put keypoints that are not labelled.
+    Coordinates as fractions from 0 to 1, x and y in the other order, boxes as x1, y1, x2, y2, areas in another unit, or
+    coordinates of a picture of another size break these rules.
+
+    Args:
+        reach: how far from the picture's corner most boxes may end, in terms of its width and height.
 
     Raises:
         ValueError: of the labelled keypoints more than half lie outside their box, more than a tenth outside their
-            picture, or more than a hundredth at exactly 0, 0; or most persons are under 2 px tall and wide; or a box
-            lies outside its picture.
+            picture, or more than a hundredth at exactly 0, 0; or the boxes or areas of most persons cannot be right;
+            or a box lies outside its picture. Of more than 20 persons, if nearly all are in the upper left quarter of
+            their pictures, or the keypoints of most would be in their box if it were x1, y1, x2, y2.
     """
-    labelled, keypoints = people.visibility > 0, people.keypoints.astype(np.float64)  # (N, K), (N, K, 2)
     sizes = {path: image_size(path) for path in dict.fromkeys(people.image_paths)}
     pictures = np.array([sizes[path] for path in people.image_paths], np.float64).reshape(-1, 2)  # (N, 2)
-    start, end = people.boxes[:, :2], people.boxes[:, :2] + people.boxes[:, 2:]
+    labelled, keypoints = people.visibility > 0, people.keypoints.astype(np.float64)  # (N, K), (N, K, 2)
+    start, extent = people.boxes[:, :2].astype(np.float64), people.boxes[:, 2:].astype(np.float64)
+    end, centers, halves = start + extent, start + extent / 2, (pictures - 1) / 2
     outside = (start >= pictures).any(1) | (end < 0).any(1)
     reject(outside, source, "boxes outside the picture, by id", people.ids)
-    if (people.boxes[:, 2:].max(1) < TINY_PX).sum() > len(people) / 2:
-        raise ValueError(f"{source}: most persons are under {TINY_PX} px tall and wide; coordinates are px")
+
+    area_shares = people.areas / np.maximum(extent, 1).prod(1)
+    furthest = np.where(labelled[..., None], keypoints, 0).max(1)  # (N, 2)
+    as_corners = (furthest <= extent).all(1) & (start >= TINY_PX).all(1) & labelled.any(1)
+    in_corner = ~(keypoints >= halves[:, None]).any((1, 2)) & labelled.any(1)
+    most, nearly_all = (1 / 2, 0.99) if len(people) > FEW_PERSONS else (1, 1)
+    for what, wrong, allowed in (
+        (f"are under {TINY_PX} px tall and wide", extent.max(1) < TINY_PX, 1 / 2),
+        ("have a box that ends far outside their picture", (end > reach * pictures).any(1), 1 / 2),
+        ("have a box that seems to be x1, y1, x2, y2", as_corners, most),
+        ("have their centre outside the picture", ((centers < TINY_PX) | (centers >= pictures)).any(1), 1 / 2),
+        (
+            "have an area that their box cannot have",
+            (area_shares < AREA_SHARES[0]) | (area_shares > AREA_SHARES[1]),
+            1 / 2,
+        ),
+        ("are in the upper left quarter of their picture", in_corner | (centers < halves).all(1), nearly_all),
+    ):
+        if wrong.sum() > allowed * len(people):
+            raise ValueError(f"{source}: most persons {what}: ids {enumerate_first(people.ids[wrong])}; {UNITS}")
+
     in_box = ((keypoints >= start[:, None]) & (keypoints <= end[:, None])).all(2)
     in_picture = ((keypoints >= 0) & (keypoints < pictures[:, None])).all(2)
     at_zero = np.isin(keypoints, (0, -1)).all(2) & (keypoints[..., 0] == keypoints[..., 1])  # MPII counts from 1
@@ -230,10 +274,8 @@ def check_coordinates(people: People, source: str) -> None:
         count, of_all = int((wrong & labelled).sum()), int(labelled.sum())
         if count > allowed * of_all:
             ids = people.ids[(wrong & labelled).any(1)]
-            raise ValueError(
-                f"{source}: {count} of {of_all} labelled keypoints lie {where}: of persons {enumerate_first(ids)}; "
-                "coordinates are px of the picture as stored, x before y, boxes x, y, width, height"
-            )
+            what = f"{count} of {of_all} labelled keypoints lie {where}: of persons {enumerate_first(ids)}"
+            raise ValueError(f"{source}: {what}; {UNITS}")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -249,42 +291,58 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise ValueError(f"{path}: not a readable image ({error}); fetch it anew") from error
 
 
-def _check_image(path: str) -> tuple[str, str, int]:
-    """What is wrong with an image ("" if nothing), a hash of its pixels, and its EXIF orientation."""
+@contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Drop what libraries write past Python: libjpeg remarks on the bytes that `_has_all_pixels` adds."""
+    terminal = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _check_image(path: str) -> tuple[str, bytes, int]:
+    """What is wrong with an image ("" if nothing), its thumbnail, and its EXIF orientation."""
     if not Path(path).is_file():
-        return "missing", "", UPRIGHT
+        return "missing", b"", UPRIGHT
     if not Path(path).stat().st_size:
-        return "empty file", "", UPRIGHT
+        return "empty file", b"", UPRIGHT
     try:
         with Image.open(path) as image:
             kind, orientation = image.format, UPRIGHT
             with suppress(Exception):  # Pillow raises many unrelated types on broken EXIF, which harms no pixel
                 orientation = image.getexif().get(ORIENTATION, UPRIGHT)
-            try:
-                image.load()  # OpenCV fills the lost part of a truncated file with grey and says nothing
-            except (OSError, SyntaxError):  # what Pillow raises on a cut file
-                if kind != "JPEG" or not _has_all_pixels(Path(path).read_bytes()):
-                    raise
+            if kind not in JPEGS:
+                image.load()  # fails where pixels are missing
         if kind == "TIFF" and orientation != UPRIGHT:  # OpenCV turns some of these and cannot read the others
-            return "a TIFF with an orientation tag: save it upright", "", UPRIGHT
+            return "a TIFF with an orientation tag: save it upright", b"", UPRIGHT
         pixels = read_image(path)
+        if kind in JPEGS and not _has_all_pixels(Path(path).read_bytes(), pixels):
+            return "truncated", b"", UPRIGHT
     except (UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-        return "not an image", "", UPRIGHT
-    except (OSError, SyntaxError):
-        return "truncated", "", UPRIGHT
-    return "", hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest(), orientation
+        return "not an image", b"", UPRIGHT
+    except (OSError, SyntaxError):  # what Pillow raises on a cut file
+        return "truncated", b"", UPRIGHT
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    thumbnail = cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+    return "", thumbnail.tobytes(), orientation
 
 
-def _has_all_pixels(jpeg: bytes) -> bool:
-    """Whether a JPEG that Pillow takes for truncated has all of its pixels.
+def _has_all_pixels(jpeg: bytes, pixels: np.ndarray) -> bool:
+    """Whether all pixels of a JPEG, which OpenCV decodes to `pixels`, are in the file.
 
-    Pillow also gives up on stray bytes between the image data and the end marker. Where all pixels came before them,
-    further bytes behind the image data change no pixel; where some are missing, they are taken for image data.
+    OpenCV fills the lost part with grey and says nothing. Where all pixels are there, further bytes behind the image
+    data change none; where some are missing, such bytes are taken for image data.
     """
-    data = jpeg.rfind(START_OF_SCAN)
-    marker = MARKER.search(jpeg, data + len(START_OF_SCAN))  # the first behind the image data
-    if data < 0 or marker is None or END_OF_IMAGE not in jpeg[marker.start() :]:
+    position = 0
+    while (marker := MARKER.search(jpeg, position)) and END_OF_IMAGE != marker[0] >= LEAST_MARKER:
+        length = 0 if marker[0] == START_OF_IMAGE else int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+        position = marker.end() + length
+    if position > len(jpeg):
         return False
-    longer = jpeg[: marker.start()] + b"\x55" * 256 + jpeg[marker.start() :]
-    as_is, padded = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) for file in (jpeg, longer))
-    return np.array_equal(as_is, padded)
+    data = jpeg[: marker.start() if marker else None].rstrip(b"\xff") + MORE_DATA + END_OF_IMAGE
+    longer = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return np.array_equal(pixels, longer)

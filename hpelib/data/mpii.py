@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpelib.data.files import column, find_images, read_json, read_mat, reject, text_column, write_json, write_mat
+from hpelib.data.files import (
+    column,
+    factor_table,
+    find_images,
+    read_json,
+    read_mat,
+    reject,
+    text_column,
+    write_json,
+    write_mat,
+)
 from hpelib.data.people import People
 from hpelib.skeletons import MPII16
 
@@ -37,6 +47,7 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{annotation_json}: must be a list of persons with image, joints, joints_vis, center, scale")
     source = str(annotation_json)
+    names = text_column(entries, "image", source)
     ids = np.arange(len(entries))
     for_prediction = not any("joints" in entry for entry in entries)
     if for_prediction:
@@ -57,7 +68,6 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
     if not for_prediction and not labelled.any():
         raise ValueError(f"{annotation_json}: no keypoint of its {len(entries)} persons is labelled")
 
-    names = text_column(entries, "image", source)
     sizes = np.repeat(scales[:, None] * SCALE_UNIT_PX, 2, axis=1)
     return People(
         MPII16,
@@ -69,7 +79,7 @@ def read_mpii(annotation_json: str | Path, image_dir: str | Path, ground_truth_m
         boxes=np.concatenate([centers - sizes / 2, sizes], 1),
         centers=centers,
         head_sizes_px=head_sizes,
-        factors=pd.DataFrame([entry.get("factors", {}) for entry in entries]),
+        factors=factor_table(entries, source),
     )
 
 

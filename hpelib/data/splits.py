@@ -44,7 +44,10 @@ def read_groups(csv: str | Path, image_numbers: np.ndarray) -> list[np.ndarray]:
         FileNotFoundError: there is no such file.
         ValueError: a column is missing or holds anything but whole numbers, or an image is in two groups.
     """
-    table = pd.read_csv(require_file(csv))
+    try:
+        table = pd.read_csv(require_file(csv))
+    except ValueError as error:  # pandas names no file
+        raise ValueError(f"{csv}: not readable as a table ({error})") from error
     if not {"group", "image_number"} <= set(table.columns):
         raise ValueError(f"{csv}: needs columns group and image_number, has {', '.join(table.columns)}")
     if not all(pd.api.types.is_integer_dtype(table[name]) for name in ("group", "image_number")):

@@ -13,13 +13,20 @@ from typing import ClassVar, Protocol
 import numpy as np
 import pandas as pd
 
-from hpelib.data.files import check_coordinates
+from hpelib.data.files import REACH, check_coordinates
 from hpelib.data.people import People
 from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_within
 from hpelib.skeletons import Skeleton
 
 SPLITS = ("train", "val", "test")
 MAY_SHARE = "may_share_pictures"  # what an entry of any format may say: pictures of other splits are accepted
+KINDS = {  # of the values of an entry; all others are text
+    MAY_SHARE: (bool,),
+    "max_persons": (int,),
+    "fraction": (int, float),
+    "numbers": (list, tuple),
+    "merged": (dict,),
+}
 
 
 class Dataset(Protocol):
@@ -43,22 +50,28 @@ class Format(ABC):
     keypoint_metric: ClassVar[str]  # the mean over keypoints that learning curves and intervals are of
     judged_metric: ClassVar[str]  # the mean over persons by which gains and losses of `judges` are told
     judges: ClassVar[tuple[str, ...]]
+    reach: ClassVar[float] = REACH  # of boxes, as in `check_coordinates`
     threshold_label: ClassVar[str]  # of the curve of correct keypoints over thresholds, for axes
 
     def files(self, dataset: Dataset, split: str) -> Mapping:
         """The entry of one split.
 
         Raises:
-            ValueError: the set has no such split, or its entry lacks a key or has one that the format does not know.
+            ValueError: the set has no such split, or its entry lacks a key, has one that the format does not know, or
+                a value of another type.
         """
         if split not in dataset.splits:
             raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
-        files, optional = dataset.splits[split], (*self.optional, MAY_SHARE)
+        files, optional = dataset.splits[split] or {}, (*self.optional, MAY_SHARE)
         if wrong := sorted(set(self.required) - set(files) | set(files) - {*self.required, *optional}):
             raise ValueError(
                 f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of "
                 f"{self.name} needs {', '.join(self.required)} and may have {', '.join(optional)}"
             )
+        for key, value in files.items():
+            if type(value) not in KINDS.get(key, (str,)):
+                kinds = " or ".join(kind.__name__ for kind in KINDS.get(key, (str,)))
+                raise ValueError(f"dataset {dataset.name}, split {split}: {key} must be {kinds}, got {value!r}")
         return files
 
     @abstractmethod
@@ -85,7 +98,7 @@ class Format(ABC):
         Raises:
             ValueError: their coordinates are impossible, as `check_coordinates` says, or belong to other pictures.
         """
-        check_coordinates(people, f"{dataset.name} {split}")
+        check_coordinates(people, f"{dataset.name} {split}", self.reach)
 
     def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
         """Refuse, before anything is predicted, what scoring would refuse afterwards.

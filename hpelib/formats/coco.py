@@ -7,6 +7,7 @@ import numpy as np
 
 from hpelib.data.coco import check_coco, read_coco, read_detections
 from hpelib.data.crops import crop_regions
+from hpelib.data.files import check_coordinates
 from hpelib.data.people import People
 from hpelib.formats import Dataset, Format
 from hpelib.metrics.coco import (
@@ -47,14 +48,14 @@ class Coco(Format):
         return read_detections(*(dataset.root / files[kind] for kind in ("detections", "annotations", "images")))
 
     def check(self, dataset: Dataset, split: str, people: People) -> None:
-        super().check(dataset, split, people)
-        check_coco(dataset.root / self.files(dataset, split)["annotations"], people)
+        check_coco(dataset.root / self.files(dataset, split)["annotations"], people, f"{dataset.name} {split}")
+        if (detections := self.read_detections(dataset, split)) is not None:
+            check_coordinates(detections, f"{dataset.name} {split}, detections")
 
     def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
         """As `Format.check_truth`; images with more persons than AP scores are counted in the log, at level WARNING."""
         super().check_truth(dataset, split, people)
         load_truth(dataset.root / self.files(dataset, split)["annotations"], people.skeleton)
-        self.read_detections(dataset, split)
         limit = self._limit(dataset, split)
         if crowded := (np.unique(people.image_ids, return_counts=True)[1] > limit).sum():
             logging.getLogger(__name__).warning(

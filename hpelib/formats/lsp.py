@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hpelib.data.files import check_coordinates
 from hpelib.data.lsp import mpii_as_lsp, read_lsp, read_lspet
 from hpelib.data.mpii import read_mpii
 from hpelib.data.people import People
 from hpelib.formats import Dataset, PckFormat
+from hpelib.formats.mpii import FORMAT as MPII
 from hpelib.metrics.accuracy import pck, torso_size
 from hpelib.skeletons import LSP14
 
@@ -48,17 +50,27 @@ class Lsp(Leeds):
     optional = ("numbers", "merged")
 
     def read(self, dataset: Dataset, split: str) -> People:
+        return People.concatenate(list(self._parts(dataset, split).values()))
+
+    def check(self, dataset: Dataset, split: str, people: People) -> None:
+        """As `Format.check`, set by set of those that are merged."""
+        for name, part in self._parts(dataset, split).items():
+            check_coordinates(part, f"{dataset.name} {split}{name}", MPII.reach)
+
+    def _parts(self, dataset: Dataset, split: str) -> dict[str, People]:
+        """The persons of the set itself and of each set that joins the split, by what errors call them."""
         files = self.files(dataset, split)
         people = read_lsp(dataset.root / files["folder"])
         first, last = files.get("numbers", (1, len(people)))
-        own = people.take((people.ids >= first) & (people.ids <= last))
-        merged = [
-            mpii_as_lsp(read_mpii(Path(other["root"]) / other["annotations"], Path(other["root"]) / other["images"]))
-            if "annotations" in other
-            else read_lspet(other["root"])
-            for other in files.get("merged", {}).values()
-        ]
-        return People.concatenate([own, *merged])
+        parts = {"": people.take((people.ids >= first) & (people.ids <= last))}
+        for name, other in files.get("merged", {}).items():
+            root = Path(other["root"])
+            parts[f", merged {name}"] = (
+                mpii_as_lsp(read_mpii(root / other["annotations"], root / other["images"]))
+                if "annotations" in other
+                else read_lspet(root)
+            )
+        return parts
 
     def annotation_files(self, dataset: Dataset) -> list[Path]:
         entries = [self.files(dataset, split) for split in dataset.splits]

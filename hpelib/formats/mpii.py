@@ -22,6 +22,7 @@ class Mpii(PckFormat):
     judges = ("PCKh@0.5",)
     threshold = 0.5
     threshold_label = "threshold / head size"
+    reach = 2.0  # boxes are squares about the whole body, of which a picture may show a part
 
     def read(self, dataset: Dataset, split: str) -> People:
         files = self.files(dataset, split)

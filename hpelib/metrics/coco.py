@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hpelib.data.coco import crowd_flags, read_document, unique_ids
+from hpelib.data.coco import crowd_flags, person_category, read_document, unique_ids
 from hpelib.data.files import column, read_json, reject
 from hpelib.skeletons import COCO17, Skeleton
 
@@ -55,8 +55,8 @@ def coco_ap(
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: pycocotools would stop at something or score it wrongly without a word. Examples are missing
-            fields, numbers that are not finite, results for unknown images, persons with id 0, another category id than
-            1, or no area to measure OKS by.
+            fields, numbers that are not finite, results for unknown images or of another category id than 1, persons
+            with id 0 or no area to measure OKS by.
     """
     evaluation = _evaluation(load_truth(ground_truth_json, skeleton), skeleton, ids, max_persons)
     _score(evaluation, results, skeleton)
@@ -120,17 +120,20 @@ def _figure(evaluation: COCOeval, kind: str, threshold: float | None, size: str)
 
 
 def load_truth(path: str | Path, skeleton: Skeleton = COCO17) -> COCO:
-    """The persons of an annotation file for pycocotools, without other categories.
+    """The persons of an annotation file for pycocotools, as the only category, whose id is that of results: 1.
 
     Raises:
         FileNotFoundError, ValueError: as for `coco_ap`.
     """
     document = read_document(path, "images", "annotations", "categories")
-    people = [category for category in document["categories"] if category.get("id") == PERSON]
-    if [category.get("name") for category in people] != ["person"]:
-        raise ValueError(f"{path}: category {PERSON} must be 'person', as results have it, got {people!r:.120}")
-    source = f"{path}: annotations"
-    persons = [{"iscrowd": 0} | person for person in document["annotations"] if person.get("category_id") == PERSON]
+    category, source = person_category(document, path), f"{path}: annotations"
+    unique_ids(document["images"], f"{path}: images")
+    of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category["id"]
+    if not of_persons.any():
+        raise ValueError(f"{source}: none is of category {category['id']}, the persons")
+    persons = [
+        {"iscrowd": 0} | document["annotations"][i] | {"category_id": PERSON} for i in np.flatnonzero(of_persons)
+    ]
     ids = unique_ids(persons, source)
     reject(ids < 1, source, "ids below 1, which pycocotools takes for no match", ids)
     crowd_flags(persons, source)
@@ -141,7 +144,7 @@ def load_truth(path: str | Path, skeleton: Skeleton = COCO17) -> COCO:
     areas = column(persons, "area", source)
     reject(labelled & (areas <= 0), source, "without a positive 'area', which OKS is measured by, by id", ids)
     truth = COCO()
-    truth.dataset = document | {"annotations": persons, "categories": people}
+    truth.dataset = document | {"annotations": persons, "categories": [category | {"id": PERSON}]}
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     return truth

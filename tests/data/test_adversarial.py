@@ -16,6 +16,8 @@ from hpelib.data.crops import read_image
 from hpelib.data.files import check_images
 from hpelib.data.loader import InputSettings, make_loader
 from hpelib.data.mpii import read_mpii
+from hpelib.data.splits import read_groups
+from hpelib.metrics.coco import load_truth
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -122,10 +124,10 @@ def test_an_image_turned_by_exif_is_read_as_stored_and_its_annotated_size_checke
     save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg").shape == PIXELS.shape
     path = write_set(tmp_path, [person(1)], "a.jpg")
-    check_coco(path, read_coco(path, tmp_path))
+    check_coco(path, read_coco(path, tmp_path), "own test")
     turned = write_set(tmp_path, [person(1)], "a.jpg", width=48, height=64)
     with pytest.raises(ValueError, match=r"persons\.json: 1 images .*a\.jpg \(64, 48\) for \(48, 64\)"):
-        check_coco(turned, read_coco(turned, tmp_path))
+        check_coco(turned, read_coco(turned, tmp_path), "own test")
 
 
 @pytest.mark.parametrize("width", [20_000, 40_000])
@@ -183,3 +185,34 @@ def test_a_truncated_jpeg_is_found_though_opencv_fills_it_with_grey(tmp_path):
     assert read_image(tmp_path / "cut.jpg").shape == PIXELS.shape
     with pytest.raises(ValueError, match=r"cut\.jpg \(truncated\)"):
         check_images(read_coco(write_set(tmp_path, [person(1)], "cut.jpg"), tmp_path))
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [None], [3]])
+@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+def test_lists_that_hold_something_else_are_named_by_reader_and_scorer(tmp_path, section, value):
+    save(tmp_path / "a.png")
+    path = write_set(tmp_path, [person(1)])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {section: value}))
+    for read in (lambda: read_coco(path, tmp_path), lambda: load_truth(path)):
+        with pytest.raises(ValueError, match=rf"persons\.json: .*{section}"):
+            read()
+
+
+@pytest.mark.parametrize("value", [None, 3, [1], "text"])
+def test_values_of_another_kind_are_named_with_their_record(tmp_path, value):
+    save(tmp_path / "a.png")
+    joints = {"image": "a.png", "joints": [[5, 5]] * 16, "joints_vis": [1] * 16, "center": [9, 9], "scale": 1}
+    for field in ("id", "image_id", "bbox", "area", "keypoints", "iscrowd", "category_id", "factors"):
+        if not (value == 3 and field not in ("bbox", "keypoints", "iscrowd", "factors")):
+            with pytest.raises(ValueError, match=rf"persons\.json: .*{field}"):
+                read_coco(write_set(tmp_path, [person(1), person(2) | {field: value}]), tmp_path)
+    for entry in (value, joints | {"factors": value}, joints | {"scale": "text"}, joints | {"image": None}):
+        (tmp_path / "mpii.json").write_text(json.dumps([joints, entry]))
+        with pytest.raises(ValueError, match=r"mpii\.json: record 1"):
+            read_mpii(tmp_path / "mpii.json", tmp_path)
+
+
+def test_an_empty_table_of_groups_is_named(tmp_path):
+    (tmp_path / "groups.csv").touch()
+    with pytest.raises(ValueError, match=r"groups\.csv: not readable as a table"):
+        read_groups(tmp_path / "groups.csv", np.arange(3))

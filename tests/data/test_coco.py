@@ -235,11 +235,11 @@ def test_another_skeleton_is_read_and_written_in_the_same_format(tmp_path):
 
 def test_boxes_written_as_two_corners_are_refused(tmp_path):
     boxes = [[30, 20, 60, 50], [40, 15, 70, 55], [5, 5, 30, 40]]  # right, right, and one that could be a box
-    corners = [annotation(number, bbox=box) for number, box in enumerate(boxes, start=1)]
-    path = write(tmp_path, corners)
-    with pytest.raises(ValueError, match=r"persons\.json: 2 boxes reach far beyond their image.*not x1, y1, x2, y2"):
-        check_coco(path, read_coco(path, tmp_path))
-    path = write(
-        tmp_path, [annotation(number, bbox=[x, y, u - x, v - y]) for number, (x, y, u, v) in enumerate(boxes, 1)]
-    )
-    check_coco(path, read_coco(path, tmp_path))
+    middles = [np.tile([(x + u) / 2, (y + v) / 2, 2], 17).tolist() for x, y, u, v in boxes]
+    persons = list(enumerate(zip(boxes, middles, strict=True), start=1))
+    path = write(tmp_path, [annotation(number, bbox=box, keypoints=middle) for number, (box, middle) in persons])
+    with pytest.raises(ValueError, match=r"own test: most persons have a box .*boxes x, y, width, height"):
+        check_coco(path, read_coco(path, tmp_path), "own test")
+    right = [(number, [x, y, u - x, v - y], middle) for number, ((x, y, u, v), middle) in persons]
+    path = write(tmp_path, [annotation(number, bbox=box, keypoints=middle) for number, box, middle in right])
+    check_coco(path, read_coco(path, tmp_path), "own test")

@@ -1,3 +1,4 @@
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from hpelib.data.crops import read_image
 from hpelib.data.files import (
@@ -274,8 +276,8 @@ def test_impossible_coordinates_are_refused(plausible, change, message):
     ("change", "message"),
     [
         (lambda k: k / (200, 100), "most persons are under 2 px"),
-        (lambda k: k[..., ::-1], "of 112 labelled keypoints lie outside their pictures"),
-        (lambda k: k * 4, "of 112 labelled keypoints lie outside their pictures"),
+        (lambda k: k[..., ::-1], "most persons have a box that ends far outside their picture"),
+        (lambda k: k * 4, "most persons have a box that ends far outside their picture"),
     ],
     ids=["fractions", "y before x", "of a larger picture"],
 )
@@ -296,3 +298,97 @@ def test_a_box_outside_its_picture_is_named(plausible):
     boxes[5, 0] = 201
     with pytest.raises(ValueError, match="own test: 1 boxes outside the picture, by id: 5"):
         check_coordinates(replace(plausible, boxes=boxes), "own test")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: {"areas": 0.5 * p.boxes[:, 2:].prod(1) * 1e4}, "an area that their box cannot have"),
+        (lambda p: {"areas": 0.5 * p.boxes[:, 2:].prod(1) / (200 * 100)}, "an area that their box cannot have"),
+        (
+            lambda p: {"boxes": np.concatenate([p.boxes[:, :2], p.boxes[:, :2] + p.boxes[:, 2:]], 1)},
+            "a box that ends far outside",
+        ),
+        (lambda p: {"boxes": p.boxes / (200, 100, 200, 100)}, "under 2 px"),
+        (lambda p: {"boxes": p.boxes * (1, 1, 200, 200)}, "a box that ends far outside"),
+        (lambda p: {"boxes": p.boxes - [*(p.boxes[0, :2] + p.boxes[0, 2:] / 2), 0, 0]}, "centre outside the picture"),
+    ],
+    ids=[
+        "area too large",
+        "area as fraction",
+        "corners",
+        "boxes as fractions",
+        "extents too large",
+        "centres as fractions",
+    ],
+)
+@pytest.mark.parametrize("detected", [False, True], ids=["annotated", "detected"])
+def test_impossible_boxes_and_areas_are_refused(plausible, change, message, detected):
+    plausible = replace(plausible, areas=0.5 * plausible.boxes[:, 2:].prod(1))
+    boxes = {"boxes": np.tile(plausible.boxes[:1], (8, 1)), "keypoints": np.tile(plausible.keypoints[:1], (8, 1, 1))}
+    people = replace(plausible, **boxes)
+    if detected:
+        people = replace(people, visibility=np.zeros_like(people.visibility))
+    check_coordinates(people, "own test")
+    with pytest.raises(ValueError, match=f"own test: most persons .*{message}.*areas px"):
+        check_coordinates(replace(people, **change(people)), "own test")
+
+
+def test_a_set_of_half_its_pictures_size_is_refused(plausible):
+    many = People.concatenate([plausible] * 3)
+    keypoints = np.random.default_rng(0).uniform((20, 10), (190, 90), (24, 14, 2))
+    for scale in (1, 0.5):
+        points = (scale * keypoints).astype(np.float32)
+        boxes = np.concatenate([points.min(1), np.ptp(points, axis=1)], 1)
+        people = replace(many, keypoints=points, boxes=boxes)
+        if scale == 1:
+            check_coordinates(people, "own test")
+    with pytest.raises(ValueError, match="own test: most persons are in the upper left quarter of their picture"):
+        check_coordinates(people, "own test")
+    check_coordinates(people.take(slice(20)), "few may be there")
+
+
+def test_boxes_written_as_two_corners_are_told_by_their_keypoints(plausible):
+    many = People.concatenate([plausible] * 3)
+    left = replace(many, keypoints=many.keypoints - (90, 0), boxes=many.boxes - (90, 0, 0, 0))
+    check_coordinates(left, "own test")
+    corners = left.boxes + np.concatenate([np.zeros((24, 2)), left.boxes[:, :2]], 1)
+    assert (corners[:, :2] + corners[:, 2:] < (200, 110)).all(1).mean() > 0.5, "most end in their pictures"
+    with pytest.raises(ValueError, match="own test: most persons have a box that seems to be x1, y1, x2, y2"):
+        check_coordinates(replace(left, boxes=corners), "own test")
+
+
+JPEG_KINDS = {"plain": {}, "progressive": {"progressive": True}, "restarts": {"restart_marker_blocks": 3}}
+
+
+def jpeg(**options) -> bytes:
+    buffer = io.BytesIO()
+    small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    Image.fromarray(cv2.resize(small, (160, 120), interpolation=cv2.INTER_CUBIC)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", JPEG_KINDS)
+def test_a_jpeg_counts_as_whole_if_all_of_its_pixels_are_there(tmp_path, kind, capfd):
+    whole = jpeg(**JPEG_KINDS[kind])
+    sound = {"whole": whole, "no_end": whole[:-2], "zeros_for_end": whole[:-2] + bytes(50), "two": whole + whole}
+    for name, contents in sound.items():
+        (tmp_path / f"{name}.jpg").write_bytes(contents)
+    thumbnails = check_images(people_in(sorted(tmp_path.iterdir())))
+    assert len(thumbnails) == 4
+    assert capfd.readouterr().err == "", "no remark about sound files"
+    for path in thumbnails:
+        np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "whole.jpg"))
+    for share in (0.5, 0.9, 0.99):
+        cut = whole[: int(share * len(whole))]
+        for end in (b"", b"\xff\xd9", b"\xff\xd9" + whole):
+            (tmp_path / "cut.jpg").write_bytes(cut + end)
+            with pytest.raises(ValueError, match=r"cut\.jpg \(truncated\)"):
+                check_images(people_in([tmp_path / "cut.jpg"]))
+
+
+@pytest.mark.parametrize("values", ["text", np.array([1j]), {"x": 1}], ids=["text", "complex", "struct"])
+def test_a_matlab_array_without_real_numbers_is_named(tmp_path, values):
+    savemat(tmp_path / "a.mat", {"joints": values})
+    with pytest.raises(ValueError, match=r"a\.mat: 'joints' must be an array of real numbers"):
+        read_mat(tmp_path / "a.mat", "joints")

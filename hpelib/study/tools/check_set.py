@@ -2,8 +2,9 @@
 
     python -m hpelib.study.tools.check_set mpii
 
-reads the annotations and looks for every picture. It prints how many persons and pictures there are beside the numbers
-that data/real_sets.yaml expects, and size and SHA-256 of every annotation file. `prepare` also decodes the pictures.
+reads the annotations, looks for every picture, and checks that coordinates can be right. It prints how many persons
+and pictures there are beside the numbers that data/real_sets.yaml expects, and size and SHA-256 of every annotation
+file. `prepare` also decodes the pictures.
 """
 
 import hashlib
@@ -39,8 +40,14 @@ def real_dataset(params: dict, name: str) -> Dataset:
 
 
 def count(dataset: Dataset, expect: dict[str, int]) -> pd.DataFrame:
-    """Columns expected and found, by the keys of `expect`: persons or images, of all splits or of one (val_persons)."""
+    """Columns expected and found, by the keys of `expect`: persons or images, of all splits or of one (val_persons).
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, or annotations cannot be right.
+    """
     people = {split: read_split(dataset, split) for split in dataset.splits}
+    for split, part in people.items():
+        FORMATS[dataset.format].check(dataset, split, part)
     found = {}
     for key in expect:
         split, _, what = key.rpartition("_")

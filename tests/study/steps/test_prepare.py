@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 from hpelib.formats import FORMATS, lspet
 from hpelib.skeletons import LSP14, MPII16
@@ -266,3 +266,101 @@ def test_an_entry_of_a_split_must_have_what_its_format_needs_and_nothing_else(wr
     ):
         with pytest.raises(ValueError, match=f"coco, split test: {message}; .*needs annotations, images and may have"):
             prepare(dataclasses.replace(dataset, splits=dataset.splits | {"test": files}))
+
+
+@pytest.mark.parametrize("contents", [b"", None], ids=["empty", "half"])
+def test_pictures_that_only_detections_name_are_checked(write_set, contents):
+    dataset = write_set("coco")
+    path = dataset.root / "test" / "9.jpg"
+    noise = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    document = json.loads((dataset.root / "test.json").read_text())
+    document["images"].append({"id": 9, "file_name": "9.jpg", "width": 64, "height": 48})
+    (dataset.root / "test.json").write_text(json.dumps(document))
+    found = json.loads((dataset.root / "detections.json").read_text())
+    (dataset.root / "detections.json").write_text(json.dumps([*found, found[0] | {"image_id": 9}]))
+    path.write_bytes(whole)
+    prepare(dataset)
+    path.write_bytes(whole[: len(whole) // 2] if contents is None else contents)
+    with pytest.raises(ValueError, match=r"1 of 1 images cannot be used: \S*9\.jpg"):
+        prepare(dataset)
+
+
+def test_detections_that_cannot_be_are_refused_before_training(write_set):
+    dataset = write_set("coco")
+    path = dataset.root / "detections.json"
+    found = json.loads(path.read_text())
+    for box in ([0.2, 0.3, 0.5, 0.4], [30, 20, 50, 45]):
+        path.write_text(json.dumps([one | {"bbox": box} for one in found]))
+        with pytest.raises(ValueError, match=r"coco test, detections: most persons .*boxes x, y, width, height"):
+            prepare(dataset)
+
+
+@pytest.mark.parametrize("picture", ["encoded anew", "smaller"])
+def test_copies_in_another_encoding_are_refused_but_a_few_only_named(write_set, picture, caplog, monkeypatch):
+    dataset = write_set("mpii")
+    original, copy = (cv2.imread(str(dataset.root / name)) for name in ("train/2.png", "test/0.png"))
+    smooth = cv2.resize(cv2.resize(original, (8, 6)), (64, 48), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(dataset.root / "train/2.png"), smooth)
+    smaller = cv2.resize(smooth, (48, 36), interpolation=cv2.INTER_AREA)
+    again = cv2.imdecode(cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
+    assert not np.array_equal(again, smooth)
+    cv2.imwrite(str(dataset.root / "test/0.png"), again if picture == "encoded anew" else smaller)
+    with pytest.raises(ValueError, match=r"mpii: 1 pictures of test .*test/0\.png is \S*train/2\.png of train"):
+        prepare(dataset)
+    monkeypatch.setattr(datasets, "FEW", 0.5)  # of two pictures
+    prepare(dataset)
+    assert "mpii: 1 pictures of test are in another split" in caplog.text
+    cv2.imwrite(str(dataset.root / "test/0.png"), copy)
+    prepare(dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("coco", "may_share_pictures", "no"),
+        ("coco", "may_share_pictures", 1),
+        ("coco", "max_persons", "20"),
+        ("coco", "images", None),
+        ("lsp", "numbers", 5),
+        ("lsp", "merged", "lspet"),
+        ("lspet", "fraction", "0.5"),
+    ],
+)
+def test_a_value_of_another_type_in_an_entry_is_named(write_set, name, key, value):
+    dataset = write_set(name)
+    splits = dataset.splits | {"test": dataset.splits["test"] | {key: value}}
+    with pytest.raises(ValueError, match=f"{name}, split test: {key} must be .*, got {value!r}"):
+        prepare(dataclasses.replace(dataset, splits=splits))
+
+
+@pytest.mark.parametrize("name", ["mpii", "lspet"])
+def test_coordinates_of_each_merged_set_are_checked(write_set, name):
+    sets = {name: write_set(name) for name in ("lsp", "mpii", "lspet")}
+    root = {key: {"root": str(sets[key].root)} for key in ("mpii", "lspet")}
+    merged = {"mpii": root["mpii"] | {"annotations": "train.json", "images": "train"}, "lspet": root["lspet"]}
+    dataset = sets["lsp"]
+    splits = dataset.splits | {"train": {"folder": "train", "merged": merged}}
+    dataset = dataclasses.replace(dataset, splits=splits)
+    prepare(dataset)
+    if name == "mpii":
+        entries = json.loads((sets["mpii"].root / "train.json").read_text())
+        entries = [entry | {"scale": 200 * entry["scale"]} for entry in entries]
+        (sets["mpii"].root / "train.json").write_text(json.dumps(entries))
+    else:
+        joints = loadmat(sets["lspet"].root / "joints.mat")["joints"]
+        joints[:, :2] /= 64
+        savemat(sets["lspet"].root / "joints.mat", {"joints": joints})
+    with pytest.raises(ValueError, match=f"lsp train, merged {name}: most persons"):
+        prepare(dataset)
+
+
+@pytest.mark.parametrize("field", ["center", "scale"])
+def test_centres_and_extents_of_mpii_are_checked(write_set, field):
+    dataset = write_set("mpii")
+    entries = json.loads((dataset.root / "train.json").read_text())
+    for entry in entries:
+        entry[field] = entry[field] * 200 if field == "scale" else [entry[field][0] / 64, entry[field][1] / 48]
+    (dataset.root / "train.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="mpii train: most persons have"):
+        prepare(dataset)
