@@ -60,7 +60,8 @@ def stages(params: dict) -> Iterator[Stage]:
     yield "baselines", ("notebooks/networks/baselines.ipynb",), study, models
     yield "codecs", ("notebooks/codecs.ipynb",), {}, ()
     yield "claims", ("notebooks/claims.ipynb",), rows, ()
-    yield "count", ("hpelib.study.steps.count",), params["ablations"], models
+    sized = {"ablations": params["ablations"], "networks": profile["networks"], "inputs": profile["inputs"]}
+    yield "count", ("hpelib.study.steps.count",), sized, models
     yield "sizes", ("notebooks/sizes.ipynb",), {}, ()
     runs = [study_runs(params, network, "mpii")[0].describe() for network in params["networks"]]
     yield "stress_hits", ("hpelib.study.steps.stress",), {"runs": runs, "seeds": params["seeds"]}, _loaded(*runs)

@@ -41,5 +41,15 @@ def table(sizes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def ratio_table(ratios: pd.DataFrame) -> pd.DataFrame:
+    """What `hpelib.study.steps.count.count_ratios` found, as cells, and what is within a quarter of full size."""
+    cells = ratios[["network", "than"]].rename(columns={"than": "compared with"})
+    for figure in ("params", "MACs"):
+        here, full = ratios[figure], ratios[f"{figure}, full"]
+        cells[f"{figure}, here"], cells[f"{figure}, full size"] = _cells(here, "{:.2f}"), _cells(full, "{:.2f}")
+        cells[f"{figure}, within a quarter"] = np.where((here / full).between(0.75, 1.25), "yes", "**no**")
+    return cells
+
+
 def _cells(values: pd.Series, form: str) -> pd.Series:
     return values.map(form.format, na_action="ignore").astype(object).fillna("")

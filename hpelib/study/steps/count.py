@@ -1,16 +1,19 @@
 """Count the networks of the papers: parameters and multiply-accumulates, at the papers' size and input.
 
-    python -m hpelib.study.steps.count OUT.csv
+    python -m hpelib.study.steps.count OUT.csv RATIOS.csv
 
 Counted are all rows of `data/paper_sizes.csv`, and all networks whose size a claim (`data/claims.csv`) or a table
 (`data/paper_results.csv`) states. A network that is named several times is built once, and counted once for each input.
 Nothing is computed, so a network takes less than a second. `hpelib.study.entries` reads the file.
+
+RATIOS.csv says whether the networks of the current profile stand to each other as at full size.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -18,7 +21,9 @@ from hpelib.formats import FORMATS
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
-from hpelib.study.config import load_params
+from hpelib.records import baselines
+from hpelib.study.ablations import ablation_runs
+from hpelib.study.config import load_params, make_run, profile_params
 from hpelib.study.entries import COUNTS, ENTRY, full_size, read_table
 
 CLAIMS, RESULTS, PRINTED = (Path("data") / f"{name}.csv" for name in ("claims", "paper_results", "paper_sizes"))
@@ -117,8 +122,50 @@ def _size_of(module: str, sizes: dict[str, int]) -> int:
     return sizes[whole] - sum(sizes[other] for other in others)
 
 
+def count_ratios(params: dict) -> pd.DataFrame:
+    """How much larger networks of the current profile are than what they are compared with, and how much at full size.
+
+    Columns: network; `than`, its baseline, or the row `baseline` of its paper's ablations; for params and MACs the
+    ratio in this profile and at full size (256x192, 17 keypoints).
+    """
+    sides = [*baselines().items(), ("simple_baseline", "hrnet"), ("hourglass", "hrnet")]
+    sides += [
+        (paper, f"{paper}:baseline") for paper, found in params["ablations"].items() if "baseline" in found["rows"]
+    ]
+    known = profile_params(params)["networks"]
+    rows = []
+    for pair in sides:
+        if any(entry.partition(":")[0] not in known for entry in pair):
+            continue
+        (params_here, macs_here), (params_full, macs_full) = (
+            np.divide(*(size(params, entry) for entry in pair)) for size in (_size_here, _size_full)
+        )
+        ratios = {"params": params_here, "params, full": params_full, "MACs": macs_here, "MACs, full": macs_full}
+        rows.append({"network": pair[0], "than": pair[1]} | ratios)
+    return pd.DataFrame(rows)
+
+
+def _size_here(params: dict, entry: str) -> np.ndarray:
+    """Parameters and MACs of an entry at the input of the current profile."""
+    network, _, row = entry.partition(":")
+    run = ablation_runs(params, network, 0)[row] if row else make_run(params, network, "coco", 0)
+    return _size(run.model, run.options, profile_params(params)["inputs"]["input_size"])
+
+
+def _size_full(params: dict, entry: str) -> np.ndarray:
+    return _size(*full_size(params, entry), (192, 256))
+
+
+def _size(model: str, options: dict, size: tuple[int, int]) -> np.ndarray:
+    with torch.device("meta"):
+        cost = complexity(create_model(model, **options), size)
+    return np.array([cost.params, cost.macs], float)
+
+
 if __name__ == "__main__":
-    wanted = pd.concat([read_printed(), read_entries(load_params())], ignore_index=True)
-    target = Path(sys.argv[1])
+    params = load_params()
+    wanted = pd.concat([read_printed(), read_entries(params)], ignore_index=True)
+    target, ratios = map(Path, sys.argv[1:])
     target.parent.mkdir(parents=True, exist_ok=True)
     count(wanted).to_csv(target, index=False)
+    count_ratios(params).to_csv(ratios, index=False, float_format="%.4f")

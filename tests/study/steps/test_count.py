@@ -11,9 +11,10 @@ import torch
 
 from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
+from hpelib.study.config import load_params
 from hpelib.study.entries import ENTRY
 from hpelib.study.results.sizes import measure
-from hpelib.study.steps.count import count, read_entries, read_printed
+from hpelib.study.steps.count import count, count_ratios, read_entries, read_printed
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 NARROW = '{"width": 8, "depths": [1, 1, 1, 1], "deconv_widths": [16, 16, 16]}'
@@ -228,3 +229,14 @@ def test_the_rows_of_table_8_are_ditn_whole(sizes):
     assert adapter["params (M)"] * 1e6 == pytest.approx(15 * 3 * 36)
     assert transfer["params (M)"] * 1e6 == pytest.approx(16 * 16)
     assert transfer["MACs (G)"] * 1e9 == pytest.approx(64 * 64 * (16 * 16 + 30 * 7 * 7))
+
+
+@pytest.mark.parametrize("profile", ["quick", "night", "standard"])
+def test_networks_of_a_profile_stand_to_each_other_as_at_full_size(profile):
+    found = count_ratios(load_params(DATA.parent / "params.yaml") | {"profile": profile})
+    assert len(found) == 12
+    hourglasses = (found[["network", "than"]] == "hourglass").any(axis=1)  # one stack of eight: the page says so
+    for figure in ("params", "MACs"):
+        change = found[figure] / found[f"{figure}, full"]
+        assert change[~hourglasses].between(0.75, 1.25).all(), found.assign(change=change)
+        assert profile != "standard" or change.to_numpy() == pytest.approx(1, rel=0.01)
