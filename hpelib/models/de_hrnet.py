@@ -11,7 +11,10 @@ What the paper leaves open: our text of it has lost equations and tables. So the
 widths were searched until the network had the printed sizes. docs/ledger_de_hrnet.md lists every choice, and the option
 that gives the alternative.
 
-Parameters with 17 keypoints: W32 33,569,457 (paper 33.6 M), W48 74,821,345 (74.8 M).
+Differs from the paper: the hidden units of an SE gate are normalised over the batch. Without it most of them close
+within an epoch, and a gate without open units weighs everybody alike (`SEGate`).
+
+Parameters with 17 keypoints: W32 33,573,809 (paper 33.6 M), W48 74,827,873 (74.8 M).
 GFLOPs as the HRNet tool counts, at 384x288: W32 17.66 (paper 17.7).
 """
 
@@ -33,21 +36,29 @@ DEM_GATES = {"off": "none", "conv": "none", "se": "se", "eca": "eca"}
 
 
 class SEGate(nn.Sequential):
-    """Squeeze and excitation (Hu et al. 2018) without biases: (N, C, H, W) -> weights (N, weighed, 1, 1) in (0, 1)."""
+    """Squeeze and excitation (Hu et al. 2018): (N, C, H, W) -> weights (N, weighed, 1, 1) in (0, 1).
 
-    def __init__(self, channels: int, hidden: int, weighed: int):
+    weights = sigmoid(W2 ReLU(BN(W1 mean(x))) + b2)
+
+    The norm is ours; timm's `SEModule` has a place for it. The means of rectified features are all positive and hardly
+    differ between persons. So a step of the optimizer moves a hidden unit for everybody at once, and what it closes
+    stays closed. With the norm each unit is open for about half of the persons. In training a batch needs two samples.
+    `norm=False` leaves it out and gives W1 a bias. W1 and W2 have torch's default start.
+    """
+
+    def __init__(self, channels: int, hidden: int, weighed: int, norm: bool = True):
         super().__init__(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, hidden, kernel_size=1, bias=False),
+            nn.Conv2d(channels, hidden, kernel_size=1, bias=not norm),
+            nn.BatchNorm2d(hidden) if norm else nn.Identity(),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, weighed, kernel_size=1, bias=False),
+            nn.Conv2d(hidden, weighed, kernel_size=1),
             nn.Sigmoid(),
         )
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for fc in (self[1], self[3]):
-            nn.init.normal_(fc.weight, std=0.01)
+        for fc in (self[1], self[4]):
+            fc.reset_parameters()
 
 
 class ECAGate(EcaModule):
@@ -61,9 +72,13 @@ class ECAGate(EcaModule):
         return self.gate(self.conv(means))[:, 0, :, None, None]
 
 
-def channel_gate(kind: Gate, channels: int, hidden: int, weighed: int) -> nn.Module | None:
-    """The gate of this kind from `channels` to `weighed` channels; `hidden` are those of SE. None for "none"."""
-    gates = {"none": lambda: None, "se": lambda: SEGate(channels, hidden, weighed), "eca": lambda: ECAGate(channels)}
+def channel_gate(kind: Gate, channels: int, hidden: int, weighed: int, norm: bool) -> nn.Module | None:
+    """The gate of this kind from `channels` to `weighed` channels; the rest is of SE. None for "none"."""
+    gates = {
+        "none": lambda: None,
+        "se": lambda: SEGate(channels, hidden, weighed, norm),
+        "eca": lambda: ECAGate(channels),
+    }
     require_choice("gate", kind, gates)
     return gates[kind]()
 
@@ -79,11 +94,21 @@ class DetailEnhancement(nn.Module):
     Options:
         gate: "se", "eca" or "none".
         gate_on: "concat" as above; "output" weighs y by gate(y); "concat_to_output" weighs y by gate(u).
+        gate_norm: see `SEGate`.
+        residual: y is added to `lower`, as the dashed "selective identity mappings" of Fig. 4 may mean.
     Shape: higher (N, C/2, 2H, 2W), lower (N, C, H, W) -> y (N, C, H, W) and the gate's weights (N, 1.5 C or C, 1, 1) in
     (0, 1), or None without a gate.
     """
 
-    def __init__(self, channels: int, gate: Gate = "se", gate_on: GatePlace = "concat", dropout: float = 0.1):
+    def __init__(
+        self,
+        channels: int,
+        gate: Gate = "se",
+        gate_on: GatePlace = "concat",
+        gate_norm: bool = True,
+        residual: bool = False,
+        dropout: float = 0.1,
+    ):
         super().__init__()
         both = channels + channels // 2
         places = {  # channels that the gate sees, its hidden ones, those that it weighs
@@ -95,13 +120,17 @@ class DetailEnhancement(nn.Module):
         seen, _, weighed = places[gate_on]
         if gate == "eca" and seen != weighed:
             raise ValueError("eca weighs the channels that it sees; choose gate_on='concat' or 'output'")
-        self.gate_on = gate_on
-        self.gate = channel_gate(gate, *places[gate_on])
+        self.gate_on, self.residual = gate_on, residual
+        self.gate = channel_gate(gate, *places[gate_on], gate_norm)
         self.dropout = nn.Dropout(dropout)
         self.conv = nn.Conv2d(both, channels, kernel_size=3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, higher: Tensor, lower: Tensor) -> tuple[Tensor, Tensor | None]:
+        y, weights = self.enhance(higher, lower)
+        return lower + y if self.residual else y, weights
+
+    def enhance(self, higher: Tensor, lower: Tensor) -> tuple[Tensor, Tensor | None]:
         pooled = F.adaptive_avg_pool2d(higher, lower.shape[-2:])
         u = torch.cat([pooled, lower], dim=1)  # (N, 1.5 C, H, W)
         if self.gate is None:
@@ -174,6 +203,7 @@ class DetailEnhancedModule(HighResolutionModule):
         outputs: int,
         dem: Callable[[int], DetailEnhancement] | None,
         branch_gate: Gate,
+        gate_norm: bool,
         dysample: Callable[[int, int], nn.Module] | None,
     ):
         super().__init__(widths, blocks, outputs)
@@ -183,7 +213,7 @@ class DetailEnhancedModule(HighResolutionModule):
                     row[source][2] = dysample(widths[target], 2 ** (source - target))
         self.dem = nn.ModuleList(dem(width) for width in widths[1:]) if dem else None
         gated = [] if branch_gate == "none" else widths
-        self.gates = nn.ModuleList(channel_gate(branch_gate, width, width // 4, width) for width in gated)
+        self.gates = nn.ModuleList(channel_gate(branch_gate, width, width // 4, width, gate_norm) for width in gated)
 
     def forward(self, x: list[Tensor], looks: Looks | None = None, place: str = "") -> list[Tensor]:
         x = self.extract(x)
@@ -222,6 +252,8 @@ class DEHRNet(HRNet):
         upsample: HRNet's "nearest", or "dysample".
     Other readings of the lost tables:
         gate_on: what the gate of the DEM weighs, see `DetailEnhancement`.
+        dem_residual: the DEM adds to its branch and does not replace it.
+        gate_norm: see `SEGate`; False is the published gate, with biases.
         dropout: the share of values that the DEM drops in training.
         dysample_groups, dysample_scope: see `DySample`.
         dysample_chained: upsample by 2 several times, where the default upsamples by 4 or 8 at once.
@@ -243,6 +275,8 @@ class DEHRNet(HRNet):
         branch_gate: Gate = "none",
         upsample: Literal["nearest", "dysample"] = "dysample",
         gate_on: GatePlace = "concat",
+        dem_residual: bool = False,
+        gate_norm: bool = True,
         dropout: float = 0.1,
         dysample_groups: int = 4,
         dysample_scope: bool = False,
@@ -257,12 +291,14 @@ class DEHRNet(HRNet):
         require_choice("upsample", upsample, ("nearest", "dysample"))
         if dem != "off" and branch_gate != "none":
             raise ValueError(f"branch_gate={branch_gate!r} stands in place of the DEM; give it with dem='off'")
-        enhance = partial(DetailEnhancement, gate=DEM_GATES[dem], gate_on=gate_on, dropout=dropout)
+        gate = {"gate": DEM_GATES[dem], "gate_on": gate_on, "gate_norm": gate_norm}
+        enhance = partial(DetailEnhancement, **gate, residual=dem_residual, dropout=dropout)
         sample = partial(_dysample, groups=dysample_groups, dynamic_scope=dysample_scope, chained=dysample_chained)
         module = partial(
             DetailEnhancedModule,
             dem=None if dem == "off" else enhance,
             branch_gate=branch_gate,
+            gate_norm=gate_norm,
             dysample=sample if upsample == "dysample" else None,
         )
         super().__init__(num_keypoints, width, modules, blocks, bottlenecks, stem_width, module)

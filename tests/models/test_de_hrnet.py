@@ -27,6 +27,7 @@ DEFAULTS = {
     "branch_gate": "none",
     "upsample": "dysample",
     "gate_on": "concat",
+    "dem_residual": False,
     "dropout": 0.1,
     "dysample_groups": 4,
     "dysample_scope": False,
@@ -39,10 +40,10 @@ ABLATION = {
     "a": ({"dem": "off", "upsample": "nearest"}, 28.536),
     "b": ({"dem": "off"}, 28.662),
     "c": ({"dem": "conv", "upsample": "nearest"}, 33.185),
-    "e": ({"upsample": "nearest"}, 33.443),
+    "e": ({"upsample": "nearest"}, 33.448),
     "f": ({"dem": "eca"}, 33.311),
-    "g": ({}, 33.569),
-    "se alone": ({"dem": "off", "branch_gate": "se", "upsample": "nearest"}, 28.712),
+    "g": ({}, 33.574),
+    "se alone": ({"dem": "off", "branch_gate": "se", "upsample": "nearest"}, 28.716),
     "eca alone": ({"dem": "off", "branch_gate": "eca", "upsample": "nearest"}, 28.536),
 }
 
@@ -103,8 +104,12 @@ def test_starts_from_hrnets_weights_wherever_it_has_them():
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in hrnet.items())
 
 
-def enhanced(dem, higher, lower, gate_on):
+def enhanced(dem, higher, lower, gate_on, residual):
     """What a DEM gives, from its weights and its gate, batch norms being at their start."""
+    return residual * lower + replaced(dem, higher, lower, gate_on)
+
+
+def replaced(dem, higher, lower, gate_on):
     u = torch.cat([F.avg_pool2d(higher, 2), lower], dim=1)
     weigh = dem.gate or (lambda _: 1.0)
     if gate_on == "concat":
@@ -127,7 +132,8 @@ def raised(layer, x, factor, upsample, groups, scope, chained):
 
 
 @pytest.mark.parametrize(
-    "options", [*(options for options, _ in ABLATION.values()), *READINGS.values(), {"dropout": 0.5}]
+    "options",
+    [*(options for options, _ in ABLATION.values()), *READINGS.values(), {"dropout": 0.5}, {"dem_residual": True}],
 )
 def test_options_are_wired_as_specified(options):
     """Each lower branch takes up the unenhanced one above, branch 0 passes, and the fusion sums."""
@@ -141,7 +147,8 @@ def test_options_are_wired_as_specified(options):
     y = b = [branch(x_i) for branch, x_i in zip(module.branches, x, strict=True)]
     if o["dem"] != "off":
         assert {(type(dem.gate), dem.dropout.p) for dem in module.dem} == {(GATES[o["dem"]], o["dropout"])}
-        y = [b[0], *(enhanced(dem, *pair, o["gate_on"]) for dem, pair in zip(module.dem, pairwise(b), strict=True))]
+        how = o["gate_on"], o["dem_residual"]
+        y = [b[0], *(enhanced(dem, *pair, *how) for dem, pair in zip(module.dem, pairwise(b), strict=True))]
     elif o["branch_gate"] != "none":
         assert {type(gate) for gate in module.gates} == {GATES[o["branch_gate"]]}
         y = [gate(b_i) * b_i for gate, b_i in zip(module.gates, b, strict=True)]
@@ -162,6 +169,11 @@ def eca(width):
     return int((math.log2(width) + 1) / 2) // 2 * 2 + 1
 
 
+def se(seen, hidden, weighed, norm=True):
+    """Parameters of an SE gate: two layers, the second with a bias, and a norm, or a bias, of the first."""
+    return seen * hidden + hidden * weighed + weighed + hidden * (2 if norm else 1)
+
+
 def dysample(width, factor, groups=4, offsets=1):
     """Parameters of a DySample; the dynamic scope is a second convolution, without a bias."""
     return 2 * groups * factor**2 * (width * offsets + 1)
@@ -171,12 +183,14 @@ def dysample(width, factor, groups=4, offsets=1):
     ("options", "without", "params"),
     [
         ({"dem": "conv"}, {"dem": "off"}, sum(n * (9 * 1.5 * c * c + 2 * c) for c, n in LOWER)),
-        ({"dem": "se"}, {"dem": "conv"}, sum(n * 2 * (1.5 * c) * (c / 4) for c, n in LOWER)),
+        ({"dem": "se"}, {"dem": "conv"}, sum(n * se(1.5 * c, c / 4, 1.5 * c) for c, n in LOWER)),
+        ({"gate_norm": False}, {"dem": "conv"}, sum(n * se(1.5 * c, c / 4, 1.5 * c, norm=False) for c, n in LOWER)),
+        ({"dem_residual": True}, {}, 0),
         ({"dem": "eca"}, {"dem": "conv"}, sum(n * eca(1.5 * c) for c, n in LOWER)),
-        ({"gate_on": "output"}, {"dem": "conv"}, sum(n * 2 * c * (c / 4) for c, n in LOWER)),
+        ({"gate_on": "output"}, {"dem": "conv"}, sum(n * se(c, c / 4, c) for c, n in LOWER)),
         ({"gate_on": "output", "dem": "eca"}, {"dem": "conv"}, sum(n * eca(c) for c, n in LOWER)),
-        ({"gate_on": "concat_to_output"}, {"dem": "conv"}, sum(n * (1.5 * c + c) * (1.5 * c / 8) for c, n in LOWER)),
-        ({"dem": "off", "branch_gate": "se"}, {"dem": "off"}, sum(n * 2 * c * (c / 4) for c, n in BRANCHES)),
+        ({"gate_on": "concat_to_output"}, {"dem": "conv"}, sum(n * se(1.5 * c, 1.5 * c / 8, c) for c, n in LOWER)),
+        ({"dem": "off", "branch_gate": "se"}, {"dem": "off"}, sum(n * se(c, c / 4, c) for c, n in BRANCHES)),
         ({"dem": "off", "branch_gate": "eca"}, {"dem": "off"}, sum(n * eca(c) for c, n in BRANCHES)),
         ({}, {"upsample": "nearest"}, sum(n * dysample(c, s) for c, s, n in RAISED)),
         ({"dysample_groups": 8}, {"upsample": "nearest"}, sum(n * dysample(c, s, 8) for c, s, n in RAISED)),
@@ -211,7 +225,8 @@ def test_looks_show_gates_and_offsets():
 def test_new_layers_start_as_intended():
     model = DEHRNet(width=16, **{key: value for key, value in NARROW.items() if key != "width"})
     module = model.stage4[0]
-    assert module.dem[2].gate[1].weight.std().item() == pytest.approx(0.01, rel=0.1)
+    fc = module.dem[2].gate[1]  # torch's start: uniform up to 1 / sqrt(inputs)
+    assert fc.weight.abs().max().item() == pytest.approx(fc.in_channels**-0.5, rel=0.05)
     assert module.dem[2].conv.weight.std().item() == pytest.approx(0.001, rel=0.1)
     assert all(not m.offset.bias.any() for m in model.modules() if isinstance(m, DySample))
 
@@ -247,7 +262,8 @@ def test_dem_follows_its_formula(branch_pair):
         for column in range(3):
             pooled[:, :, row, column] = higher[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean((2, 3))
     u = torch.cat([pooled, lower], 1)
-    w = torch.sigmoid(torch.relu(u.mean((2, 3)) @ dem.gate[1].weight[:, :, 0, 0].T) @ dem.gate[3].weight[:, :, 0, 0].T)
+    hidden = torch.relu(u.mean((2, 3)) @ dem.gate[1].weight[:, :, 0, 0].T * BN)
+    w = torch.sigmoid(hidden @ dem.gate[4].weight[:, :, 0, 0].T + dem.gate[4].bias)
     y, weights = dem(higher, lower)
     torch.testing.assert_close(weights[:, :, 0, 0], w)
     torch.testing.assert_close(y, convolved(dem, w[:, :, None, None] * u))
@@ -280,17 +296,43 @@ def test_dropout_is_before_the_convolution_and_only_in_training(branch_pair):
 
 
 @pytest.mark.parametrize("channels", [24, 128, 200])
-def test_gates_are_timms(channels):
+@pytest.mark.parametrize("norm", [True, False])
+def test_gates_are_timms(channels, norm):
     x = torch.randn(2, channels, 4, 3)
-    se = SEModule(channels, rd_channels=6, bias=False)
-    ours = SEGate(channels, 6, channels)
-    ours[1].weight, ours[3].weight = se.fc1.weight, se.fc2.weight
+    se = SEModule(channels, rd_channels=6, norm_layer=torch.nn.BatchNorm2d if norm else None)
+    ours = SEGate(channels, 6, channels, norm)
+    se.fc1.weight, se.fc2.weight, se.fc2.bias = ours[1].weight, ours[4].weight, ours[4].bias
+    se.fc1.bias = torch.nn.Parameter(torch.zeros(6)) if norm else ours[1].bias  # a norm takes a bias away
     torch.testing.assert_close(ours(x) * x, se(x))
     eca = EcaModule(channels)
     ours = ECAGate(channels)
     ours.load_state_dict(eca.state_dict())
     torch.testing.assert_close(ours(x) * x, eca(x))
     assert eca.conv.weight.shape[-1] == (3 if channels < 128 else 5)
+
+
+def test_gates_live_through_the_steps_of_the_quick_profile():
+    """Means of rectified features hardly differ between samples; steps of 0.006 close most units of a plain gate."""
+    open_shares = {}
+    for norm in (True, False):
+        torch.manual_seed(0)
+        gate = SEGate(36, 24, 36, norm)
+        optimizer = torch.optim.Adam(gate.parameters(), lr=0.006)
+        level = torch.rand(1, 36, 1, 1)
+        for _ in range(200):
+            x = (level + 0.1 * torch.randn(32, 36, 1, 1)).relu()
+            loss = (torch.randn(36, 1, 1) * gate(x)).mean()  # noise, as gradients are beside a main task
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        x = (level + 0.1 * torch.randn(256, 36, 1, 1)).relu()
+        hidden = torch.nn.Sequential(*list(gate.eval())[:4])(x)
+        open_shares[norm] = ((hidden > 0).any(dim=0).float().mean().item(), gate(x).std(dim=0).mean().item())
+    (alive, spread), (plain_alive, plain_spread) = open_shares[True], open_shares[False]
+    assert alive == 1
+    assert spread > 0.02
+    assert plain_alive < 0.75
+    assert plain_spread < spread / 2
 
 
 def test_impossible_gates_are_refused():
