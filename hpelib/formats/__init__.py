@@ -5,7 +5,7 @@ No other file names it, so a new format is added without editing a table. No tor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -16,6 +16,7 @@ import pandas as pd
 from hpelib.data.files import REACH, check_coordinates
 from hpelib.data.people import People
 from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_within
+from hpelib.metrics.coco import Matches
 from hpelib.skeletons import Skeleton
 
 SPLITS = ("train", "val", "test")
@@ -48,8 +49,6 @@ class Format(ABC):
     columns: ClassVar[tuple[str, ...]]  # the figures of a results table, the leading one first
     main_metric: ClassVar[str]  # the leading figure of tables
     keypoint_metric: ClassVar[str]  # the mean over keypoints that learning curves and intervals are of
-    judged_metric: ClassVar[str]  # the mean over persons by which gains and losses of `judges` are told
-    judges: ClassVar[tuple[str, ...]]
     reach: ClassVar[float] = REACH  # of boxes, as in `check_coordinates`
     threshold_label: ClassVar[str]  # of the curve of correct keypoints over thresholds, for axes
 
@@ -125,9 +124,20 @@ class Format(ABC):
         """The mean of `keypoint_scores` in percent, by its name."""
         return {self.keypoint_metric: 100 * float(np.nanmean(self.keypoint_scores(people, keypoints)))}
 
-    def judged_scores(self, keypoint_scores: np.ndarray) -> np.ndarray:
-        """The scores (..., N, 1 or K), 0 to 1, whose mean is `judged_metric`, from `keypoint_scores` (..., N, K)."""
-        return keypoint_scores
+    def match(
+        self,
+        dataset: Dataset,
+        people: People,
+        boxes: People,
+        variants: Iterable[np.ndarray],
+        confidences: np.ndarray,
+        nms: str = "hard",
+    ) -> list[Matches]:
+        """For each of several keypoints that were predicted in `boxes`: which of them find `people`. Empty without AP.
+
+        Shapes: each of `variants` (N, K, 2) image px, confidences (N, K), of the N `boxes`.
+        """
+        return []
 
     def curve(self, people: People, keypoints: np.ndarray) -> pd.DataFrame:
         """Share of keypoints, in percent, within each threshold of the truth: columns threshold and correct."""

@@ -12,12 +12,11 @@ from hpelib.data.people import People
 from hpelib.formats import Dataset, Format
 from hpelib.metrics.coco import (
     MAX_PERSONS,
-    average_precisions,
-    coco_ap,
+    Matches,
     coco_results,
     keypoint_similarity,
     load_truth,
-    oks_recall,
+    match,
 )
 from hpelib.skeletons import COCO17
 
@@ -33,8 +32,6 @@ class Coco(Format):
     columns = ("AP_gt", "AP50_gt", "AP75_gt", "AR_gt", "AP_det", "OKS")
     main_metric = "AP_gt"
     keypoint_metric = "OKS"
-    judged_metric = "OKS recall"
-    judges = ("AP_gt", "AP_det")
     threshold_label = "1 - keypoint similarity"
 
     def read(self, dataset: Dataset, split: str) -> People:
@@ -70,9 +67,6 @@ class Coco(Format):
     def keypoint_scores(self, people: People, keypoints: np.ndarray) -> np.ndarray:
         return keypoint_similarity(keypoints, people.keypoints, people.areas, people.skeleton.sigmas)
 
-    def judged_scores(self, keypoint_scores: np.ndarray) -> np.ndarray:
-        return oks_recall(keypoint_scores)
-
     def figures(
         self, dataset: Dataset, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str = "hard"
     ) -> dict[str, float]:
@@ -80,8 +74,8 @@ class Coco(Format):
         groups = {
             group: 100 * float(np.nanmean(similarity[:, members])) for group, members in people.skeleton.groups.items()
         }
-        results = person_results(people, keypoints, confidences, nms, self._limit(dataset, "test"))
-        return self._ap(dataset, people, results, "gt") | self.keypoint_figure(people, keypoints) | groups
+        (matches,) = self.match(dataset, people, people, [keypoints], confidences, nms)
+        return named(matches, "gt") | self.keypoint_figure(people, keypoints) | groups
 
     def detection_figures(
         self,
@@ -93,32 +87,30 @@ class Coco(Format):
         nms: str = "hard",
     ) -> dict[str, float]:
         """AP and AR for predictions from the boxes of `detections`, which should find `people`."""
-        results = person_results(detections, keypoints, confidences, nms, self._limit(dataset, "test"))
-        return self._ap(dataset, people, results, "det")
+        (matches,) = self.match(dataset, people, detections, [keypoints], confidences, nms)
+        return named(matches, "det")
 
-    def _ap(self, dataset: Dataset, people: People, results: list[dict], boxes: str) -> dict[str, float]:
-        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
-        found = coco_ap(truth, results, people.skeleton, people.ids.tolist(), limit)
-        return {f"{name}_{boxes}": value for name, value in found.items()}
-
-    def ap_of_variants(
+    def match(
         self,
         dataset: Dataset,
         people: People,
+        boxes: People,
         variants: Iterable[np.ndarray],
         confidences: np.ndarray,
         nms: str = "hard",
-    ) -> list[float]:
-        """The figure AP_gt alone, for several variants of the keypoints that were predicted in the annotated boxes.
-
-        Shapes: each of `variants` (N, K, 2) image px, confidences (N, K).
-        """
-        truth, limit = dataset.root / self.files(dataset, "test")["annotations"], self._limit(dataset, "test")
-        results = (person_results(people, keypoints, confidences, nms, limit) for keypoints in variants)
-        return average_precisions(truth, results, people.skeleton, people.ids.tolist(), limit)
+    ) -> list[Matches]:
+        limit = self._limit(dataset, "test")
+        results = (person_results(boxes, keypoints, confidences, nms, limit) for keypoints in variants)
+        truth = dataset.root / self.files(dataset, "test")["annotations"]
+        return match(truth, results, people.skeleton, people.ids.tolist(), limit)
 
     def _limit(self, dataset: Dataset, split: str) -> int:
         return self.files(dataset, split).get("max_persons", MAX_PERSONS)
+
+
+def named(matches: Matches, boxes: str) -> dict[str, float]:
+    """AP and AR with the name of the boxes behind them, "gt" or "det"."""
+    return {f"{name}_{boxes}": float(value[0]) for name, value in matches.figures().items()}
 
 
 def person_results(

@@ -19,8 +19,7 @@ class Leeds(PckFormat):
 
     skeleton = LSP14
     columns = ("PCK@0.2",)
-    main_metric = keypoint_metric = judged_metric = "PCK@0.2"
-    judges = ("PCK@0.2",)
+    main_metric = keypoint_metric = "PCK@0.2"
     threshold = 0.2
     threshold_label = "threshold / torso size"
 

@@ -18,8 +18,7 @@ class Mpii(PckFormat):
     optional = ("ground_truth",)
     annotations = ("annotations", "ground_truth")
     columns = ("PCKh@0.5", "PCKh@0.1", "PCKh@0.11 (legacy)", "AUC")
-    main_metric = keypoint_metric = judged_metric = "PCKh@0.5"
-    judges = ("PCKh@0.5",)
+    main_metric = keypoint_metric = "PCKh@0.5"
     threshold = 0.5
     threshold_label = "threshold / head size"
     reach = 2.0  # boxes are squares about the whole body, of which a picture may show a part

@@ -8,6 +8,7 @@ have another number K of them than COCO's 17 where another skeleton, or its sigm
 import contextlib
 import io
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,75 @@ FIGURES = {  # what each figure is taken of: precision or recall, the OKS thresh
     "ARM": ("recall", None, "medium"),
     "ARL": ("recall", None, "large"),
 }
-OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
+SIZES = ("all", "medium", "large")
+OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # as pycocotools has them, to the last bit
+RECALLS = np.linspace(0, 1, 101)
 PERSON = 1  # COCO's category id
 MAX_PERSONS = 20  # results of an image that COCO scores
+
+
+@dataclass(frozen=True)
+class Matches:
+    """D results of a test set of I images, matched once with the truth: AP of any redrawn images follows from it.
+
+    Results are from the best score to the worst, those of equal score by image. Sizes of persons are in the order of
+    `SIZES`, OKS thresholds in that of `OKS_THRESHOLDS`.
+    """
+
+    images: np.ndarray  # (D,) which image a result is of: its place among all of the truth, by id
+    states: (
+        np.ndarray
+    )  # (D, 3, 10) int8, by size and OKS threshold: 1 finds a person, 0 finds nobody, -1 does not count
+    persons: np.ndarray  # (I, 3) how many persons of each size are to be found in an image
+
+    def figures(
+        self, times: np.ndarray | None = None, names: Collection[str] = tuple(FIGURES)
+    ) -> dict[str, np.ndarray]:
+        """Figures (B,) in percent, for B times that images were redrawn, equal to pycocotools' to the last bit.
+
+        A figure is NaN where there is nobody to find.
+
+        Args:
+            times: (B, I) how often each image is drawn; every image once where it is left out, with B = 1.
+            names: keys of `FIGURES`.
+        """
+        times = np.ones((1, len(self.persons)), np.int64) if times is None else times
+        step = max(1, 2_000_000 // max(1, len(self.images)))  # so many draws need 16 MB for an array
+        parts = [self._figures(times[i : i + step], names) for i in range(0, len(times), step)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _figures(self, times: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
+        curves = {size: self._curves(times, SIZES.index(size)) for size in {FIGURES[name][2] for name in names}}
+        found = {}
+        for name in names:
+            kind, threshold, size = FIGURES[name]
+            values = curves[size][kind]  # (B, T, ...)
+            values = values if threshold is None else values[:, threshold == OKS_THRESHOLDS]
+            found[name] = 100 * np.ascontiguousarray(values.reshape(len(times), -1)).mean(axis=1)
+        return found
+
+    def _curves(self, times: np.ndarray, size: int) -> dict[str, np.ndarray]:
+        """Precision (B, T, 101) at each of COCO's recalls, and recall (B, T), as `COCOeval.accumulate` takes them."""
+        drawn, persons = times[:, self.images], times @ self.persons[:, size]  # (B, D), (B,)
+        B, D = drawn.shape
+        precision, recall = np.zeros((B, len(OKS_THRESHOLDS), len(RECALLS))), np.zeros((B, len(OKS_THRESHOLDS)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            needed = np.ceil(RECALLS * persons[:, None])  # (B, 101) persons found from which a recall is reached
+            needed -= (needed - 1) / persons[:, None] >= RECALLS  # as comparing the rounded quotients says
+            needed += needed / persons[:, None] < RECALLS
+            rows, most = np.arange(B)[:, None], int(persons.max(initial=0)) + 2
+            keys = (np.nan_to_num(needed).clip(0).astype(np.int64) + rows * most).ravel()
+            for t in range(len(OKS_THRESHOLDS) if D else 0):
+                right = np.cumsum(drawn * (self.states[:, size, t] == 1), axis=1)
+                wrong = np.cumsum(drawn * (self.states[:, size, t] == 0), axis=1)
+                share = np.maximum.accumulate((right / (wrong + right + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+                places = np.searchsorted((right + rows * most).ravel(), keys).reshape(B, -1) - rows * D
+                reached = places < D
+                precision[:, t] = np.where(reached, share[rows, places.clip(max=D - 1)], 0)
+                recall[:, t] = right[:, -1] / persons
+        nobody = persons == 0
+        precision[nobody], recall[nobody] = np.nan, np.nan
+        return {"precision": precision, "recall": recall}
 
 
 def coco_ap(
@@ -58,65 +125,52 @@ def coco_ap(
             fields, numbers that are not finite, results for unknown images or of another category id than 1, persons
             with id 0 or no area to measure OKS by.
     """
-    evaluation = _evaluation(load_truth(ground_truth_json, skeleton), skeleton, ids, max_persons)
-    _score(evaluation, results, skeleton)
-    return {name: _figure(evaluation, *of) for name, of in FIGURES.items()}
+    (found,) = match(ground_truth_json, [results], skeleton, ids, max_persons)
+    return {name: float(value[0]) for name, value in found.figures().items()}
 
 
-def average_precisions(
+def match(
     ground_truth_json: str | Path,
-    variants: Iterable[list[dict]],
+    variants: Iterable[list[dict] | str | Path],
     skeleton: Skeleton = COCO17,
     ids: Collection[int] | None = None,
     max_persons: int = MAX_PERSONS,
-) -> list[float]:
-    """The figure AP of `coco_ap` for each of several COCO results lists, in percent (0 to 100).
-
-    This takes half the time: the ground truth is read once, and no figures are taken by the size of persons.
-
-    Raises:
-        FileNotFoundError, ValueError: as for `coco_ap`.
-    """
-    evaluation = _evaluation(load_truth(ground_truth_json, skeleton), skeleton, ids, max_persons)
-    everybody = evaluation.params.areaRngLbl.index("all")
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = [evaluation.params.areaRng[everybody]], ["all"]
-    found = []
-    for results in variants:
-        _score(evaluation, results, skeleton)
-        found.append(_figure(evaluation, *FIGURES["AP"]))
-    return found
-
-
-def _evaluation(truth: COCO, skeleton: Skeleton, ids: Collection[int] | None, max_persons: int) -> COCOeval:
-    """An evaluation for `_score`, by which only the persons `ids` count."""
+) -> list[Matches]:
+    """Match each of several results with the truth, which is read once; rules and errors are those of `coco_ap`."""
+    truth = load_truth(ground_truth_json, skeleton)
     if ids is not None:
         scored = set(ids)
         for person in truth.dataset["annotations"]:
             if person["id"] not in scored:
                 person["num_keypoints"] = 0  # by which pycocotools tells whom to ignore
+    found = []
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports progress
         evaluation = COCOeval(truth, iouType="keypoints")
-    if skeleton.sigmas != COCO17.sigmas:  # pycocotools' own differ from these in the last bit
-        evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-    evaluation.params.maxDets = [max_persons]
-    return evaluation
+        if skeleton.sigmas != COCO17.sigmas:  # pycocotools' own differ from these in the last bit
+            evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+        evaluation.params.maxDets = [max_persons]
+        for results in variants:
+            evaluation.cocoDt = _load_results(truth, results, skeleton)
+            evaluation.evaluate()
+            found.append(_matches(evaluation))
+    return found
 
 
-def _score(evaluation: COCOeval, results: list[dict] | str | Path, skeleton: Skeleton) -> None:
-    """Match `results` with the truth. The outcome is in `evaluation.eval`."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.cocoDt = _load_results(evaluation.cocoGt, results, skeleton)
-        evaluation.evaluate()
-        evaluation.accumulate()
-
-
-def _figure(evaluation: COCOeval, kind: str, threshold: float | None, size: str) -> float:
-    """As `COCOeval.summarize` takes a figure, which knows no other number of persons than 20."""
-    values = evaluation.eval[kind][..., evaluation.params.areaRngLbl.index(size), 0]  # thresholds first
-    if threshold is not None:
-        values = values[evaluation.params.iouThrs == threshold]
-    values = values[values > -1]
-    return 100 * float(np.mean(values)) if values.size else np.nan
+def _matches(evaluation: COCOeval) -> Matches:
+    """What `COCOeval.evaluate` found, without accumulating it."""
+    images = len(evaluation.params.imgIds)
+    of_sizes = [evaluation.evalImgs[i : i + images] for i in range(0, 3 * images, images)]  # None: an empty image
+    persons = [[int((~image["gtIgnore"].astype(bool)).sum()) if image else 0 for image in of] for of in of_sizes]
+    scores = np.array([score for image in of_sizes[0] if image for score in image["dtScores"]])
+    places = np.repeat(np.arange(images), [len(image["dtScores"]) if image else 0 for image in of_sizes[0]])
+    states = np.empty((len(scores), len(SIZES), len(OKS_THRESHOLDS)), np.int8)
+    for size, of in enumerate(of_sizes):
+        if len(scores):
+            right = np.concatenate([image["dtMatches"] for image in of if image], axis=1) > 0  # (10, D)
+            ignored = np.concatenate([image["dtIgnore"] for image in of if image], axis=1).astype(bool)
+            states[:, size] = np.where(ignored, -1, right).T
+    order = np.argsort(-scores, kind="mergesort")
+    return Matches(places[order], states[order], np.array(persons).reshape(len(SIZES), images).T)
 
 
 def load_truth(path: str | Path, skeleton: Skeleton = COCO17) -> COCO:
@@ -181,20 +235,6 @@ def keypoint_similarity(
     squares = np.square(np.subtract(keypoints, reference, dtype=np.float64))
     distances_squared = squares[..., 0] + squares[..., 1]  # (..., K); far faster than to sum so short an axis
     return np.exp(-distances_squared / (2 * variances * (np.asarray(areas, np.float64)[..., None] + np.spacing(1))))
-
-
-def oks_recall(similarity: np.ndarray) -> np.ndarray:
-    """Share of the OKS thresholds 0.50, 0.55, ..., 0.95 that each person reaches, 0 to 1.
-
-    It is on the scale of AP, and unlike AP it is a mean over persons. NaN for a person without labelled keypoints.
-
-    Shapes: similarity (..., N, K) from `keypoint_similarity`, NaN where not labelled -> (..., N, 1).
-    """
-    labelled = ~np.isnan(similarity)
-    counts = labelled.sum(axis=-1, keepdims=True)  # (..., N, 1)
-    oks = np.where(labelled, similarity, 0).sum(axis=-1, keepdims=True) / np.maximum(counts, 1)
-    reached = (oks >= OKS_THRESHOLDS).mean(axis=-1, keepdims=True)
-    return np.where(counts > 0, reached, np.nan)
 
 
 def oks_nms(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hpelib.data.files import write_whole
 from hpelib.formats import FORMATS, Format
+from hpelib.metrics.coco import Matches
 from hpelib.study.config import Protocol
 
 TABLES = {
@@ -25,6 +26,7 @@ ARRAYS = (  # of an evaluation, a row for each seed
     *("keypoint_scores", "keypoints", "confidences"),
     *("detected_keypoints", "detected_confidences"),
 )
+MATCH_ARRAYS = tuple(field.name for field in fields(Matches))
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Evaluation:
     detected_keypoints: np.ndarray  # (seeds, M, K, 2) image px, predicted from a detector's boxes; M = 0 without one
     detected_confidences: np.ndarray  # (seeds, M, K)
     image_ids: np.ndarray  # (N,) of the persons: those of one picture are not independent
+    matches: dict[str, list[Matches]]  # of boxes "gt" and "det", for each seed; none for formats without AP
     summary: Summary
 
     @property
@@ -99,7 +102,8 @@ class Evaluation:
         places = [self.summary.seeds.index(seed) for seed in seeds]
         tables = {name: table[table["seed"].isin(seeds)] for name, table in vars(self).items() if name in TABLES}
         arrays = {name: getattr(self, name)[places] for name in ARRAYS}
-        return replace(self, **tables, **arrays, summary=replace(self.summary, seeds=tuple(seeds)))
+        matches = {boxes: [found[place] for place in places] for boxes, found in self.matches.items()}
+        return replace(self, **tables, **arrays, matches=matches, summary=replace(self.summary, seeds=tuple(seeds)))
 
 
 def join(parts: Sequence[Evaluation]) -> Evaluation:
@@ -107,7 +111,8 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
     tables = {name: pd.concat([getattr(part, name) for part in parts], ignore_index=True) for name in TABLES}
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     seeds = tuple(seed for part in parts for seed in part.summary.seeds)
-    return replace(parts[0], **tables, **arrays, summary=replace(parts[0].summary, seeds=seeds))
+    matches = {boxes: [found for part in parts for found in part.matches[boxes]] for boxes in parts[0].matches}
+    return replace(parts[0], **tables, **arrays, matches=matches, summary=replace(parts[0].summary, seeds=seeds))
 
 
 def save(evaluation: Evaluation, folder: Path) -> None:
@@ -117,6 +122,9 @@ def save(evaluation: Evaluation, folder: Path) -> None:
         getattr(evaluation, name).to_csv(folder / f"{name}.csv", index=False, float_format=form)
     arrays = {name: getattr(evaluation, name) for name in (*ARRAYS, "image_ids")}
     np.savez_compressed(folder / "keypoints.npz", **arrays)
+    for boxes, found in evaluation.matches.items():
+        parts = {f"{name} {i}": value for i, of_seed in enumerate(found) for name, value in vars(of_seed).items()}
+        np.savez_compressed(folder / f"matches_{boxes}.npz", **parts)
     text = json.dumps(asdict(evaluation.summary), indent=2) + "\n"
     write_whole(folder / "summary.json", lambda path: path.write_text(text))
 
@@ -133,7 +141,12 @@ def load(folder: Path) -> Evaluation:
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     with np.load(folder / "keypoints.npz") as file:
         arrays = {name: file[name] for name in (*ARRAYS, "image_ids")}
-    return Evaluation(**tables, **arrays, summary=Summary.read(folder / "summary.json"))
+    summary, matches = Summary.read(folder / "summary.json"), {}
+    for path in sorted(folder.glob("matches_*.npz")):
+        with np.load(path) as file:
+            of_seeds = [{name: file[f"{name} {i}"] for name in MATCH_ARRAYS} for i in range(len(summary.seeds))]
+        matches[path.stem.removeprefix("matches_")] = [Matches(**found) for found in of_seeds]
+    return Evaluation(**tables, **arrays, matches=matches, summary=summary)
 
 
 # What networks found on the stress tests, by network: (seeds, persons, pictures, 16), 1 for a keypoint within PCKh@0.5

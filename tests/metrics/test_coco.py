@@ -12,8 +12,8 @@ from hpelib.metrics.coco import (
     coco_ap,
     coco_results,
     keypoint_similarity,
+    match,
     oks_nms,
-    oks_recall,
     rescore,
     soft_oks_nms,
 )
@@ -414,7 +414,54 @@ def test_another_skeleton_is_scored_by_its_own_sigmas(tmp_path):
     assert coco_ap(path, results)["AP"] < 50 < coco_ap(path, results, loose)["AP"]
 
 
-def test_recall_is_the_share_of_thresholds_that_a_person_reaches():
-    similarity = np.array([[0.9, 0.64, np.nan], [0.2, 0.2, 0.2], [np.nan] * 3])
-    found = oks_recall(similarity)
-    np.testing.assert_array_equal(found[:, 0], [0.6, 0, np.nan])  # 0.77 reaches 0.50 to 0.75
+def crowd(path, random, images=30):
+    """Truth of one to three persons in each image, and results of them: some far off, some of nobody, no two alike."""
+    counts = random.integers(1, 4, images)
+    keypoints = poses(random, int(counts.sum()), size=300)[..., :2]
+    make_truth(path, keypoints, random.uniform(1500, 30000, len(keypoints)))
+    document = json.loads(path.read_text())
+    of_person = np.repeat(10 + np.arange(images), counts)
+    document["images"] = [document["images"][0] | {"id": int(image)} for image in np.unique(of_person)]
+    for person, image in zip(document["annotations"], of_person.tolist(), strict=True):
+        person["image_id"] = image
+    path.write_text(json.dumps(document))
+    moved = keypoints + random.normal(0, 1, (len(keypoints), 1, 1)) * random.normal(0, 8, keypoints.shape)
+    results = results_for(moved, random.permutation(len(moved)) / len(moved))
+    results = [result | {"image_id": image} for result, image in zip(results, of_person.tolist(), strict=True)]
+    return document, results[:-4] + [result | {"score": result["score"] / 2.003} for result in results[:9]]
+
+
+def redrawn(document, results, times):
+    """The ten figures by pycocotools of a set in which image i stands times[i] times, as copies of their own."""
+    images, persons, copies = [], [], []
+    for image, count in zip(document["images"], times, strict=True):
+        for _ in range(count):
+            number = len(images) + 1
+            images.append(image | {"id": number})
+            for person in document["annotations"]:
+                if person["image_id"] == image["id"]:
+                    persons.append(person | {"id": len(persons) + 1, "image_id": number, "iscrowd": 0})
+            copies += [result | {"image_id": number} for result in results if result["image_id"] == image["id"]]
+    truth = COCO()
+    truth.dataset = document | {"images": images, "annotations": persons}
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes(copies), "keypoints")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return 100 * evaluation.stats
+
+
+def test_figures_of_redrawn_images_are_those_of_pycocotools_to_the_last_digit(tmp_path):
+    """Paired: both networks' figures, and so their difference, of the same redrawn images."""
+    random = np.random.default_rng(8)
+    document, results = crowd(tmp_path / "truth.json", random)
+    better = [result | {"keypoints": list(np.array(result["keypoints"]) + 1)} for result in results]
+    times = random.multinomial(30, np.full(30, 1 / 30), size=6)
+    found = [matches.figures(times) for matches in match(tmp_path / "truth.json", [results, better])]
+    assert 5 < found[0]["AP"].mean() < 95
+    for figures, of in zip(found, (results, better), strict=True):
+        expected = np.array([redrawn(document, of, drawn) for drawn in times])
+        np.testing.assert_array_equal(
+            np.stack([*figures.values()], axis=1), np.where(expected == -100, np.nan, expected)
+        )

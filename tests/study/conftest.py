@@ -148,7 +148,9 @@ def complete(**parts) -> Evaluation:
     scores = parts["keypoint_scores"]
     nobody = {"detected_keypoints": parts["keypoints"][:, :0], "detected_confidences": parts["confidences"][:, :0]}
     alive = pd.DataFrame(columns=["seed", *LIVENESS])
-    return Evaluation(**{"liveness": alive, "image_ids": np.arange(scores.shape[1]) // 2} | nobody | parts)
+    return Evaluation(
+        **{"liveness": alive, "image_ids": np.arange(scores.shape[1]) // 2, "matches": {}} | nobody | parts
+    )
 
 
 @pytest.fixture

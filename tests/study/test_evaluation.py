@@ -5,10 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpelib.metrics.coco import Matches
 from hpelib.skeletons import MPII16
 from hpelib.study.evaluation import ARRAYS, Evaluation, join, load, save
 
 ALIVE = ["seed", "mechanism", "units", "alive_share", "person_share", "state"]
+
+
+def matches(random, count) -> Matches:
+    states = random.integers(-1, 2, (count, 3, 10)).astype(np.int8)
+    return Matches(random.integers(0, 3, count), states, random.integers(0, 3, (3, 3)))
 
 
 @pytest.fixture
@@ -29,6 +35,7 @@ def evaluation(summary) -> Evaluation:
         detected_keypoints=random.uniform(0, 64, (2, 7, 16, 2)),
         detected_confidences=random.uniform(size=(2, 7, 16)),
         image_ids=np.array([3, 3, 4, 5, 5]),
+        matches={"gt": [matches(random, 4), matches(random, 5)]},
         summary=dataclasses.replace(summary, options={"widths": [8, 8]}),
     )
 
@@ -42,6 +49,8 @@ def test_what_is_saved_is_loaded(evaluation, tmp_path):
     np.testing.assert_array_equal(loaded.image_ids, evaluation.image_ids)
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(evaluation, name), strict=True)
+    for found, expected in zip(loaded.matches["gt"], evaluation.matches["gt"], strict=True):
+        np.testing.assert_equal(vars(found), vars(expected))
     assert loaded.summary == evaluation.summary
     assert loaded.groups == MPII16.groups
 
@@ -74,7 +83,9 @@ def test_seeds_are_taken_apart_and_joined_again(evaluation):
     first, second = (evaluation.of_seeds([seed]) for seed in (0, 1))
     assert second.values("Head") == [10.1234567]
     np.testing.assert_array_equal(second.keypoints[0], evaluation.keypoints[1])
+    assert second.matches["gt"] == evaluation.matches["gt"][1:]
     joined = join([first, second])
+    assert joined.matches == evaluation.matches
     pd.testing.assert_frame_equal(joined.figures, evaluation.figures)
     pd.testing.assert_frame_equal(joined.curves, evaluation.curves)
     np.testing.assert_array_equal(joined.keypoint_scores, evaluation.keypoint_scores)

@@ -211,8 +211,7 @@ class Toy(PckFormat):
     required = ("table",)
     annotations = ("table",)
     columns = ("PCT",)
-    main_metric = keypoint_metric = judged_metric = "PCT"
-    judges = ("PCT",)
+    main_metric = keypoint_metric = "PCT"
     threshold = 0.5
     threshold_label = "threshold / 10 px"
 

@@ -85,7 +85,8 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
         for i, seed in enumerate(evaluation.summary.seeds):
             case = evaluation.keypoints[i], people.keypoints, people.areas, diagnosed.diagnoses[network][i]
             repaired = [repair(kind, *case) for kind in ERRORS]
-            aps = COCO.ap_of_variants(run.dataset, people, repaired, evaluation.confidences[i], run.test.nms)
+            matches = COCO.match(run.dataset, people, people, repaired, evaluation.confidences[i], run.test.nms)
+            aps = [float(found.figures(names=["AP"])["AP"][0]) for found in matches]
             before = evaluation.values(METRIC)[i]
             rows += [(network, seed, kind, ap, ap - before) for kind, ap in zip(ERRORS, aps, strict=True)]
     return pd.DataFrame(rows, columns=["name", "seed", "kind", METRIC, "gain"])

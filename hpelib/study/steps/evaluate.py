@@ -7,6 +7,7 @@ tests all seeds of `hrnet` on `coco`; with `shuffled` behind, those of the contr
 
 import dataclasses
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -75,6 +76,7 @@ def evaluate(runs: list[Run]) -> Evaluation:
     test = make_test(first, first.dataset, people, detections)  # crops do not depend on the seed
     images = [batch["images"] for batch in make_loader(people.take(slice(LOOKED_AT)), first, train=False)]
     rows, curves, alive, scores, predicted, from_detections = [], [], [], [], [], []
+    matches = defaultdict(list)
     for run in runs:
         network = load_network(run, people)
         found, predictions, detected = test(network)
@@ -84,6 +86,10 @@ def evaluate(runs: list[Run]) -> Evaluation:
         scores.append(form.keypoint_scores(people, predictions.keypoints))
         predicted.append(predictions)
         from_detections.append(detected or predictions)
+        for boxes, where, found_there in (("gt", people, predictions), ("det", detections, detected)):
+            if found_there is not None:
+                case = [found_there.keypoints], found_there.scores, run.test.nms
+                matches[boxes] += form.match(run.dataset, people, where, *case)
     everybody = slice(0 if detections is None else None)  # nobody where there are no detections
     return Evaluation(
         figures=pd.DataFrame(rows),
@@ -95,6 +101,7 @@ def evaluate(runs: list[Run]) -> Evaluation:
         detected_keypoints=np.stack([detected.keypoints[everybody] for detected in from_detections]),
         detected_confidences=np.stack([detected.scores[everybody] for detected in from_detections]),
         image_ids=people.image_ids,
+        matches={boxes: found for boxes, found in matches.items() if found},
         summary=_summary(runs, network, people),
     )
 

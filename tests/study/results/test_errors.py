@@ -95,8 +95,8 @@ def test_gains_are_of_the_figure_that_the_tables_print(diagnosed):
     people, evaluation = diagnosed.people, diagnosed.evaluations["hourglass"]
     for seed in (0, 1):
         predicted = evaluation.keypoints[seed], evaluation.confidences[seed]
-        (found,) = COCO.ap_of_variants(diagnosed.run.dataset, people, [predicted[0]], predicted[1])
-        assert found == COCO.figures(diagnosed.run.dataset, people, *predicted)["AP_gt"]
+        (found,) = COCO.match(diagnosed.run.dataset, people, people, [predicted[0]], predicted[1])
+        assert found.figures()["AP"] == COCO.figures(diagnosed.run.dataset, people, *predicted)["AP_gt"]
 
 
 def test_examples_are_where_the_network_was_wrong(diagnosed):
