@@ -19,6 +19,7 @@ from hpelib.data.mpii import CENTER_DROP_PX, SCALE_UNIT_PX, K, write_mpii
 from hpelib.data.splits import grouped_split
 
 VALID_FRACTION = 0.1
+WRITTEN = ("train.json", "valid.json", "test.json", "gt_train.mat", "gt_valid.mat")
 
 
 def convert_release(release_mat: str | Path, folder: str | Path, valid_json: str | Path | None = None) -> None:
@@ -35,9 +36,13 @@ def convert_release(release_mat: str | Path, folder: str | Path, valid_json: str
 
     Raises:
         FileNotFoundError: a file is missing.
+        FileExistsError: one of the files is in `folder` already.
         ValueError: the mat file is not the release, a joint has an unknown number, or `valid_json` names a picture that
             is no training picture of the release.
     """
+    for name in WRITTEN:
+        if (Path(folder) / name).exists():
+            raise FileExistsError(f"{Path(folder) / name} is there already; move it, or give another folder")
     persons = _read_release(release_mat)
     impossible = np.array([any(not 0 <= joint < K for joint in joints) for joints in persons["joints"]])
     reject(impossible, str(release_mat), f"persons with a joint outside 0 to {K - 1}", persons["image"])

@@ -32,6 +32,7 @@ from pycocotools import mask as coco_mask
 
 from hpelib.data.coco import write_coco
 from hpelib.data.files import write_json
+from hpelib.data.folders import MARK, require_own, seal
 from hpelib.data.lsp import write_lsp
 from hpelib.data.mpii import write_mpii
 from hpelib.layers.choices import require_choice
@@ -39,6 +40,7 @@ from hpelib.mannequins.detections import detect
 from hpelib.mannequins.render import PersonTruth, extent, render
 from hpelib.mannequins.scenes import SPLITS, sample_scene
 from hpelib.mannequins.stress import EASY, JPEG_QUALITY, STATURE_PX, Subject, photograph, pictures, recruit
+from hpelib.parents import die_with_caller
 from hpelib.skeletons import COCO17, LSP14, MPII16
 
 MPII_NAMES = {"train": "train", "val": "valid", "test": "test"}
@@ -49,11 +51,21 @@ LSP_MARGIN = 0.12  # around the joints, as a share of their extent
 
 @contextmanager
 def new_folder(root: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `root` when the block ends; if it fails, `root` stays as it was."""
+    """An empty folder that takes the place of `root` when the block ends; if it fails, `root` stays as it was.
+
+    Raises:
+        FileExistsError: something that was not rendered would be lost.
+    """
     unfinished = root.with_name(f"{root.name}.unfinished")
+    if not (unfinished / MARK).is_file():
+        require_own(unfinished)
+    require_own(root)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
+    seal(unfinished)
     yield unfinished
+    seal(unfinished)
+    require_own(root)
     shutil.rmtree(root, ignore_errors=True)
     unfinished.replace(root)
 
@@ -64,8 +76,13 @@ def spread_over(processes: int, chunksize: int = 1) -> Iterator[Callable[..., It
     if processes == 1:
         yield map
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin_worker) as pool:
         yield partial(pool.map, chunksize=chunksize)
+
+
+def _begin_worker() -> None:
+    die_with_caller()
+    cv2.setNumThreads(1)
 
 
 def write_mannequins(
@@ -81,6 +98,7 @@ def write_mannequins(
 
     Raises:
         ValueError: there is no such split, or fewer than one person is asked for.
+        FileExistsError: `root` holds files that were not rendered, or that were changed since.
     """
     for split, count in counts.items():
         require_choice("split", split, SPLITS)
@@ -218,6 +236,7 @@ def write_stress(root: str | Path, recipe: dict, persons: int, seed: int, proces
 
     Raises:
         ValueError: fewer than one person is asked for.
+        FileExistsError: as for `write_mannequins`.
     """
     if persons < 1:
         raise ValueError(f"a stress test needs at least 1 person, got {persons}")

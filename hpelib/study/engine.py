@@ -18,7 +18,7 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_output
 
-from hpelib.study.parents import die_with_parent
+from hpelib.parents import die_with_parent
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},

@@ -29,9 +29,9 @@ from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 
+from hpelib.parents import die_with_caller
 from hpelib.study.another import another
 from hpelib.study.config import load_params, profile_params, work_folder
-from hpelib.study.parents import die_with_study
 
 LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
 GIB_A_JOB = 2.0
@@ -167,7 +167,7 @@ def execute(stage: str, commands: str | list[str], cpu: Path) -> None:
 
     The CPU seconds that they took become a line of the file `cpu`.
     """
-    die_with_study()
+    die_with_caller()
     os.environ["DVC_STAGE"] = stage
     with (LOGS / f"{stage}.log").open("w") as log:
         for stream in (1, 2):

@@ -142,3 +142,12 @@ def test_a_joint_of_no_such_number_is_named(tmp_path):
     )
     with pytest.raises(ValueError, match=r"joint outside 0 to 15: a\.jpg"):
         convert_release(release, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["valid.json", "gt_train.mat"])
+def test_no_file_is_written_over(folder, name):
+    (folder / "annot").mkdir()
+    (folder / "annot" / name).write_text("corrected by hand")
+    with pytest.raises(FileExistsError, match=rf"{name} is there already; move it"):
+        convert_release(folder / "release.mat", folder / "annot", folder / "valid.json")
+    assert [path.read_text() for path in (folder / "annot").iterdir()] == ["corrected by hand"]

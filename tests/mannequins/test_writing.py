@@ -1,10 +1,15 @@
 """The mannequins on disk: what the readers of real data give back, and that the same seed gives the same bytes."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from pycocotools.coco import COCO
 
@@ -166,12 +171,57 @@ def test_a_run_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("disk full")
 
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "old").touch()
+    write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=0, processes=1)
+    before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*.*")}
     monkeypatch.setattr(writing, "write_lsp", full_disk)
     with pytest.raises(OSError, match="disk full"):
+        write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=1, processes=1)
+    assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("folder", ["set", "set.unfinished"])
+def test_nothing_that_was_not_rendered_is_lost(tmp_path, folder):
+    write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=0, processes=1)
+    first = (tmp_path / "set/summary.json").read_text()
+    write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=1, processes=1)
+    assert (tmp_path / "set/summary.json").read_text() != first, "its own files are replaced"
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"{folder} holds files .*thesis\.txt"):
         write_mannequins(tmp_path / "set", RECIPE, {"val": 1}, seed=0, processes=1)
-    assert [path.name for path in (tmp_path / "set").iterdir()] == ["old"]
+    assert (tmp_path / folder / "thesis.txt").read_text() == "mine"
+    with pytest.raises(FileExistsError, match=r"thesis\.txt is a file"):
+        write_mannequins(tmp_path / folder / "thesis.txt", RECIPE, {"val": 1}, seed=0, processes=1)
+
+
+CALLER = """
+import os, time
+from hpelib.mannequins.writing import spread_over
+
+def work(number):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with spread_over(2) as spread:
+        list(spread(work, range(2)))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_what_asked_for_them(tmp_path, how):
+    (tmp_path / "caller.py").write_text(CALLER)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "caller.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as caller:
+        workers = [psutil.Process(int(caller.stdout.readline())) for _ in range(2)]
+        caller.send_signal(how)
+        caller.wait()
+        gone, alive = psutil.wait_procs(workers, timeout=60)
+        for worker in alive:
+            worker.kill()
+    assert (len(gone), alive) == (2, [])
 
 
 @pytest.mark.parametrize(

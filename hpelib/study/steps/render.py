@@ -3,9 +3,10 @@
     python -m hpelib.study.steps.render people RECIPE TARGET    persons to train and test on
     python -m hpelib.study.steps.render stress RECIPE TARGET    the stress set
 
-RECIPE is a file such as data/mannequins.yaml. TARGET is the folder to write; it is replaced if it is there. How many
-persons, and the seed, are in the section `mannequins` or `stress` of the profile. `mannequins` has an entry for each
-level of the recipe that the profile draws; each comes into a folder of its name. The stress set is of `everyday`.
+RECIPE is a file such as data/mannequins.yaml. TARGET is the folder to write. If it is as this command has left it, it
+is replaced; any other file stops the command. How many persons, and the seed, are in the section `mannequins` or
+`stress` of the profile. `mannequins` has an entry for each level of the recipe that the profile draws; each comes into
+a folder of its name. The stress set is of `everyday`.
 """
 
 import os

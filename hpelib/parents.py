@@ -1,4 +1,4 @@
-"""Processes of the study end when what started them is killed, so that no training outlives its experiment."""
+"""Processes that end when what started them is killed, so that no training outlives its experiment."""
 
 import ctypes
 import multiprocessing
@@ -17,15 +17,15 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def die_with_study() -> None:
-    """End this process, a fork of the study's forkserver, when the forkserver or the study ends.
+def die_with_caller() -> None:
+    """End this process, which `multiprocessing` has started, when the process that asked for it ends.
 
-    The forkserver is the parent. It lives as long as one of its forks, so the study itself must be watched too.
+    The parent of a fork is the forkserver. It lives as long as one of its forks, so the caller must be watched too.
     """
     die_with_parent()
-    threading.Thread(target=_wait_for_study, daemon=True).start()
+    threading.Thread(target=_wait_for_caller, daemon=True).start()
 
 
-def _wait_for_study() -> None:
+def _wait_for_caller() -> None:
     wait([multiprocessing.parent_process().sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
