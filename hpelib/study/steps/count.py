@@ -132,28 +132,23 @@ def count_ratios(params: dict) -> pd.DataFrame:
     sides += [
         (paper, f"{paper}:baseline") for paper, found in params["ablations"].items() if "baseline" in found["rows"]
     ]
-    known = profile_params(params)["networks"]
     rows = []
     for pair in sides:
-        if any(entry.partition(":")[0] not in known for entry in pair):
-            continue
-        (params_here, macs_here), (params_full, macs_full) = (
-            np.divide(*(size(params, entry) for entry in pair)) for size in (_size_here, _size_full)
-        )
-        ratios = {"params": params_here, "params, full": params_full, "MACs": macs_here, "MACs, full": macs_full}
-        rows.append({"network": pair[0], "than": pair[1]} | ratios)
+        network = pair[1].partition(":")[0]
+        if {pair[0], network} <= profile_params(params)["networks"].keys():
+            px = make_run(params, network, "coco", 0).inputs.input_size  # of both
+            params_here, macs_here = np.divide(*(_size(*_built_here(params, entry), px) for entry in pair))
+            params_full, macs_full = np.divide(*(_size(*full_size(params, entry), (192, 256)) for entry in pair))
+            ratios = {"params": params_here, "params, full": params_full, "MACs": macs_here, "MACs, full": macs_full}
+            rows.append({"network": pair[0], "than": pair[1]} | ratios)
     return pd.DataFrame(rows)
 
 
-def _size_here(params: dict, entry: str) -> np.ndarray:
-    """Parameters and MACs of an entry at the input of the current profile."""
+def _built_here(params: dict, entry: str) -> tuple[str, dict]:
+    """Name and options, for `create_model`, of an entry in the current profile."""
     network, _, row = entry.partition(":")
     run = ablation_runs(params, network, 0)[row] if row else make_run(params, network, "coco", 0)
-    return _size(run.model, run.options, profile_params(params)["inputs"]["input_size"])
-
-
-def _size_full(params: dict, entry: str) -> np.ndarray:
-    return _size(*full_size(params, entry), (192, 256))
+    return run.model, run.options
 
 
 def _size(model: str, options: dict, size: tuple[int, int]) -> np.ndarray:
