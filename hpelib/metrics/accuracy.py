@@ -96,6 +96,16 @@ def normalised_errors(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, siz
     return errors
 
 
+def errors_px(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray) -> dict[str, float]:
+    """Median and 90th percentile of the distance to the truth, over all labelled keypoints, in px of the picture.
+
+    Shapes: pred and gt (N, K, 2) px, visible (N, K).
+    """
+    distances = np.linalg.norm(np.subtract(pred, gt, dtype=np.float64), axis=-1)[np.asarray(visible) > 0]
+    median, most = np.quantile(distances, (0.5, 0.9))
+    return {"median_px": float(median), "p90_px": float(most)}
+
+
 def _figures(hit: np.ndarray, skeleton: Skeleton) -> dict[str, float]:
     if hit.shape[1] != skeleton.num_keypoints:
         raise ValueError(f"{skeleton.name} has {skeleton.num_keypoints} keypoints, got {hit.shape[1]}")

@@ -76,7 +76,7 @@ class Summary:
 class Evaluation:
     """One network on one dataset's test split, over its seeds."""
 
-    figures: pd.DataFrame  # columns seed, metric, value (percent)
+    figures: pd.DataFrame  # columns seed, metric, value (percent; px where the metric ends in _px)
     curves: pd.DataFrame  # columns seed, threshold, correct (percent)
     liveness: pd.DataFrame  # columns seed, mechanism, units, alive_share, person_share, state: `hpelib.liveness`
     keypoint_scores: np.ndarray  # (seeds, N, K), 0 to 1, NaN where not scored

@@ -6,6 +6,7 @@ import pytest
 from hpelib.metrics.accuracy import (
     LEGACY_PCKH_THRESHOLD,
     area_under_curve,
+    errors_px,
     hits,
     normalised_errors,
     pck,
@@ -165,3 +166,13 @@ def test_a_truth_that_cannot_be_scored_is_refused(mpii):
     gt[4, 3] = np.nan
     with pytest.raises(ValueError, match=r"\[4, 3\]"):
         normalised_errors(pred, gt, visible, head_size)
+
+
+def test_errors_in_px_are_over_the_labelled_keypoints():
+    gt = np.zeros((2, 5, 2))
+    pred = gt + np.array([[3, 4]]) * np.arange(10).reshape(2, 5, 1)  # 0, 5, ..., 45 px
+    visible = np.full((2, 5), 2)
+    assert errors_px(pred, gt, visible) == pytest.approx({"median_px": 22.5, "p90_px": 40.5})
+    visible[1] = 0
+    gt[1] = np.nan
+    assert errors_px(pred, gt, visible) == pytest.approx({"median_px": 10, "p90_px": 18})

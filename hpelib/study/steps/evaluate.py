@@ -20,6 +20,7 @@ from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.inference import Predictions
 from hpelib.liveness import liveness
+from hpelib.metrics.accuracy import errors_px
 from hpelib.metrics.cost import complexity
 from hpelib.records import presets
 from hpelib.study.config import Dataset, Run, load_params, study_runs
@@ -80,6 +81,7 @@ def evaluate(runs: list[Run]) -> Evaluation:
     for run in runs:
         network = load_network(run, people)
         found, predictions, detected = test(network)
+        found |= errors_px(predictions.keypoints, people.keypoints, people.visibility)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(form.curve(people, predictions.keypoints).assign(seed=run.seed))
         alive.append(liveness(network, images, presets()[run.model].mechanisms).assign(seed=run.seed))
