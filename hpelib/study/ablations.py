@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from hpelib.study.config import Run, make_run, profile_params
+from hpelib.study.config import Run, lay_over, make_run, profile_params
 
 
 def ablation_runs(params: dict, paper: str, seed: int, dataset: str = "") -> dict[str, Run]:
@@ -54,22 +54,6 @@ def describe_rows(params: dict, paper: str) -> pd.DataFrame:
     rows = params["ablations"][paper]["rows"]
     lines = {row: ", ".join(f"{name}={value}" for name, value in _flatten(changes)) for row, changes in rows.items()}
     return pd.Series(lines, name="differs from the full network in").rename_axis("row").to_frame()
-
-
-def lay_over(entry: dict, changes: dict) -> dict:
-    """`entry` with `changes` laid over it, mappings key by key; None takes a key away.
-
-    Example: {"a": {"b": 1, "c": 2}} with {"a": {"b": None, "d": 3}} gives {"a": {"c": 2, "d": 3}}.
-    """
-    merged = dict(entry)
-    for key, value in changes.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
-            merged[key] = lay_over(merged.get(key, {}), value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _flatten(changes: dict) -> Iterator[tuple[str, object]]:

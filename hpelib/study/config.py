@@ -26,7 +26,7 @@ PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes"
 PROFILE += ("study", "stage_s")  # what `make study PROFILE=...` runs of it, and what its stages cost
 DATASET = (*SECTIONS, "set")
 SET = ("source", "format", "root", "splits")
-NETWORK = (*SECTIONS, "model", "options", "pretrained", "datasets")
+NETWORK = (*SECTIONS, "base", "model", "options", "pretrained", "datasets")
 NAME = re.compile(r"[A-Za-z0-9_]+")
 TYPES = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}  # of values that a field of a type takes
 
@@ -142,6 +142,8 @@ def work_folder(params: dict) -> Path:
 def profile_params(params: dict) -> dict:
     """The current profile. Sections that it does not have come from its `base`.
 
+    A network with a `base` is another network of the profile, with its own entry laid over that.
+
     Example: `hrnet-official` has the base `paper` and no `test`, so it tests as `paper` does.
 
     Raises:
@@ -151,7 +153,30 @@ def profile_params(params: dict) -> dict:
     if "base" in profile:
         base = _choose(params["profiles"], profile["base"], "base of a profile", PROFILE)
         profile = base | profile
-    return {section: value for section, value in profile.items() if section != "base"}
+    networks = {name: _with_base(profile["networks"], name) for name in profile["networks"]}
+    return {section: value for section, value in profile.items() if section != "base"} | {"networks": networks}
+
+
+def _with_base(networks: dict, name: str, what: str = "network") -> dict:
+    entry = dict(_choose(networks, name, what, NETWORK))
+    base = entry.pop("base", None)
+    return lay_over(_with_base(networks, base, f"base of the network {name!r}"), entry) if base else entry
+
+
+def lay_over(entry: dict, changes: dict) -> dict:
+    """`entry` with `changes` laid over it, mappings key by key; None takes a key away.
+
+    Example: {"a": {"b": 1, "c": 2}} with {"a": {"b": None, "d": 3}} gives {"a": {"c": 2, "d": 3}}.
+    """
+    merged = dict(entry)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = lay_over(merged.get(key, {}), value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def check_names(params: dict) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hpelib.records import records
+from hpelib.records import presets, records
 from hpelib.study.ablations import row_entry
+from hpelib.study.config import profile_params
 
 ENTRY = ["entry", "dataset", "input"]  # what claims and tables look sizes up by; input is "256x192", height first
 COUNTS = ("params (M)", "MACs (G)", "legacy GFLOPs")
@@ -27,9 +28,20 @@ def full_size(params: dict, entry: str) -> tuple[str, dict]:
     """
     network, _, row = entry.partition(":")
     changes = params["ablations"][network]["rows"][row] if row else {}
-    networks = {record.name: {"model": record.full_size} for record in records().values()}
+    networks = {name: {"model": model} for name, model in full_size_models(params).items()}
     chosen = row_entry({network: {"model": network}} | networks, network, changes)
     return chosen["model"], chosen.get("options", {})
+
+
+def full_size_models(params: dict) -> dict[str, str]:
+    """For each name that may stand for a whole network, its model for `create_model` at the size of its paper.
+
+    Such names are records, presets, and networks of any profile, such as `fr_sbn_384`.
+    """
+    profiles = [profile_params(params | {"profile": name})["networks"] for name in params["profiles"]]
+    listed = {name: network["model"] for networks in profiles for name, network in networks.items()}
+    full = {record.name: record.full_size for record in records().values()}
+    return {name: name for name in presets()} | listed | full
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hpelib.records import presets, records
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import networks_on, profile_params, study_runs
+from hpelib.study.entries import full_size_models
 
 # Stages whose results are numbers: a new colour in their pictures is not worth training anew.
 COMPUTING = ("mannequins", "stress_data", "prepare", "train", "evaluate", "control", "ablate", "stress_hits", "count")
@@ -61,6 +62,7 @@ def stages(params: dict) -> Iterator[Stage]:
     yield "codecs", ("notebooks/codecs.ipynb",), {}, ()
     yield "claims", ("notebooks/claims.ipynb",), rows, ()
     sized = {"ablations": params["ablations"], "networks": profile["networks"], "inputs": profile["inputs"]}
+    sized |= {"models": full_size_models(params)}
     yield "count", ("hpelib.study.steps.count",), sized, models
     yield "sizes", ("notebooks/sizes.ipynb",), {}, ()
     runs = [study_runs(params, network, "mpii")[0].describe() for network in params["networks"]]

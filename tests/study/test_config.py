@@ -267,6 +267,22 @@ def test_the_digest_does_not_depend_on_the_order_of_parameters(params):
     assert " at 0x" not in json.dumps(run.describe())
 
 
+def test_a_network_with_a_base_differs_in_its_own_entry_alone(params):
+    networks = params["profiles"]["tiny"]["networks"]
+    networks["hourglass"]["inputs"] = {"sigma": 1.5, "batch_size": 3}
+    networks["larger"] = {"base": "hourglass", "inputs": {"sigma": 2.0}, "options": {"stacks": 2}}
+    base, larger = (make_run(params, name, "coco", 0) for name in ("hourglass", "larger"))
+    assert (larger.inputs.sigma, larger.options["stacks"]) == (2.0, 2)
+    inputs, options = dataclasses.replace(larger.inputs, sigma=1.5), larger.options | {"stacks": 1}
+    assert dataclasses.replace(larger, network="hourglass", inputs=inputs, options=options) == base
+    networks["largest"] = {"base": "larger", "options": {"stacks": 4}}
+    largest = make_run(params, "largest", "coco", 0)
+    assert (largest.inputs, largest.options["stacks"]) == (larger.inputs, 4)
+    networks["larger"]["base"] = "hourglas"
+    with pytest.raises(ValueError, match="unknown base of the network 'larger' 'hourglas'; known here"):
+        make_run(params, "larger", "coco", 0)
+
+
 def test_the_control_is_one_run_and_has_its_own_folders(params):
     runs = study_runs(params, "hourglass", "mpii")
     (control,) = study_runs(params, "hourglass", "mpii", labels="shuffled")

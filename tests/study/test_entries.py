@@ -4,11 +4,13 @@ import pytest
 
 from hpelib.study.entries import COUNTS, ENTRY, FIGURES, counted_size, full_size, read_counts, read_table
 
+NETWORKS = {"wide": {"model": "hrnet_w32"}, "wide_384": {"base": "wide", "model": "hrnet_w48"}}
 PARAMS = {
+    "profiles": {"large": {"networks": NETWORKS}},
     "ablations": {
         "ditn": {"rows": {"resnet": {"options": {"backbone": "resnet50", "backbone_options": "simple_baseline"}}}},
         "daunet": {"rows": {"ibn": {"options": {"scru": False}}}},
-    }
+    },
 }
 
 
@@ -24,6 +26,7 @@ def test_what_is_no_entry_is_refused_by_name(text, tmp_path):
     [
         ("hrnet", ("hrnet_w32", {})),
         ("simple_baseline_resnet152", ("simple_baseline_resnet152", {})),
+        ("wide_384", ("hrnet_w48", {})),
         ("daunet:ibn", ("daunet_resnet50", {"scru": False})),
         ("ditn:resnet", ("ditn_w32", {"backbone": "resnet50", "backbone_options": {}})),
     ],
