@@ -84,21 +84,36 @@ def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
     with style.apply():
         figure, grid = style.panels(2, 2, 0.85)
         for axes, (cost, (unit, title)) in zip(grid, COSTS.items(), strict=True):
-            front = pareto_front(table, cost)
-            axes.plot(
-                front[cost] / unit, front["value"], color="#BBBBBB", linewidth=2, drawstyle="steps-post", zorder=1
-            )
-            for row, look in zip(table.itertuples(), style.series_styles(table["name"]).values(), strict=True):
-                spread = [[row.value - row.low], [row.high - row.value]]
-                look |= {"linestyle": "none", "elinewidth": 0.8, "mec": "white", "mew": 0.4, "markersize": 8}
-                axes.errorbar(getattr(row, cost) / unit, row.value, spread, label=row.name, **look)
-            axes.set(xlabel=title, ylabel=label, xscale="log")
-            axes.margins(x=0.1)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
+            _against(axes, table, cost, unit)
+            axes.set(xlabel=title, ylabel=label)
         _add_legend(figure, grid[0])
     return figure
+
+
+def accuracy_against_minutes(table: pd.DataFrame, label: str) -> Figure:
+    """Accuracy against minutes (logarithmic), and the front that none surpasses; columns name, value and minutes."""
+    _require(table, ("name", "value", "minutes"))
+    with style.apply():
+        figure, (axes,) = style.panels(1, 1, 0.85)
+        _against(axes, table.assign(low=np.nan, high=np.nan), "minutes", 1)
+        axes.set(xlabel="CPU minutes of a training", ylabel=label)
+        _add_legend(figure, axes)
+    return figure
+
+
+def _against(axes: Axes, table: pd.DataFrame, cost: str, unit: float) -> None:
+    """A point with its interval for each row at `cost` / `unit`, and the front."""
+    front = pareto_front(table, cost)
+    axes.plot(front[cost] / unit, front["value"], color="#BBBBBB", linewidth=2, drawstyle="steps-post", zorder=1)
+    for row, look in zip(table.itertuples(), style.series_styles(table["name"]).values(), strict=True):
+        spread = [[row.value - row.low], [row.high - row.value]]
+        look |= {"linestyle": "none", "elinewidth": 0.8, "mec": "white", "mew": 0.4, "markersize": 8}
+        axes.errorbar(getattr(row, cost) / unit, row.value, spread, label=row.name, **look)
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:

@@ -44,6 +44,7 @@ class Summary:
     labels: str  # that the network was trained on, "true" or "shuffled"
     codec: str
     precision: str  # that the network was trained in, such as "fp32"
+    machine: str  # the kind of CPU or GPU that trained it; several kinds stand behind each other
     test: Protocol
     input_size: tuple[int, int]  # (width, height) px
     seeds: tuple[int, ...]

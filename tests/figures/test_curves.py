@@ -3,7 +3,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.figures.curves import accuracy_against_cost, joint_bars, learning_curves, pareto_front, pck_curves
+from hpelib.figures.curves import (
+    accuracy_against_cost,
+    accuracy_against_minutes,
+    joint_bars,
+    learning_curves,
+    pareto_front,
+    pck_curves,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +102,13 @@ def test_cost_figure_places_networks_in_giga_macs_and_million_parameters():
         points = [container.lines[0].get_xydata()[0] for container in axes.containers]
         np.testing.assert_allclose(points, list(zip(costs, (74, 75), strict=True)))
     np.testing.assert_allclose(macs.containers[0].lines[2][0].get_segments()[0][:, 1], (73, 74.5))
+
+
+def test_every_network_is_a_point_at_its_minutes():
+    table = pd.DataFrame({"name": ["HRNet", "DITN"], "value": [40.0, 38.0], "minutes": [2.0, 3.0]})
+    (axes,) = accuracy_against_minutes(table, "AP (%)").axes
+    points = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
+    assert points == [[2.0, 40.0], [3.0, 38.0]]
 
 
 def test_markers_of_curves_that_coincide_do_not():

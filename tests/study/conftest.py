@@ -42,6 +42,7 @@ SUMMARY = Summary(
     labels="true",
     codec="dark",
     precision="bf16",
+    machine="some CPU",
     test=Protocol(),
     input_size=(32, 48),
     seeds=(0, 1),

@@ -116,8 +116,8 @@ def describe(summary: Summary, own_recipe: bool = False) -> str:
     return (
         f"{summary.dataset}: {summary.persons} persons of the test split of {summary.source} ({summary.format} "
         f"format), profile {summary.profile}, input {width}x{height} px (width x height), "
-        f"{training(summary, own_recipe)} in {summary.precision}, flip test in {summary.test.precision}, "
-        f"codec {summary.codec}, seeds {', '.join(map(str, summary.seeds))}."
+        f"{training(summary, own_recipe)} in {summary.precision} on {summary.machine}, "
+        f"flip test in {summary.test.precision}, codec {summary.codec}, seeds {', '.join(map(str, summary.seeds))}."
     )
 
 

@@ -27,7 +27,7 @@ from hpelib.study.config import Dataset, Run, load_params, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, require_prepared
-from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_precision
+from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_in
 from hpelib.training.engine import precision_here
 
 LOOKED_AT = 200  # test persons on whom it is measured whether mechanisms act
@@ -122,7 +122,8 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> Summary:
         profile=run.profile,
         labels=run.labels,
         codec=run.inputs.codec,
-        precision=", ".join(sorted({trained_precision(other) for other in runs})),
+        precision=trained_in(runs, "precision"),
+        machine=trained_in(runs, "machine"),
         test=dataclasses.replace(run.test, precision=precision_here(run.test.precision, run.recipe.device)),
         input_size=run.inputs.input_size,
         seeds=tuple(other.seed for other in runs),

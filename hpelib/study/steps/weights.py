@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -60,9 +60,9 @@ def write_weights(run: Run, network: nn.Module) -> None:
     save_weights(network, weights_path(run), header)
 
 
-def trained_precision(run: Run) -> str:
-    """The precision that the run was trained in, "fp32" or "bf16"; "unknown" for weights from elsewhere."""
-    return read_header(weights_path(run)).get("precision", "unknown")
+def trained_in(runs: Sequence[Run], what: str) -> str:
+    """The "precision" or the "machine" in which runs were trained, each once; "unknown" for weights from elsewhere."""
+    return ", ".join(sorted({read_header(weights_path(run)).get(what, "unknown") for run in runs}))
 
 
 def settings(run: Run, skeleton: str) -> dict:

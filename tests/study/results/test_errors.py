@@ -23,6 +23,7 @@ SUMMARY = Summary(
     labels="true",
     codec="dark",
     precision="fp32",
+    machine="some CPU",
     test=Protocol(),
     input_size=(32, 32),
     seeds=(0, 1),
