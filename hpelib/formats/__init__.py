@@ -46,6 +46,9 @@ class Format(ABC):
     required: ClassVar[tuple[str, ...]]  # what the entry of a split must say, such as "annotations"
     optional: ClassVar[tuple[str, ...]] = ()  # what it may say besides
     annotations: ClassVar[tuple[str, ...]] = ()  # those of them that are annotation files
+    arguments: ClassVar[Mapping[str, str]] = {}  # keys that commands on own pictures take, and what each is
+    public_persons: ClassVar[tuple[int, int]]  # of the public set, to train and to test
+    submission: ClassVar[str | None] = None  # name of the file that its server takes, with {split} and {algorithm}
     columns: ClassVar[tuple[str, ...]]  # the figures of a results table, the leading one first
     main_metric: ClassVar[str]  # the leading figure of tables
     keypoint_metric: ClassVar[str]  # the mean over keypoints that learning curves and intervals are of
@@ -153,6 +156,24 @@ class Format(ABC):
         `nms` is a key of `hpelib.metrics.coco.NMS`; formats without AP have no use for it. A format that reads
         detections has `detection_figures` too.
         """
+
+    def public_persons_to_train(self, files: Mapping) -> int:
+        """How many persons of public sets are in a training split with these `files`."""
+        return self.public_persons[0]
+
+    def submitted(self, dataset: Dataset) -> People:
+        """The persons of the split `test` whose predictions the server takes, where there is a `submission`.
+
+        Raises:
+            FileNotFoundError, ValueError: as for `read`.
+        """
+        return self.read(dataset, "test")
+
+    def write_submission(
+        self, path: Path, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str
+    ) -> None:
+        """Write the file that the server takes, of `people` as `submitted` returns them."""
+        raise NotImplementedError
 
 
 class PckFormat(Format):

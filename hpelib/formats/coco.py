@@ -1,13 +1,17 @@
 """COCO keypoints: AP and AR from annotated and from detected boxes, and the mean keypoint similarity."""
 
+import json
 import logging
+import zipfile
 from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from hpelib.data.coco import check_coco, read_coco, read_detections
 from hpelib.data.crops import crop_regions
-from hpelib.data.files import check_coordinates
+from hpelib.data.files import check_coordinates, write_whole
 from hpelib.data.people import People
 from hpelib.formats import Dataset, Format
 from hpelib.metrics.coco import (
@@ -29,6 +33,14 @@ class Coco(Format):
     required = ("annotations", "images")
     optional = ("detections", "max_persons")
     annotations = ("annotations", "detections")
+    arguments: ClassVar = {
+        "annotations": "json file",
+        "images": "folder",
+        "detections": "json file of a detector's boxes",
+        "max_persons": "results of an image that AP scores, 20 unless told",
+    }
+    public_persons = (149_813, 6_352 + 104_125)  # to test with detections
+    submission = "person_keypoints_{split}_{algorithm}_results.zip"
     columns = ("AP_gt", "AP50_gt", "AP75_gt", "AR_gt", "AP_det", "OKS")
     main_metric = "AP_gt"
     keypoint_metric = "OKS"
@@ -105,7 +117,28 @@ class Coco(Format):
         return match(truth, results, people.skeleton, people.ids.tolist(), limit)
 
     def _limit(self, dataset: Dataset, split: str) -> int:
-        return self.files(dataset, split).get("max_persons", MAX_PERSONS)
+        limit = self.files(dataset, split).get("max_persons", MAX_PERSONS)
+        if limit < 1:
+            raise ValueError(f"dataset {dataset.name}, split {split}: max_persons must be at least 1, got {limit}")
+        return limit
+
+    def submitted(self, dataset: Dataset) -> People:
+        if (detections := self.read_detections(dataset, "test")) is None:
+            raise ValueError(f"{dataset.root}: test-dev has no annotated boxes; give `detections`, a detector's")
+        return detections
+
+    def write_submission(
+        self, path: Path, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str
+    ) -> None:
+        """A zip with one json, called like it; coordinates have two digits, which keeps a file of test-dev small."""
+        results = person_results(people, keypoints, confidences, nms)
+        rounded = [result | {"keypoints": np.round(result["keypoints"], 2).tolist()} for result in results]
+
+        def write(temporary: Path) -> None:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(f"{path.stem}.json", json.dumps(rounded, allow_nan=False))
+
+        write_whole(path, write)
 
 
 def named(matches: Matches, boxes: str) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Leeds Sports Pose: PCK, whose unit is the length of the person's torso."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from hpelib.formats import Dataset, PckFormat
 from hpelib.formats.mpii import FORMAT as MPII
 from hpelib.metrics.accuracy import pck, torso_size
 from hpelib.skeletons import LSP14
+
+LSPET_PERSONS = 10_000
 
 
 class Leeds(PckFormat):
@@ -47,6 +51,8 @@ class Lsp(Leeds):
     name = "lsp"
     required = ("folder",)
     optional = ("numbers", "merged")
+    arguments: ClassVar = {"folder": "with joints.mat and images, the root itself unless told"}
+    public_persons = (1_000, 1_000)
 
     def read(self, dataset: Dataset, split: str) -> People:
         return People.concatenate(list(self._parts(dataset, split).values()))
@@ -70,6 +76,11 @@ class Lsp(Leeds):
                 else read_lspet(root)
             )
         return parts
+
+    def public_persons_to_train(self, files: Mapping) -> int:
+        merged = files.get("merged", {}).values()
+        joined = [MPII.public_persons[0] if "annotations" in other else LSPET_PERSONS for other in merged]
+        return self.public_persons[0] + sum(joined)
 
     def annotation_files(self, dataset: Dataset) -> list[Path]:
         entries = [self.files(dataset, split) for split in dataset.splits]

@@ -19,6 +19,7 @@ class Lspet(Leeds):
 
     name = "lspet"
     required = ("fraction", "near_duplicates")
+    public_persons = (5_600, 840)
 
     def read(self, dataset: Dataset, split: str) -> People:
         people = read_lspet(dataset.root)

@@ -1,7 +1,11 @@
 """MPII Human Pose: PCKh, whose unit is the size of the person's head."""
 
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 
+from hpelib.data.files import write_mat
 from hpelib.data.mpii import read_mpii
 from hpelib.data.people import People
 from hpelib.formats import Dataset, PckFormat
@@ -17,6 +21,13 @@ class Mpii(PckFormat):
     required = ("annotations", "images")
     optional = ("ground_truth",)
     annotations = ("annotations", "ground_truth")
+    arguments: ClassVar = {
+        "annotations": "json file of the HRNet code",
+        "images": "folder",
+        "ground_truth": "mat file with head boxes",
+    }
+    public_persons = (22_246, 2_958)
+    submission = "{algorithm}.mat"
     columns = ("PCKh@0.5", "PCKh@0.1", "PCKh@0.11 (legacy)", "AUC")
     main_metric = keypoint_metric = "PCKh@0.5"
     threshold = 0.5
@@ -47,6 +58,13 @@ class Mpii(PckFormat):
             "PCKh@0.11 (legacy)": pckh(*case, threshold=LEGACY_PCKH_THRESHOLD)["Mean"],
             "AUC": area_under_curve(self.curve(people, keypoints)["correct"].to_numpy()),
         } | by_group
+
+    def write_submission(
+        self, path: Path, people: People, keypoints: np.ndarray, confidences: np.ndarray, nms: str
+    ) -> None:
+        """The array `preds` (N, 16, 2) px, which counts from 1 as pred.mat of the official HRNet code does."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mat(path, {"preds": keypoints.astype(np.float64) + 1})
 
 
 FORMAT = Mpii()

@@ -1,12 +1,13 @@
 """What the commands on pictures of one's own have in common: their arguments, and where they may write."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hpelib.formats import FORMATS, KINDS
 from hpelib.study.config import Dataset, Run, load_params, make_run
 
-FILES = ("annotations", "images", "ground_truth", "detections")
+SCORED = [name for name, form in FORMATS.items() if form.arguments]  # formats that own pictures may have
 
 
 def make_parser(tool: str, description: str) -> argparse.ArgumentParser:
@@ -16,10 +17,9 @@ def make_parser(tool: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("trained_on", help="the dataset that it was trained on")
     parser.add_argument("seed", type=int)
     parser.add_argument("--root", type=Path, default=Path(), help="folder that the other paths are relative to")
-    parser.add_argument("--annotations", help="json file (coco, mpii)")
-    parser.add_argument("--images", help="folder (coco, mpii)")
-    parser.add_argument("--ground-truth", help="mat file with head boxes (mpii)")
-    parser.add_argument("--detections", help="json file of a detector's boxes (coco)")
+    for key in dict.fromkeys(key for name in SCORED for key in FORMATS[name].arguments):
+        told = "; ".join(f"{name}: {FORMATS[name].arguments[key]}" for name in SCORED if key in FORMATS[name].arguments)
+        parser.add_argument(f"--{key.replace('_', '-')}", type=KINDS.get(key, (str,))[0], help=told)
     parser.add_argument("--force", action="store_true", help="use weights that were trained under other settings")
     return parser
 
@@ -31,12 +31,18 @@ def chosen_run(given: argparse.Namespace) -> Run:
 
 def chosen_set(parser: argparse.ArgumentParser, given: argparse.Namespace, format: str) -> Dataset:
     """The set that the arguments name; its only split is `test`. Missing arguments end the command."""
-    files = {kind: getattr(given, kind) for kind in FILES if getattr(given, kind)}
-    if format == "lsp":
-        files = {"folder": "."}
-    elif not {"annotations", "images"} <= files.keys():
-        parser.error(f"the format {format} needs --annotations and --images")
+    form = FORMATS[format]
+    keys = {key for name in SCORED for key in FORMATS[name].arguments}
+    files = {key: getattr(given, key) for key in sorted(keys) if getattr(given, key) is not None}
+    if "folder" in form.required:
+        files = {"folder": "."} | files
+    if not set(form.required) <= files.keys() <= form.arguments.keys():
+        parser.error(f"the format {format} needs {_options(form.required)} and may have {_options(form.arguments)}")
     return Dataset(given.root.name, "own pictures", format, given.root, {"test": files})
+
+
+def _options(keys: Iterable[str]) -> str:
+    return ", ".join(f"--{key.replace('_', '-')}" for key in keys)
 
 
 def require_apart(out: Path, sources: Sequence[Path]) -> None:

@@ -29,8 +29,6 @@ from hpelib.study.steps.prepare import prepare
 from hpelib.study.steps.train import build_network, train, training_people
 
 STEPS = 2
-PERSONS = {"coco": (149_813, 6_352 + 104_125), "mpii": (22_246, 2_958), "lsp": (1_000, 1_000)}  # to train, to test
-LSPET_PERSONS = 10_000
 
 
 def dry_run(run: Run) -> dict:
@@ -67,9 +65,8 @@ def dry_run(run: Run) -> dict:
 
 def project(found: dict, run: Run) -> dict:
     """`found` with the projected hours of `run`'s training and minutes of its test on the real set."""
-    trained, tested = PERSONS[run.dataset.format]
-    merged = run.dataset.splits["train"].get("merged", {}).values()
-    trained += sum(PERSONS["mpii"][0] if "annotations" in files else LSPET_PERSONS for files in merged)
+    form = FORMATS[run.dataset.format]
+    trained, tested = form.public_persons_to_train(run.dataset.splits["train"]), form.public_persons[1]
     steps = run.recipe.epochs * (trained // found["batch_size"])
     return found | {
         "epochs": run.recipe.epochs,
@@ -89,8 +86,15 @@ def smaller(params: dict, run: Run, batch_size: int) -> Run:
     """`run` as this machine can try it: without downloads, and on the CPU where there is no GPU.
 
     Its pictures are the mannequins in the format of its dataset, below the current directory.
+
+    Raises:
+        ValueError: mannequins are not drawn in that format.
     """
-    files = params["sets"][f"mannequins_{run.dataset.format}"]
+    asked = ("mannequins", run.dataset.format)
+    drawn = [files for files in params["sets"].values() if (files["source"], files["format"]) == asked]
+    if not drawn:
+        raise ValueError(f"no mannequins are drawn in the format {run.dataset.format} of {run.dataset.name}")
+    files = drawn[0]
     workers = min(run.inputs.workers, os.cpu_count() or 1)
     device = run.recipe.device if torch.cuda.is_available() else "cpu"
     return replace(
@@ -111,7 +115,7 @@ def _now() -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m hpelib.study.tools.dry_run", description=__doc__.splitlines()[0])
     parser.add_argument("profile", help="of params.yaml, for instance paper")
-    parser.add_argument("datasets", nargs="+", help="of the profile: coco, mpii or lsp")
+    parser.add_argument("datasets", nargs="+", help="of the profile, such as coco")
     parser.add_argument("--networks", nargs="+", help="of the profile; all where left out")
     parser.add_argument("--batch-size", type=int, help="in place of the recipe's, for a smaller machine")
     given = parser.parse_args()

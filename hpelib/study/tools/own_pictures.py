@@ -1,5 +1,6 @@
 """Pictures of one's own through a trained run: people found or given as boxes, their keypoints as JSON and drawn."""
 
+import io
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,16 @@ from PIL import Image, ImageOps
 
 from hpelib.data.coco import write_coco
 from hpelib.data.crops import read_image
-from hpelib.data.files import ORIENTATION, UPRIGHT, check_images, enumerate_first, image_size, read_json
+from hpelib.data.files import (
+    ORIENTATION,
+    UPRIGHT,
+    check_coordinates,
+    check_images,
+    enumerate_first,
+    image_size,
+    read_json,
+)
+from hpelib.data.folders import require_own, seal
 from hpelib.data.people import People
 from hpelib.figures import style
 from hpelib.figures.skeletons import draw_person, show_image
@@ -26,7 +36,6 @@ from hpelib.study.tools.arguments import require_apart
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SURE = 0.2  # heatmap maximum above which a keypoint counts in a person's score, as in the official rescoring
 DETECTOR_PERSON = 1  # torchvision's label
-MARK = ".hpelib_results"  # a file that tells a folder of results from any other
 
 Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in px and the score
 
@@ -34,20 +43,18 @@ Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in
 def results_folder(out: str | Path, pictures: str | Path, boxes: str) -> Path:
     """Make the folder `out` and return it, after a check that no file of the user's can be written over in it.
 
-    `out` may be new, empty, or made by this tool before. `pictures` is a picture or a folder; `boxes` is as in
+    `out` may be new, empty, or as this tool has left it before. `pictures` is a picture or a folder; `boxes` is as in
     `find_boxes`.
 
     Raises:
-        ValueError: the pictures or the boxes lie in `out`, or it holds other files.
+        ValueError: the pictures or the boxes lie in `out`.
+        FileExistsError: `out` is a file, or holds files that were not written here or were changed since.
     """
     out, pictures = Path(out), Path(pictures)
     inside = pictures.iterdir() if pictures.is_dir() else []  # some may be links
     require_apart(out, [pictures, *inside, *([Path(boxes)] if Path(boxes).is_file() else [])])
-    mark = out / MARK
-    if out.exists() and not mark.exists() and (others := sorted(path.name for path in out.iterdir())):
-        raise ValueError(f"{out} holds files already ({enumerate_first(others)}); give a new folder for the results")
+    require_own(out)
     out.mkdir(parents=True, exist_ok=True)
-    mark.touch()
     return out
 
 
@@ -59,6 +66,7 @@ def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there is no picture.
+        FileExistsError: `upright_folder` holds files that would be lost.
         ValueError: two pictures have the same name but for the suffix, or one cannot be read.
     """
     source = Path(source)
@@ -71,14 +79,15 @@ def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
         raise ValueError(f"{source}: pictures that differ in their suffix only: {enumerate_first(twice)}; rename them")
     if not (turned := {path for path in found if _is_turned(path)}):
         return found
+    require_own(upright_folder)
     upright_folder.mkdir(parents=True, exist_ok=True)
     copies = {path: upright_folder / (f"{path.stem}.png" if path in turned else path.name) for path in found}
     for path, copy in copies.items():
         if path in turned:
-            with Image.open(path) as image:
-                ImageOps.exif_transpose(image).convert("RGB").save(copy)
+            _turn(path).save(copy)
         else:
             shutil.copy(path, copy)
+    seal(upright_folder)
     return list(copies.values())
 
 
@@ -86,6 +95,18 @@ def _is_turned(path: Path) -> bool:
     image_size(path)  # names a file that is no picture
     with Image.open(path) as image:
         return image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT
+
+
+def _turn(path: Path) -> Image.Image:
+    """The picture upright, in RGB; of 16-bit grey the upper byte is kept, as `read_image` does."""
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:  # of a file, Pillow 13 scrambles grey TIFFs
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError) as error:  # what Pillow raises on a cut file
+        raise ValueError(f"{path}: cannot be decoded ({error}); fetch it anew") from error
+    if upright.mode.startswith("I"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def find_boxes(boxes: str, pictures: list[Path]) -> Boxes:
@@ -110,9 +131,11 @@ def read_boxes(path: Path, pictures: list[Path]) -> Boxes:
     boxes = {}
     for name, values in entries.items():
         try:
-            table = np.array(values, np.float64).reshape(-1, 4)
+            table = np.array(np.empty((0, 4)) if values == [] else values, np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {name!r} must be a list of boxes x, y, w, h, got {values!r:.120}") from error
+        if table.ndim != 2 or table.shape[1] != 4:
+            raise ValueError(f"{path}: {name!r} must be a list of boxes x, y, w, h, got {values!r:.120}")
         if not (np.isfinite(table).all() and (table[:, 2:] > 0).all()):
             raise ValueError(f"{path}: {name!r} has a box without extent: {values!r:.120}")
         size_px = image_size(by_name[name])
@@ -149,7 +172,7 @@ def to_people(boxes: Boxes, skeleton: Skeleton) -> People:
     """Persons with these boxes, without labelled keypoints.
 
     Raises:
-        ValueError: there is nobody, or a picture cannot be decoded.
+        ValueError: there is nobody, a picture cannot be decoded, or boxes are impossible.
     """
     paths = [path for path, table in boxes.items() for _ in table]
     if not paths:
@@ -166,6 +189,7 @@ def to_people(boxes: Boxes, skeleton: Skeleton) -> People:
         scores=table[:, 4],
     )
     check_images(people)
+    check_coordinates(people, "the given boxes")
     return people
 
 
@@ -199,7 +223,11 @@ def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
     """Write keypoints.json and each picture with its skeletons into `out`, a `results_folder`; return the pictures.
 
     The json is a COCO keypoint file of what `pose` returned, for tools that show or correct annotations.
+
+    Raises:
+        FileExistsError: as for `results_folder`; for example, keypoints.json was corrected by hand.
     """
+    require_own(out)
     files = dict(zip(posed.image_ids.tolist(), posed.image_paths, strict=True))
     entries = [(number, Path(path).name, *image_size(path)) for number, path in files.items()]
     images = pd.DataFrame(entries, columns=["id", "file_name", "width", "height"]).to_dict("records")
@@ -216,7 +244,9 @@ def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
         for i in range(len(posed))
     ]
     write_coco(out / "keypoints.json", images, annotations, posed.skeleton)
-    return [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
+    drawn = [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
+    seal(out)
+    return drawn
 
 
 def draw(people: People, path: str) -> Figure:

@@ -5,20 +5,23 @@
 evaluates the run of `hrnet` on `coco` from seed 0 under the current profile of params.yaml.
 """
 
+import filecmp
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hpelib.data.files import check_images
+from hpelib.data.files import check_images, enumerate_first
+from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.metrics.statistics import bootstrap
 from hpelib.study.config import Dataset, Run
 from hpelib.study.steps.evaluate import make_test
 from hpelib.study.steps.prepare import read_split
 from hpelib.study.steps.weights import load_network
-from hpelib.study.tools.arguments import chosen_run, chosen_set, make_parser
+from hpelib.study.tools.arguments import SCORED, chosen_run, chosen_set, make_parser
 
 
 def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
@@ -26,7 +29,8 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
 
     Columns metric, value, low, high, in percent. The mean over keypoints and every joint group have a 95 % interval
     over persons. Other figures, such as AP, are no means over persons and have NaN there. How many persons are scored
-    and how many are left out, by reason, goes to the log at level INFO.
+    and how many are left out, by reason, goes to the log at level INFO; pictures that the run was trained on are named
+    there at level WARNING.
 
     Args:
         force: use the weights also where they were trained under other settings.
@@ -42,12 +46,14 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     torch.set_num_threads(run.threads)
     people = read_split(dataset, "test")
     check_images(people)
+    _warn_of_training_pictures(run, people)
     form.check(dataset, "test", people)
     form.check_truth(dataset, "test", people)
     people = form.scored(people)
     log = logging.getLogger(__name__)
     log.info("scored: %s", people.summary())
     if (detections := form.read_detections(dataset, "test")) is not None:
+        check_images(detections)
         log.info("detected: %s", detections.summary())
     test = make_test(run, dataset, people, detections)
     found, predictions, _ = test(load_network(run, people, force))
@@ -59,9 +65,31 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     return table.join(pd.DataFrame(intervals).T[["low", "high"]], on="metric")
 
 
+def _warn_of_training_pictures(run: Run, people: People) -> None:
+    """Name pictures that are also files of the run's training set, whatever they are called there."""
+    try:
+        trained = read_split(run.dataset, "train")
+    except FileNotFoundError:  # weights may be used where their training set is not
+        return
+    by_size: dict[int, list[str]] = {}
+    for path in dict.fromkeys(trained.image_paths):
+        by_size.setdefault(Path(path).stat().st_size, []).append(path)
+    paths = list(dict.fromkeys(people.image_paths))
+    known = [
+        path
+        for path in paths
+        if any(filecmp.cmp(path, other, shallow=False) for other in by_size.get(Path(path).stat().st_size, ()))
+    ]
+    if known:
+        logging.getLogger(__name__).warning(
+            f"{run.network} was trained on {len(known)} of the {len(paths)} pictures: {enumerate_first(known)}; "
+            "figures on these do not tell how it does on others"
+        )
+
+
 if __name__ == "__main__":
     parser = make_parser("score", __doc__.splitlines()[0])
-    parser.add_argument("--format", choices=("coco", "mpii", "lsp"), required=True, help="of the pictures to score")
+    parser.add_argument("--format", choices=SCORED, required=True, help="of the pictures to score")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # who is scored and who is left out
     table = score(chosen_run(given), chosen_set(parser, given, given.format), given.force)

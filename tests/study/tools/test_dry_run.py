@@ -37,3 +37,8 @@ def test_sets_that_join_the_training_of_lsp_are_part_of_the_bill(params):
     planned = project({"batch_size": 32, "s_per_step": 0.5, "s_per_test_box": 0.01}, run)
     persons = 1_000 + 22_246 + 10_000
     assert planned["train_hours"] == pytest.approx(persons // 32 * run.recipe.epochs * 0.5 / 3600)
+
+
+def test_a_format_without_mannequins_is_named(params):
+    with pytest.raises(ValueError, match="no mannequins are drawn in the format lspet of lspet"):
+        smaller(params, make_run(params, "hourglass", "lspet", 0), 2)

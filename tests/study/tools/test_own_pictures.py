@@ -104,6 +104,9 @@ def test_boxes_are_read_by_picture_name(pictures, tmp_path):
         ([[1, 2, 3, 4]], "by picture name"),
         ({"a": [1, 2, 3]}, "'a' must be a list of boxes"),
         ({"a": [["x"] * 4]}, "'a' must be a list of boxes"),
+        ({"a": [1, 2, 3, 4]}, "'a' must be a list of boxes"),
+        ({"a": [[1, 2, 3, 4, 0.9]] * 4}, "'a' must be a list of boxes"),
+        ({"a": None}, "'a' must be a list of boxes"),
         ({"a": [[1, 2, 0, 4]]}, "'a' has a box without extent"),
         ({"a": [[70, 2, 9, 4]]}, "'a' has a box outside the picture"),
     ],
@@ -112,6 +115,13 @@ def test_broken_boxes_are_named(pictures, tmp_path, entries, message):
     write_json(tmp_path / "boxes.json", entries)
     with pytest.raises(ValueError, match=rf"boxes\.json: .*{message}"):
         read_boxes(tmp_path / "boxes.json", pictures)
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.2, 0.5, 0.7], [30, 20, 60, 45]], ids=["fractions", "corners"])
+def test_impossible_boxes_are_refused(pictures, tmp_path, box):
+    write_json(tmp_path / "boxes.json", {"a": [box]})
+    with pytest.raises(ValueError, match=r"the given boxes: most persons .*boxes x, y, width, height"):
+        to_people(read_boxes(tmp_path / "boxes.json", pictures), COCO17)
 
 
 def test_nobody_is_an_error(pictures):
@@ -139,7 +149,41 @@ def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
     ]
     for i, annotation in enumerate(document["annotations"]):
         np.testing.assert_allclose(np.reshape(annotation["keypoints"], (17, 3))[:, :2], posed.keypoints[i])
-    assert results_folder("results", tmp_path / "pictures", "whole"), "its own results may be written anew"
+    out = results_folder("results", tmp_path / "pictures", "whole")
+    assert write_results(posed, scores, out) == drawn, "its own results may be written anew"
+    results.write_text(results.read_text().replace('"id": 1,', '"id":  1,'))
+    for write in (lambda: results_folder("results", "pictures", "whole"), lambda: write_results(posed, scores, out)):
+        with pytest.raises(FileExistsError, match=r"results holds files .* changed since: keypoints\.json"):
+            write()
+
+
+def test_a_file_of_the_user_among_upright_copies_stays(pictures, tmp_path):
+    find_pictures(tmp_path / "pictures", tmp_path / "upright")
+    Image.new("RGB", (8, 8)).save(tmp_path / "upright" / "b.png")
+    with pytest.raises(FileExistsError, match=r"upright holds files .*b\.png"):
+        find_pictures(tmp_path / "pictures", tmp_path / "upright")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_is_set_upright_as_it_is_read(tmp_path, suffix, depth):
+    grey = PIXELS[..., 0]
+    picture, exif = Image.fromarray(grey.astype(np.uint16) * 256 + 77 if depth == 16 else grey), Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / f"a.{suffix}", exif=exif)
+    (upright,) = find_pictures(tmp_path / f"a.{suffix}", tmp_path / "upright")
+    np.testing.assert_array_equal(read_image(upright)[..., 0], cv2.rotate(grey, cv2.ROTATE_90_CLOCKWISE))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_cut_picture_is_named(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "cut.png"
+    Image.fromarray(PIXELS).save(path, exif=exif)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(ValueError, match=r"cut\.png"):
+        to_people(find_boxes("whole", find_pictures(path, tmp_path / "upright")), COCO17)
 
 
 def test_no_file_of_the_user_is_ever_written_over(pictures, tmp_path, monkeypatch):
@@ -154,8 +198,10 @@ def test_no_file_of_the_user_is_ever_written_over(pictures, tmp_path, monkeypatc
     write_json(tmp_path / "mine" / "boxes.json", {})
     with pytest.raises(ValueError, match=r"boxes\.json lies in mine"):
         results_folder("mine", "pictures", "mine/boxes.json")
-    with pytest.raises(ValueError, match=r"mine holds files already \(boxes\.json\)"):
+    with pytest.raises(FileExistsError, match=r"mine holds files that no command has written.*boxes\.json"):
         results_folder("mine", "pictures", "whole")
+    with pytest.raises(FileExistsError, match=r"boxes\.json is a file; give another name"):
+        results_folder("mine/boxes.json", "pictures", "whole")
 
 
 def test_it_is_said_in_which_pictures_nobody_is(pictures):

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import runpy
 
 import numpy as np
@@ -99,3 +100,57 @@ def test_from_the_shell(finished, params, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["score", *arguments])
     runpy.run_path(inspect.getfile(score), run_name="__main__")
     assert capsys.readouterr().out.split()[:5] == ["metric", "value", "low", "high", "PCK@0.2"]
+
+
+def test_pictures_that_the_run_was_trained_on_are_named(finished, caplog, tmp_path):
+    run, own = finished("coco")
+    score(run, own)
+    assert "was trained on" not in caplog.text
+    for name in ("0", "2"):  # under other names
+        copied = (run.dataset.root / "train" / f"{name}.png").read_bytes()
+        (run.dataset.root / "train" / f"copy_{name}.png").write_bytes(copied)
+    document = (run.dataset.root / "train.json").read_text().replace('"0.png"', '"copy_0.png"')
+    (run.dataset.root / "mine.json").write_text(document.replace('"2.png"', '"copy_2.png"'))
+    splits = {"test": {"annotations": "mine.json", "images": "train"}}
+    score(run, dataclasses.replace(own, splits=splits))
+    assert "hourglass was trained on 4 of the 4 pictures: " in caplog.text
+    (run.dataset.root / "train.json").rename(tmp_path / "elsewhere.json")
+    assert not score(run, own).empty, "the training set may be elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "coco", "--images", "test"], "coco needs --annotations, --images and may have .*--max-persons"),
+        (["--format", "lsp", "--images", "test"], "lsp needs --folder"),
+        (
+            ["--format", "mpii", "--annotations", "a", "--images", "b", "--max-persons", "30"],
+            "may have .*--ground-truth",
+        ),
+        (["--format", "lspet"], "invalid choice: 'lspet'"),
+    ],
+)
+def test_arguments_that_a_format_does_not_take_are_refused(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["score", "hourglass", "coco", "0", *arguments])
+    monkeypatch.setattr("hpelib.study.tools.arguments.load_params", dict)
+    monkeypatch.setattr("hpelib.study.tools.arguments.make_run", lambda *_: None)
+    with pytest.raises(SystemExit):
+        runpy.run_path(inspect.getfile(score), run_name="__main__")
+    assert re.search(message, capsys.readouterr().err.replace("\n", " "))
+
+
+def test_more_persons_of_an_image_are_scored_on_demand(finished, params, tmp_path, monkeypatch, caplog):
+    _, own = finished("coco")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    files = [f"--{key}={own.splits['test'][key]}" for key in ("annotations", "images")]
+    common = ["score", "hourglass", "coco", "0", "--format=coco", f"--root={own.root}", *files]
+    found = {}
+    for limit in ("1", "2"):
+        monkeypatch.setattr("sys.argv", [*common, f"--max-persons={limit}"])
+        runpy.run_path(inspect.getfile(score), run_name="__main__")
+        found[limit] = "images have more than" in caplog.text
+        caplog.clear()
+    assert found == {"1": True, "2": False}
+    monkeypatch.setattr("sys.argv", [*common, "--max-persons=0"])
+    with pytest.raises(ValueError, match="max_persons must be at least 1, got 0"):
+        runpy.run_path(inspect.getfile(score), run_name="__main__")

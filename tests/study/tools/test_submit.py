@@ -120,3 +120,13 @@ def test_weights_of_other_settings_are_refused_unless_one_insists(finished, tmp_
     with pytest.raises(ValueError, match=r"inputs\.pixel_order was 'rgb', is 'bgr'"):
         submit(other, dataset, "ours", tmp_path / "out")
     assert submit(other, dataset, "ours", tmp_path / "out", force=True).is_file()
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.2, 0.5, 0.7], [30, 20, 60, 45]], ids=["fractions", "corners"])
+def test_impossible_boxes_are_refused_before_predicting(finished, tmp_path, monkeypatch, box):
+    run, dataset = finished("coco")
+    monkeypatch.setattr("hpelib.study.tools.submit.load_network", lambda *_: pytest.fail("predicts first"))
+    path = dataset.root / "detections.json"
+    path.write_text(json.dumps([one | {"bbox": box} for one in json.loads(path.read_text())]))
+    with pytest.raises(ValueError, match=r"most persons .*boxes x, y, width, height"):
+        submit(run, dataset, "ours", tmp_path / "out")
