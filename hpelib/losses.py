@@ -93,13 +93,20 @@ def distribution_loss(
     targets: Tensor,
     weights: Tensor,
     keypoints: Tensor,
-    dlm_weight: float = 1.0,
-    likelihood_weight: float = 0.1,
+    dlm_weight: float = 0.01,
+    likelihood_weight: float = 0.0001,
+    learned_target_weight: float = 0.0,
+    warmup_batches: int = 5000,
 ) -> Tensor:
     """Heatmap loss + lambda * loss of the learned heatmaps + eta * residual log-likelihood: SADI-Net, Sec. III-E.
 
-    lambda is `dlm_weight` (its value is lost from our text of the paper), eta is `likelihood_weight`. Eqs. 6-8 have no
-    likelihood. Without it the learned heatmaps shrink to nothing: a peak that misses its target has no gradient.
+    lambda is `dlm_weight` (its value is lost from our text of the paper), eta is `likelihood_weight`. At their
+    defaults, the hourglass of the full-size network gets, at the start, as large a gradient from both as from the
+    heatmaps. Eqs. 6-8 have no likelihood. Without it the learned heatmaps shrink to nothing: a peak that misses its
+    target has no gradient.
+
+    With a `learned_target_weight`, the learned heatmaps are also targets of the final ones, after `warmup_batches` of
+    training. This is the paper's "new supervised heatmap" (Sec. I). They get no gradient from it.
 
     Raises:
         ValueError: the network learns no distribution, or shapes do not fit.
@@ -111,7 +118,10 @@ def distribution_loss(
         )
     learned = joints_mse(output["dlm_heatmaps"], targets, weights)
     likelihood = residual_log_likelihood(output, keypoints, weights)
-    return heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood
+    loss = heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood
+    if learned_target_weight and output["updates"] > warmup_batches:
+        loss = loss + learned_target_weight * joints_mse(output["heatmaps"], output["dlm_heatmaps"].detach(), weights)
+    return loss
 
 
 def transfer_loss(

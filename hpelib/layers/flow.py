@@ -63,6 +63,12 @@ class RealNVP(nn.Module):
         return self.log_density(points) - gaussian_log_density(points).sum(-1)
 
 
+def flow_density(table: Tensor) -> Tensor:
+    """G at the nodes of a flow's table, (rows y, columns x), from -6 to 6 standard deviations along both axes."""
+    axis = gaussian_log_density(torch.linspace(-TABLE_EXTENT, TABLE_EXTENT, TABLE_NODES, device=table.device))
+    return (table + axis + axis[:, None]).exp()
+
+
 def tabulated_log_density(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """log G(x, y) from the table of a flow: bilinear between nodes, and beyond the table as at its border.
 

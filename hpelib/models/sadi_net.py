@@ -24,7 +24,7 @@ from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from hpelib.layers.choices import require_choice
-from hpelib.layers.flow import BASE_DENSITIES, BaseDensity, RealNVP, residual_log_density
+from hpelib.layers.flow import BASE_DENSITIES, BaseDensity, RealNVP, flow_density, residual_log_density
 from hpelib.layers.sizes import require_multiple
 from hpelib.models.hourglass import Hourglass, Looks, Stacks
 
@@ -165,7 +165,11 @@ class DistributionLearningModule(nn.Module):
     it does not go with this module. All joints share one flow, which is evaluated on a table. Everything is computed in
     float32, also under autocast.
     Shape: (N, in_width) -> a dict: "dlm_heatmaps" (N, K, h, w) with maximum 1; "mu" and "sigma" (N, K, 2) in crop px;
-    "log_flow", the table of the flow (rows, columns); "base_density", its name, which the likelihood needs.
+    "log_flow", the table of the flow (rows, columns); "base_density", its name, which the likelihood needs; "updates",
+    how many batches it has trained on, a number.
+
+    Both linear layers start like a heatmap layer, at N(0, 0.001) with biases of 0. From PyTorch's larger start, the
+    gradient of the likelihood is many times that of the heatmaps in the network before.
     """
 
     def __init__(self, in_width: int, num_keypoints: int, base_density: BaseDensity, flow_width: int = 64):
@@ -173,8 +177,12 @@ class DistributionLearningModule(nn.Module):
         require_choice("base_density", base_density, BASE_DENSITIES)
         self.mean = nn.Linear(in_width, 2 * num_keypoints)
         self.deviation = nn.Linear(in_width, 2 * num_keypoints)
+        for linear in (self.mean, self.deviation):
+            nn.init.normal_(linear.weight, std=0.001)
+            nn.init.zeros_(linear.bias)
         self.flow = RealNVP(hidden=flow_width)
         self.base_density = base_density
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def forward(self, vector: Tensor, crop_size: tuple[int, int], heatmap_size: tuple[int, int]) -> dict[str, Tensor]:
         """Sizes are (width, height) in px."""
@@ -192,8 +200,10 @@ class DistributionLearningModule(nn.Module):
                 x, y[:, None], mu[:, :, None, None], sigma[:, :, None, None], table, self.base_density
             )  # (N, K, h, w)
             heatmaps = (log_density - log_density.amax(dim=(2, 3), keepdim=True)).exp()
+        if self.training:
+            self.updates += 1
         learned = {"dlm_heatmaps": heatmaps, "mu": mu, "sigma": sigma, "log_flow": table}
-        return learned | {"base_density": self.base_density}
+        return learned | {"base_density": self.base_density, "updates": self.updates}
 
 
 class SADINet(Stacks):
@@ -208,6 +218,8 @@ class SADINet(Stacks):
         sfm, dlm: spatial fusion (Sec. III-C) and distribution learning (Sec. III-D), which the paper switches together.
             With `sfm=False` alone, a variant of ours, the DLM reads the mean of the deepest features. With `dlm=False`
             there is no SFM either.
+        detached: SFM and DLM learn, but send no gradient into the hourglass, a control of ours: it predicts what it
+            predicts without them.
     Open in the paper:
         stacks: how many hourglasses.
         widths, blocks: channels and blocks of each level of an hourglass, the finest first.
@@ -217,7 +229,8 @@ class SADINet(Stacks):
         flow_width, base_density: width of the flow's hidden layers; "gaussian" or "laplace" (`residual_log_density`).
     Looks: `stack1` ... (N, K, h, w), the heatmaps of each stack; `rfm1_se` ... (N, C, 1, 1), the SE weights of the
     blocks in the order in which they run, that of the stem first; `sfm_global` (N, scales, h, w); `sfm_local1` ...
-    (N, C, h, w); `dlm_mu` and `dlm_sigma` (N, K, 2) in crop px; `dlm_heatmaps` (N, K, h, w).
+    (N, C, h, w); `dlm_mu` and `dlm_sigma` (N, K, 2) in crop px; `dlm_heatmaps` (N, K, h, w); `dlm_density`
+    (N, 1, 65, 65), the flow's density G over 6 deviations to each side, the same for all persons and joints.
 
     Raises:
         ValueError: an option is none of its choices, or SFM has more `head_widths` than there are `widths`.
@@ -229,6 +242,7 @@ class SADINet(Stacks):
         rfm: bool = True,
         sfm: bool = True,
         dlm: bool = True,
+        detached: bool = False,
         stacks: int = 1,
         widths: Sequence[int] = (64, 128, 256, 512),
         blocks: Sequence[int] = (2, 2, 2, 4),
@@ -247,6 +261,7 @@ class SADINet(Stacks):
         stem = nn.Sequential(ConvNormAct(3, stem_width, 7, stride=2), block(stem_width, width, stride=2))
         hourglass = partial(Hourglass, widths, blocks, block, pool=False)
         super().__init__(num_keypoints, stem, stacks, width, hourglass, partial(ConvNormAct, width, width, 3))
+        self.detached = detached
         self.multiple = 4 * 2 ** (len(widths) - 1)
         self.joins = nn.ModuleList(block(width, width) for _ in range(stacks - 1))
         self.sfm = SpatialFusionModule(widths[:scales], sfm_width, head_widths, vector_width) if dlm and sfm else None
@@ -265,12 +280,15 @@ class SADINet(Stacks):
         looks = {f"stack{i}": heatmaps for i, heatmaps in enumerate(stacks, start=1)}
         looks |= {f"rfm{i}_se": weights for i, weights in enumerate(gates or [], start=1)}
         if self.dlm and (self.training or look):
+            if self.detached:
+                scales = [x.detach() for x in scales]
             vector, weights = scales[-1].mean(dim=(2, 3)), {}
             if self.sfm:
                 vector, weights = self.sfm(scales[: len(self.sfm.widen)])
             learned = self.dlm(vector, images.shape[:1:-1], stacks[-1].shape[:1:-1])
             looks |= weights | {f"dlm_{name}": learned[name] for name in ("mu", "sigma")}
             looks["dlm_heatmaps"] = learned["dlm_heatmaps"]
+            looks["dlm_density"] = flow_density(learned["log_flow"]).expand(len(images), 1, -1, -1)
             if self.training:
                 output |= learned
         return (output, looks) if look else output

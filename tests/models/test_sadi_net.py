@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock
 
-from hpelib.losses import distribution_loss
+from hpelib.losses import distribution_loss, heatmap_loss, joints_mse, residual_log_likelihood
 from hpelib.metrics.cost import complexity
 from hpelib.models.sadi_net import (
     DilatedResidualBlock,
@@ -32,11 +32,12 @@ HOURGLASS_52 = {"widths": (256, 256, 384, 384, 384, 512), "blocks": (2, 2, 2, 2,
 
 
 def narrow(**options):
-    """A quick network whose heatmap layers have left their start near zero, so that all parts matter."""
+    """A quick network whose last layers have left their start near zero, so that all parts matter."""
     torch.manual_seed(0)
     model = SADINet(num_keypoints=5, **(NARROW | options))
-    for head in model.heads:
-        torch.nn.init.kaiming_normal_(head.weight)
+    layers = [*model.heads, *([model.dlm.mean, model.dlm.deviation] if model.dlm else [])]
+    for layer in layers:
+        torch.nn.init.kaiming_uniform_(layer.weight.flatten(1), a=5**0.5)
     return model
 
 
@@ -245,8 +246,6 @@ def test_learned_heatmap_is_the_rescaled_density_with_its_peak_at_mu(base_densit
 
 def test_distribution_starts_in_the_middle_of_the_crop():
     dlm = DistributionLearningModule(4, num_keypoints=3, base_density="gaussian")
-    torch.nn.init.zeros_(dlm.mean.bias)
-    torch.nn.init.zeros_(dlm.deviation.bias)
     out = dlm(torch.zeros(1, 4), (96, 64), (24, 16))
     torch.testing.assert_close(out["mu"], torch.tensor([48.0, 32.0]).expand(1, 3, 2))
     torch.testing.assert_close(out["sigma"], torch.tensor([48.0, 32.0]).expand(1, 3, 2))
@@ -260,7 +259,7 @@ def trained(model, images, steps):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(steps):
-        loss = distribution_loss(model(images), targets, weights, keypoints)
+        loss = distribution_loss(model(images), targets, weights, keypoints, dlm_weight=1, likelihood_weight=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -273,6 +272,57 @@ def test_every_parameter_learns(options, images):
     model = narrow(**options)
     trained(model, images, steps=1)
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_detached_learning_leaves_the_hourglass_as_it_is_without_it(images):
+    """Its hourglass trains, to the last bit, as that of the row `rfm`."""
+    detached, alone = narrow(detached=True), narrow(dlm=False)
+    hourglass = {name: t for name, t in detached.state_dict().items() if not name.startswith(("sfm.", "dlm."))}
+    alone.load_state_dict(hourglass)
+    targets, weights, keypoints = torch.rand(2, 5, 16, 24), torch.ones(2, 5), torch.full((2, 5, 2), 30.0)
+    distribution_loss(detached(images), targets, weights, keypoints).backward()
+    heatmap_loss(alone(images), targets, weights).backward()
+    gradients = {name: p.grad for name, p in detached.named_parameters()}
+    assert all(torch.equal(p.grad, gradients[name]) for name, p in alone.named_parameters())
+    assert gradients["dlm.mean.weight"].abs().sum() > 0
+    assert gradients["sfm.last.conv.weight"].abs().sum() > 0
+
+
+def test_auxiliary_gradient_starts_no_larger_than_from_a_heatmap_layer(images):
+    """From PyTorch's start of its linear layers, this share is over a hundred times larger."""
+    torch.manual_seed(0)
+    model = SADINet(num_keypoints=5, **NARROW)
+    output, keypoints = model(images), torch.full((2, 5, 2), 30.0)
+    loss = residual_log_likelihood(output, keypoints, torch.ones(2, 5))
+    (small,) = torch.autograd.grad(loss, model.stem[0].conv.weight)
+    for linear in (model.dlm.mean, model.dlm.deviation):
+        linear.reset_parameters()
+    loss = residual_log_likelihood(model(images), keypoints, torch.ones(2, 5))
+    (large,) = torch.autograd.grad(loss, model.stem[0].conv.weight)
+    assert large.norm() > 30 * small.norm()
+
+
+def test_learned_heatmaps_are_a_second_target_after_the_warm_up(images):
+    model, targets, weights = narrow(), torch.rand(2, 5, 16, 24), torch.ones(2, 5)
+    keypoints = torch.full((2, 5, 2), 30.0)
+    for batch in (1, 2, 3):
+        output = model(images)
+        loss = distribution_loss(output, targets, weights, keypoints, learned_target_weight=2.0, warmup_batches=1)
+        plain = distribution_loss(output, targets, weights, keypoints)
+        second = joints_mse(output["heatmaps"], output["dlm_heatmaps"].detach(), weights)
+        torch.testing.assert_close(loss - plain, 2 * second if batch > 1 else torch.tensor(0.0), rtol=1e-3, atol=1e-6)
+    (into_learned,) = torch.autograd.grad(loss - plain, output["mu"], allow_unused=True)
+    assert into_learned.abs().max() < 1e-7, "the learned heatmaps get no gradient from it"
+    before = model.dlm.updates.item()
+    model.eval()(images, look=True)
+    assert model.dlm.updates == before == 3
+
+
+def test_learned_density_is_that_of_the_flow(images):
+    density = narrow().eval()(images, look=True)[1]["dlm_density"]
+    assert density.shape == (2, 1, 65, 65)
+    cell = (12 / 64) ** 2
+    assert density[0].sum().item() * cell == pytest.approx(1, abs=0.01)
 
 
 def test_learns_a_few_pictures_by_heart(images):
@@ -288,7 +338,7 @@ def test_only_training_runs_the_distribution_learning_module(images):
     output = model(images)
     assert set(output) == {
         *("heatmaps", "intermediate", "dlm_heatmaps"),
-        *("mu", "sigma", "log_flow", "base_density"),
+        *("mu", "sigma", "log_flow", "base_density", "updates"),
     }
     assert len(output["intermediate"]) == 1
     plain = narrow(stacks=2, dlm=False).eval()
@@ -305,7 +355,7 @@ def test_looks_show_gates_attentions_and_the_learned_heatmaps(images):
     assert torch.equal(heatmaps, model(images))
     gates = {f"rfm{i}_se" for i in range(1, 12)}  # of the stem, of three blocks a level and of the bottom
     attentions = {"sfm_global", "sfm_local1", "sfm_local2", "sfm_local3"}
-    assert set(looks) == {"stack1", "dlm_mu", "dlm_sigma", "dlm_heatmaps"} | gates | attentions
+    assert set(looks) == {"stack1", "dlm_mu", "dlm_sigma", "dlm_heatmaps", "dlm_density"} | gates | attentions
     torch.testing.assert_close(looks["sfm_global"].sum(dim=1), torch.ones(2, 16, 24))
     torch.testing.assert_close(looks["sfm_local3"].sum(dim=2), torch.ones(2, 16, 3))
     assert looks["dlm_heatmaps"].shape == heatmaps.shape

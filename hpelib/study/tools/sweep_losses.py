@@ -1,0 +1,62 @@
+"""Choose the weights of SADI-Net's losses: short trainings, each judged by the mean over keypoints on the val split.
+
+    python -m hpelib.study.tools.sweep_losses mpii 2000 sweep.csv
+
+trains on 2,000 persons of the prepared dataset `mpii`, by the recipe of the current profile, once for each scale of the
+two weights and each seed, and writes one row for each training. Scale 0 is the row `rfm` of the ablation: no SFM, no
+DLM. SFM and DLM run in training only, so all scales compare what their gradient does to the hourglass.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from hpelib.data.loader import make_loader
+from hpelib.study.ablations import lay_over
+from hpelib.study.config import load_params, make_run, profile_params
+from hpelib.study.steps.prepare import read_split
+from hpelib.study.steps.train import build_network, make_validation
+from hpelib.training.fit import fit
+from hpelib.training.objectives import make_objective
+
+SCALES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
+PER_SCALE = {"dlm_weight": 1.0, "likelihood_weight": 1 / 60}
+SEEDS = (0, 1, 2)
+
+
+def train_once(params: dict, dataset: str, persons: int, scale: float, seed: int) -> dict[str, float]:
+    """Weights, seed, final training loss and figures on val of one training."""
+    weights = {name: scale * unit for name, unit in PER_SCALE.items()}
+    if scale:
+        changes = {"recipe": {"loss": "distribution", "loss_options": weights}}
+    else:
+        changes = {"options": {"sfm": False, "dlm": False}, "recipe": {"loss": "mse", "loss_options": {}}}
+    profile = profile_params(params)
+    networks = profile["networks"] | {"sadi_net": lay_over(profile["networks"]["sadi_net"], changes)}
+    profiles = {params["profile"]: profile | {"networks": networks}}
+    run = make_run(params | {"profiles": profiles}, "sadi_net", dataset, seed)
+    torch.set_num_threads(run.threads)
+    people = read_split(run.dataset, "train").take(range(persons))
+    network = build_network(run, people)
+    loader = make_loader(people, run, train=True)
+    objective = make_objective(run.recipe.loss, loader.codec, run.recipe.loss_options)
+    validate = make_validation(run, run.recipe.device, 0, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "checkpoint.pt", Path(folder) / "log.jsonl"
+        (*_, last) = fit(network, loader, objective, run.recipe, *files, validate)
+    return weights | {"seed": seed} | last
+
+
+def main(dataset: str, persons: str, out: str) -> None:
+    rows = []
+    for seed in SEEDS:
+        for scale in SCALES:
+            rows.append(train_once(load_params(), dataset, int(persons), scale, seed))
+            pd.DataFrame(rows).to_csv(out, index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
