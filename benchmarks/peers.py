@@ -20,7 +20,6 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.mmpose_client import HERE, NAME, environment
-from hpelib.formats import FORMATS
 from hpelib.study.config import Run, load_params, make_run
 from hpelib.study.steps.evaluate import make_test, test_people
 from hpelib.study.steps.train import build_network, train, training_people
@@ -74,7 +73,7 @@ def theirs(run: Run, python: Path) -> dict[str, float]:
     if done.returncode:
         raise RuntimeError(f"MMPose stopped: {done.stderr.strip().splitlines()[-1]}")
     answer = json.loads((folder / "found.json").read_text())
-    people, form = test_people(run), FORMATS[run.dataset.format]
+    people, form = test_people(run), run.dataset.form
     by_id = {person["id"]: np.reshape(person["keypoints"], (-1, 3)) for person in answer["found"]}
     found = np.stack([by_id[number] for number in people.ids.tolist()])
     figures = form.figures(run.dataset, people, found[..., :2].astype(np.float32), found[..., 2], run.test.nms)

@@ -3,13 +3,14 @@
 The sets of COCO, MPII and LSP are in skeletons.yaml beside this file, which says what an entry holds.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-REQUIRED, OPTIONAL = {"keypoints", "skeleton", "groups", "upper_body"}, {"sigmas", "unscored"}
+REQUIRED, OPTIONAL = {"keypoints", "skeleton"}, {"groups", "upper_body", "sigmas", "unscored"}
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,24 @@ def read_skeletons(path: str | Path) -> dict[str, Skeleton]:
         ValueError: an entry lacks something or has too much, names a keypoint that it does not list, or lists a left
             keypoint without its right one. The message names the entry.
     """
-    return {name: _skeleton(name, entry, path) for name, entry in yaml.safe_load(Path(path).read_text()).items()}
+    return {name: make_skeleton(name, entry, path) for name, entry in yaml.safe_load(Path(path).read_text()).items()}
 
 
-def _skeleton(name: str, entry: dict, path: str | Path) -> Skeleton:
-    if not REQUIRED <= set(entry) <= REQUIRED | OPTIONAL:
-        raise ValueError(f"{path}: {name} needs {sorted(REQUIRED)}, may have {sorted(OPTIONAL)}, has {sorted(entry)}")
+def make_skeleton(name: str, entry: dict, path: str | Path) -> Skeleton:
+    """The keypoint set of one entry, as skeletons.yaml describes it; `path` is named in errors.
+
+    Raises:
+        ValueError: as for `read_skeletons`.
+    """
+    if not isinstance(entry, dict) or not REQUIRED <= set(entry) <= REQUIRED | OPTIONAL:
+        raise ValueError(f"{path}: {name} needs {sorted(REQUIRED)}, may have {sorted(OPTIONAL)}, has {entry!r:.200}")
     position = {keypoint: k for k, keypoint in enumerate(entry["keypoints"])}
     bones, sigmas = np.array(entry["skeleton"]) - 1, tuple(entry.get("sigmas", ()))
     if not (np.isin(bones, range(len(position))).all() and len(entry["keypoints"]) == len(position)):
         raise ValueError(f"{path}: {name} repeats a keypoint, or its skeleton is not of numbers 1 to {len(position)}")
     if len(sigmas) not in (0, len(position)):
         raise ValueError(f"{path}: {name} has {len(sigmas)} sigmas for {len(position)} keypoints")
+    groups = entry.get("groups") or _groups_by_name(position)
     try:
         lefts = [keypoint for keypoint in position if keypoint.startswith("left_")]
         pairs = [(position[left], position["right_" + left.removeprefix("left_")]) for left in lefts]
@@ -66,13 +73,22 @@ def _skeleton(name: str, entry: dict, path: str | Path) -> Skeleton:
             tuple(position),
             flip_pairs=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
             bones=tuple((a, b) for a, b in bones.tolist()),
-            groups={group: tuple(position[member] for member in of) for group, of in entry["groups"].items()},
-            upper_body=tuple(position[keypoint] for keypoint in entry["upper_body"]),
+            groups={group: tuple(position[member] for member in of) for group, of in groups.items()},
+            upper_body=tuple(position[keypoint] for keypoint in entry.get("upper_body", ())),
             sigmas=sigmas,
             unscored=tuple(position[keypoint] for keypoint in entry.get("unscored", ())),
         )
     except KeyError as error:
         raise ValueError(f"{path}: {name} has no keypoint {error}; it has {', '.join(position)}") from error
+
+
+def _groups_by_name(keypoints: Iterable[str]) -> dict[str, list[str]]:
+    """A group for each keypoint; left and right share one, which is called by what is left of their names."""
+    groups: dict[str, list[str]] = {}
+    for keypoint in keypoints:
+        group = keypoint.removeprefix("left_").removeprefix("right_").replace("_", " ").capitalize()
+        groups.setdefault(group, []).append(keypoint)
+    return groups
 
 
 SKELETONS = read_skeletons(Path(__file__).with_suffix(".yaml"))

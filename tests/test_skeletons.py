@@ -61,7 +61,7 @@ def test_a_set_of_ones_own_counts_bones_from_1_and_names_all_else(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"groups": None}, "needs.*groups"),
+        ({"keypoints": None}, "needs.*keypoints"),
         ({"bones": []}, "bones"),
         ({"skeleton": [[0, 3]]}, "numbers 1 to 3"),
         ({"keypoints": ["palm", "palm", "left_thumb"]}, "repeats a keypoint"),

@@ -119,7 +119,7 @@ def half_bodies(people: People, input_size: tuple[int, int], prefer_upper: np.nd
     centers = np.where(selected[..., None], keypoints, 0).sum(1) / np.maximum(count, 1)
     lowest = np.where(selected[..., None], keypoints, np.inf).min(1)
     highest = np.where(selected[..., None], keypoints, -np.inf).max(1)
-    usable = (count[:, 0] >= 2) & (highest > lowest).any(1)
+    usable = (count[:, 0] >= 2) & (highest > lowest).any(1) & bool(people.skeleton.upper_body)
     sizes_px = np.where(usable[:, None], highest - lowest, 1)
     sizes_px = crop_regions(centers, sizes_px, input_size, HALF_BODY_PADDING)
     return centers, np.where(usable[:, None], sizes_px, np.nan)

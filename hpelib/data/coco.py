@@ -38,7 +38,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
         ValueError: something in the file cannot be used as it stands; the message names the record and the field.
     """
     document = read_document(annotation_json, "images", "annotations", "categories")
-    category = person_category(document, annotation_json)
+    category = person_category(document, annotation_json, skeleton)
     if category.get("keypoints") != list(skeleton.keypoints):
         raise ValueError(
             f"{annotation_json}: category 'person' must list the {skeleton.num_keypoints} keypoints of {skeleton.name} "
@@ -124,7 +124,7 @@ def read_detections(
         FileNotFoundError, ValueError: as for `read_coco`.
     """
     document = read_document(annotation_json, "images", "categories")
-    category_id = person_category(document, annotation_json)["id"]
+    category_id = person_category(document, annotation_json, skeleton)["id"]
     images = _image_table(document["images"], annotation_json)
 
     detections = read_json(detections_json)
@@ -214,8 +214,10 @@ def crowd_flags(persons: list[dict], source: str) -> np.ndarray:
     return np.array(flags, bool)
 
 
-def person_category(document: dict, source: str | Path) -> dict:
+def person_category(document: dict, source: str | Path, skeleton: Skeleton) -> dict:
     """The category 'person'. Where two have that name, as in exports with a root category, the one with keypoints.
+
+    Where none has, as in a set of hands or animals, the one that lists the keypoints of `skeleton`.
 
     Raises:
         ValueError: there is none, or it cannot be told which.
@@ -223,8 +225,13 @@ def person_category(document: dict, source: str | Path) -> dict:
     categories = document["categories"]
     names = text_column(categories, "name", f"{source}: categories")
     persons = [category for category in categories if category["name"] == "person"]
+    if not persons and skeleton.keypoints != COCO17.keypoints:
+        persons = [category for category in categories if category.get("keypoints") == [*skeleton.keypoints]]
     if not persons:
-        raise ValueError(f"{source}: no category 'person' among {enumerate_first(names)}")
+        raise ValueError(
+            f"{source}: no category 'person', and none with the keypoints of {skeleton.name}, among "
+            f"{enumerate_first(names)}"
+        )
     with_keypoints = [category for category in persons if category.get("keypoints")]
     chosen = persons if len(persons) == 1 else with_keypoints
     ids = column(persons, "id", f"{source}: categories", dtype=np.int64)

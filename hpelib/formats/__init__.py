@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -15,9 +16,10 @@ import pandas as pd
 
 from hpelib.data.files import REACH, check_coordinates
 from hpelib.data.people import People
+from hpelib.layers.choices import require_choice
 from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_within
 from hpelib.metrics.coco import Matches
-from hpelib.skeletons import Skeleton
+from hpelib.skeletons import Skeleton, make_skeleton
 
 SPLITS = ("train", "val", "test")
 MAY_SHARE = "may_share_pictures"  # what an entry of any format may say: pictures of other splits are accepted
@@ -75,6 +77,14 @@ class Format(ABC):
                 kinds = " or ".join(kind.__name__ for kind in KINDS.get(key, (str,)))
                 raise ValueError(f"dataset {dataset.name}, split {split}: {key} must be {kinds}, got {value!r}")
         return files
+
+    def with_skeleton(self, skeleton: Skeleton) -> "Format":
+        """The format for another keypoint set.
+
+        Raises:
+            ValueError: the format knows only its own.
+        """
+        raise ValueError(f"the format {self.name} has keypoints of its own; a set with another skeleton needs coco")
 
     @abstractmethod
     def read(self, dataset: Dataset, split: str) -> People:
@@ -202,3 +212,16 @@ def _find() -> dict[str, Format]:
 
 
 FORMATS = _find()
+
+
+def form_of(name: str, skeleton: Mapping[str, dict] = MappingProxyType({})) -> Format:
+    """The format `name`; with `skeleton`, {its name: an entry as in skeletons.yaml}, for that keypoint set.
+
+    Raises:
+        ValueError: the format is unknown, the entry is wrong, or the format knows only its own keypoints.
+    """
+    require_choice("format", name, FORMATS)
+    form = FORMATS[name]
+    for title, entry in skeleton.items():
+        form = form.with_skeleton(make_skeleton(title, entry, "skeleton"))
+    return form

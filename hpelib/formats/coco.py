@@ -4,6 +4,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +23,9 @@ from hpelib.metrics.coco import (
     load_truth,
     match,
 )
-from hpelib.skeletons import COCO17
+from hpelib.skeletons import COCO17, Skeleton
+
+SIGMA = 0.05  # of keypoints for which nobody measured how exactly people mark them: between an eye and a hip
 
 
 class Coco(Format):
@@ -46,15 +49,23 @@ class Coco(Format):
     keypoint_metric = "OKS"
     threshold_label = "1 - keypoint similarity"
 
+    def __init__(self, skeleton: Skeleton = COCO17):
+        self.skeleton = skeleton
+
+    def with_skeleton(self, skeleton: Skeleton) -> "Coco":
+        """The format for another keypoint set. Without sigmas of its own, each keypoint has `SIGMA`."""
+        return Coco(replace(skeleton, sigmas=skeleton.sigmas or (SIGMA,) * skeleton.num_keypoints))
+
     def read(self, dataset: Dataset, split: str) -> People:
         files = self.files(dataset, split)
-        return read_coco(dataset.root / files["annotations"], dataset.root / files["images"])
+        return read_coco(dataset.root / files["annotations"], dataset.root / files["images"], self.skeleton)
 
     def read_detections(self, dataset: Dataset, split: str) -> People | None:
         files = self.files(dataset, split)
         if "detections" not in files:
             return None
-        return read_detections(*(dataset.root / files[kind] for kind in ("detections", "annotations", "images")))
+        paths = (dataset.root / files[kind] for kind in ("detections", "annotations", "images"))
+        return read_detections(*paths, self.skeleton)
 
     def check(self, dataset: Dataset, split: str, people: People) -> None:
         check_coco(dataset.root / self.files(dataset, split)["annotations"], people, f"{dataset.name} {split}")
@@ -65,6 +76,11 @@ class Coco(Format):
         """As `Format.check_truth`; images with more persons than AP scores are counted in the log, at level WARNING."""
         super().check_truth(dataset, split, people)
         load_truth(dataset.root / self.files(dataset, split)["annotations"], people.skeleton)
+        if set(people.skeleton.sigmas) == {SIGMA}:
+            logging.getLogger(__name__).warning(
+                f"{dataset.name} {split}: {people.skeleton.name} gives no sigmas, so OKS and AP take {SIGMA} for each "
+                "keypoint. Figures compare networks with each other, not with other sets"
+            )
         limit = self._limit(dataset, split)
         if crowded := (np.unique(people.image_ids, return_counts=True)[1] > limit).sum():
             logging.getLogger(__name__).warning(

@@ -180,7 +180,7 @@ def load_truth(path: str | Path, skeleton: Skeleton = COCO17) -> COCO:
         FileNotFoundError, ValueError: as for `coco_ap`.
     """
     document = read_document(path, "images", "annotations", "categories")
-    category, source = person_category(document, path), f"{path}: annotations"
+    category, source = person_category(document, path, skeleton), f"{path}: annotations"
     unique_ids(document["images"], f"{path}: images")
     of_persons = column(document["annotations"], "category_id", source, dtype=np.int64) == category["id"]
     if not of_persons.any():

@@ -13,7 +13,7 @@ import pandas as pd
 
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.coco import keypoint_similarity
-from hpelib.skeletons import COCO17
+from hpelib.skeletons import COCO17, Skeleton
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 ERRORS = KINDS[1:]
@@ -25,11 +25,17 @@ NEAR_SIMILARITY = 0.5  # from here on it is near
 class Diagnosis:
     """The kind of every predicted keypoint of N persons."""
 
-    kinds: np.ndarray  # (N, 17) int8 position in KINDS, -1 where not labelled
-    similarity: np.ndarray  # (N, 17) to the most similar annotated keypoint, 0 to 1; NaN where not labelled
+    kinds: np.ndarray  # (N, K) int8 position in KINDS, -1 where not labelled
+    similarity: np.ndarray  # (N, K) to the most similar annotated keypoint, 0 to 1; NaN where not labelled
 
 
-def diagnose(keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, image_ids: np.ndarray) -> Diagnosis:
+def diagnose(
+    keypoints: np.ndarray,
+    truth: np.ndarray,
+    areas: np.ndarray,
+    image_ids: np.ndarray,
+    skeleton: Skeleton = COCO17,
+) -> Diagnosis:
     """Find the kind of every labelled keypoint, by the annotated keypoint that the prediction is most similar to.
 
     Compared are: the right keypoint; its counterpart on the other side of the same person; and both of these of every
@@ -42,19 +48,19 @@ def diagnose(keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, image_
 
     Where two are equally similar, the right keypoint comes first, then its counterpart.
 
-    Shapes: keypoints and truth (N, 17, 2) image px, truth NaN where not labelled; areas (N,) px^2; image_ids (N,).
+    Shapes: keypoints and truth (N, K, 2) image px, truth NaN where not labelled; areas (N,) px^2; image_ids (N,).
     """
-    mirrored = truth[:, COCO17.flip_permutation]
-    own = keypoint_similarity(keypoints, truth, areas)  # (N, 17)
-    counterpart = keypoint_similarity(keypoints, mirrored, areas)
+    mirrored, sigmas = truth[:, skeleton.flip_permutation], skeleton.sigmas
+    own = keypoint_similarity(keypoints, truth, areas, sigmas)  # (N, K)
+    counterpart = keypoint_similarity(keypoints, mirrored, areas, sigmas)
     others = np.full_like(own, -1)
     persons = pd.DataFrame({"image": image_ids, "person": np.arange(len(image_ids))})
     pairs = persons.merge(persons, on="image").query("person_x != person_y")
     person, other = pairs["person_x"].to_numpy(), pairs["person_y"].to_numpy()  # (P,) of different persons in one image
     for candidates in (truth, mirrored):
-        similarity = keypoint_similarity(keypoints[person], candidates[other], areas[other])  # (P, 17)
+        similarity = keypoint_similarity(keypoints[person], candidates[other], areas[other], sigmas)  # (P, K)
         np.maximum.at(others, person, np.nan_to_num(similarity, nan=-1))
-    candidates = np.stack((own, np.nan_to_num(counterpart, nan=-1), others))  # (3, N, 17)
+    candidates = np.stack((own, np.nan_to_num(counterpart, nan=-1), others))  # (3, N, K)
     labelled = ~np.isnan(own)
     nearest = np.where(labelled, candidates.max(0), np.nan)
     own_kind = np.where(nearest >= GOOD_SIMILARITY, KINDS.index("good"), KINDS.index("jitter"))
@@ -64,7 +70,14 @@ def diagnose(keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, image_
     return Diagnosis(kinds.astype(np.int8), nearest)
 
 
-def repair(kind: str, keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarray, diagnosis: Diagnosis) -> np.ndarray:
+def repair(
+    kind: str,
+    keypoints: np.ndarray,
+    truth: np.ndarray,
+    areas: np.ndarray,
+    diagnosis: Diagnosis,
+    skeleton: Skeleton = COCO17,
+) -> np.ndarray:
     """Move all keypoints of one kind of error to where they would be without it, as coco-analyze does.
 
     A moved keypoint comes to lie to the right of the true one, at the distance sqrt(-2 area ln(s)) sigma. Here s is
@@ -72,7 +85,7 @@ def repair(kind: str, keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarra
     one is as near to the right keypoint. OKS has 2 sigma where this rule has sigma. So afterwards the similarity is the
     fourth root of s, for example 0.96 after jitter and 0.84 after a miss.
 
-    Shapes: keypoints and truth (N, 17, 2) image px, areas (N,) px^2 -> (N, 17, 2) image px.
+    Shapes: keypoints and truth (N, K, 2) image px, areas (N,) px^2 -> (N, K, 2) image px.
 
     Raises:
         ValueError: `kind` is not in `ERRORS`.
@@ -83,5 +96,6 @@ def repair(kind: str, keypoints: np.ndarray, truth: np.ndarray, areas: np.ndarra
     similarity = {"jitter": GOOD_SIMILARITY, "miss": NEAR_SIMILARITY}.get(kind, diagnosis.similarity[members])
     repaired = keypoints.copy()
     repaired[members] = truth[members]
-    repaired[persons, joints, 0] += np.sqrt(-2 * np.log(similarity) * areas[persons]) * np.array(COCO17.sigmas)[joints]
+    sigmas = np.array(skeleton.sigmas)[joints]
+    repaired[persons, joints, 0] += np.sqrt(-2 * np.log(similarity) * areas[persons]) * sigmas
     return repaired

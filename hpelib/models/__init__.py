@@ -10,6 +10,7 @@ from hpelib.layers.choices import require_choice
 from hpelib.models import weights
 from hpelib.models.weights import load_weights
 from hpelib.records import presets
+from hpelib.skeletons import Skeleton
 
 __all__ = ["create_model", "list_models", "load_weights"]
 
@@ -19,7 +20,13 @@ def list_models() -> list[str]:
     return list(presets())
 
 
-def create_model(name: str, num_keypoints: int = 17, pretrained: bool | str = False, **options) -> nn.Module:
+def create_model(
+    name: str,
+    num_keypoints: int = 17,
+    pretrained: bool | str = False,
+    skeleton: Skeleton | None = None,
+    **options,
+) -> nn.Module:
     """The network `name`, in training mode.
 
     Without `options` it is the paper's full model. The docstring of the network's class explains its options; the
@@ -28,6 +35,9 @@ def create_model(name: str, num_keypoints: int = 17, pretrained: bool | str = Fa
     `pretrained=True` starts the trunk from timm's ImageNet weights. The path of a file starts it from that file, for
     example from a checkpoint that was trained on another set. The trunk is what ImageNet weights would fill; for a
     network without ImageNet weights it is all of it but the layers whose size depends on `num_keypoints`.
+
+    `skeleton` tells a network that learns bones which these are. Without it they are those of the skeleton of COCO,
+    MPII or LSP with that many keypoints.
 
     Raises:
         ValueError: the name or an option is unknown; there are no ImageNet weights for this network; or the weights do
@@ -43,7 +53,8 @@ def create_model(name: str, num_keypoints: int = 17, pretrained: bool | str = Fa
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")
-    chosen = dict(preset.options) | options
+    bones = {"bones": skeleton.bones} if skeleton and "bones" in known else {}
+    chosen = dict(preset.options) | bones | options
     model = cls(num_keypoints=num_keypoints, **chosen)
     if not pretrained:
         return model

@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
+from hpelib.formats import Format, form_of
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.coco import NMS
 from hpelib.records import presets
@@ -25,7 +26,7 @@ SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its dat
 PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
 PROFILE += ("study", "stage_s")  # what `make study PROFILE=...` runs of it, and what its stages cost
 DATASET = (*SECTIONS, "set")
-SET = ("source", "format", "root", "splits")
+SET = ("source", "format", "root", "splits", "skeleton")
 NETWORK = (*SECTIONS, "base", "model", "options", "pretrained", "datasets")
 NAME = re.compile(r"[A-Za-z0-9_]+")
 TYPES = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}  # of values that a field of a type takes
@@ -48,6 +49,12 @@ class Dataset:
     root: Path
     splits: dict  # train, val and test; for each the files that it is read from
     work: Path = Path("work")  # the profile's folder, for what is computed
+    skeleton: dict = field(default_factory=dict)  # a keypoint set of the set's own, {name: entry} as in skeletons.yaml
+
+    @property
+    def form(self) -> Format:
+        """How the set is read and scored."""
+        return form_of(self.format, self.skeleton)
 
     @property
     def manifest(self) -> Path:
@@ -224,7 +231,19 @@ def make_dataset(params: dict, name: str) -> Dataset:
     files = _choose(params["sets"], entry["set"], f"set of the dataset {name!r}", SET)
     work = work_folder(params)
     root = Path(files["root"].replace("{work}", str(work)))
-    return Dataset(name, files["source"], files["format"], root, files["splits"], work)
+    skeleton = _read_skeleton(files["skeleton"], files["format"]) if "skeleton" in files else {}
+    return Dataset(name, files["source"], files["format"], root, files["splits"], work, skeleton)
+
+
+def _read_skeleton(path: str, format: str) -> dict:
+    """The one entry of a file of keypoint sets, after a check."""
+    if not Path(path).is_file():
+        raise ValueError(f"params.yaml: the skeleton {path!r} of a set is no file in {Path.cwd()}")
+    entry = YAML(typ="safe").load(Path(path))
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError(f"{path} must describe one skeleton, as an entry of hpelib/skeletons.yaml does")
+    form_of(format, entry)
+    return entry
 
 
 def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = "true") -> Run:

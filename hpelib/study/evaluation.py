@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hpelib.data.files import write_whole
-from hpelib.formats import FORMATS, Format
+from hpelib.formats import Format, form_of
 from hpelib.metrics.coco import Matches
 from hpelib.study.config import Protocol
 
@@ -40,6 +40,7 @@ class Summary:
     format: str  # of the annotations, a key of `FORMATS`
     source: str  # of the pictures, such as "mannequins"
     skeleton: str  # the name of its keypoints
+    own_skeleton: dict  # as in `Dataset.skeleton`
     profile: str
     labels: str  # that the network was trained on, "true" or "shuffled"
     codec: str
@@ -57,7 +58,7 @@ class Summary:
     @property
     def form(self) -> Format:
         """The format of the annotations, with the metrics that go with it."""
-        return FORMATS[self.format]
+        return form_of(self.format, self.own_skeleton)
 
     @staticmethod
     def read(path: Path) -> "Summary":

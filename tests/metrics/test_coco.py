@@ -287,7 +287,7 @@ def test_a_person_without_area_is_refused(truth, area):
         ("annotations", {"keypoints": [0] * 48}, "'keypoints' must be finite numbers of shape"),
         ("annotations", {"bbox": None}, "'bbox' must be finite numbers"),
         ("categories", {"id": 2}, "annotations: none is of category 2, the persons"),
-        ("categories", {"name": "dog"}, "no category 'person' among dog"),
+        ("categories", {"name": "dog"}, "no category 'person', and none with the keypoints of coco17, among dog"),
     ],
 )
 def test_what_pycocotools_would_score_wrongly_is_refused(truth, section, change, message):

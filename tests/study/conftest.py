@@ -37,6 +37,7 @@ SUMMARY = Summary(
     dataset="mpii",
     format="mpii",
     source="noise",
+    own_skeleton={},
     skeleton="mpii16",
     profile="tiny",
     labels="true",

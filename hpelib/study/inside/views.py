@@ -14,7 +14,6 @@ from hpelib.data.crops import crop_person
 from hpelib.data.loader import IMAGENET_MEAN, IMAGENET_STD, make_loader
 from hpelib.data.people import People
 from hpelib.figures.heatmaps import View
-from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.layers.choices import require_choice
 from hpelib.mannequins.scenes import read_recipe
@@ -86,7 +85,7 @@ class Gallery:
         people, run = self.people.take(slice(count)), self.runs[name]
         loader = make_loader(people, run, train=False, device=run.recipe.device)
         predictions = predict(self.network(name), loader, loader.codec, flip_test=False)
-        return FORMATS[run.dataset.format].keypoint_scores(people, predictions.keypoints)
+        return run.dataset.form.keypoint_scores(people, predictions.keypoints)
 
     def images(self, name: str, person: int, masks: Sequence[np.ndarray] = (NOTHING,)) -> Tensor:
         """What the network of the run `name` is fed of a person, once for each of `masks`: (n, 3, H, W), normalised."""
@@ -137,7 +136,7 @@ def people_to_look_at(run: Run) -> People:
         asked = profile_params(load_params())["mannequins"][level]
         write_mannequins(few / level, read_recipe(RECIPE, level, asked["scale"]), {"test": FEW}, asked["seed"])
     dataset = replace(run.dataset, root=few / place)
-    form = FORMATS[dataset.format]
+    form = dataset.form
     return form.scored(form.read(dataset, "test"))
 
 

@@ -42,7 +42,8 @@ class Diagnosed:
         first = next(iter(runs.values()))
         if first.dataset.format != COCO.name:
             raise ValueError(f"{dataset} has format {first.dataset.format}; kinds of error need COCO's similarity")
-        people = COCO.scored(COCO.read(first.dataset, "test"))
+        form = first.dataset.form
+        people = form.scored(form.read(first.dataset, "test"))
         evaluations = {network: load(run.evaluation) for network, run in runs.items()}
         for network, evaluation in evaluations.items():
             if evaluation.summary.persons != len(people):
@@ -52,7 +53,7 @@ class Diagnosed:
                 )
         truth = people.keypoints, people.areas, people.image_ids
         diagnoses = {
-            network: [diagnose(keypoints, *truth) for keypoints in evaluation.keypoints]
+            network: [diagnose(keypoints, *truth, people.skeleton) for keypoints in evaluation.keypoints]
             for network, evaluation in evaluations.items()
         }
         return Diagnosed(first, people, evaluations, diagnoses)
@@ -84,8 +85,10 @@ def gains(diagnosed: Diagnosed) -> pd.DataFrame:
     for network, evaluation in diagnosed.evaluations.items():
         for i, seed in enumerate(evaluation.summary.seeds):
             case = evaluation.keypoints[i], people.keypoints, people.areas, diagnosed.diagnoses[network][i]
-            repaired = [repair(kind, *case) for kind in ERRORS]
-            matches = COCO.match(run.dataset, people, people, repaired, evaluation.confidences[i], run.test.nms)
+            repaired = [repair(kind, *case, people.skeleton) for kind in ERRORS]
+            matches = run.dataset.form.match(
+                run.dataset, people, people, repaired, evaluation.confidences[i], run.test.nms
+            )
             aps = [float(found.figures(names=["AP"])["AP"][0]) for found in matches]
             before = evaluation.values(METRIC)[i]
             rows += [(network, seed, kind, ap, ap - before) for kind, ap in zip(ERRORS, aps, strict=True)]

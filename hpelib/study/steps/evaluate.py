@@ -17,7 +17,6 @@ from torch import nn
 
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.inference import Predictions
 from hpelib.liveness import liveness
 from hpelib.metrics.accuracy import errors_px
@@ -36,7 +35,7 @@ LOOKED_AT = 200  # test persons on whom it is measured whether mechanisms act
 def test_people(run: Run) -> People:
     """The persons of the test split that all tables are about."""
     require_prepared(run.dataset)
-    return FORMATS[run.dataset.format].scored(read_split(run.dataset, "test"))
+    return run.dataset.form.scored(read_split(run.dataset, "test"))
 
 
 def make_test(
@@ -47,7 +46,7 @@ def make_test(
     `people` are the scored persons of the test split of `dataset`. With the boxes of a detector, `detections`, figures
     from these are among the figures. The test protocol is that of `run`. Pictures are decoded once for all networks.
     """
-    form = FORMATS[dataset.format]
+    form = dataset.form
     predict = make_predictor(run, people)
     predict_detections = None if detections is None else make_predictor(run, detections)
 
@@ -70,7 +69,7 @@ def evaluate(runs: list[Run]) -> Evaluation:
         FileNotFoundError: a run was not trained, or the dataset was not prepared.
         ValueError: a run was trained under other settings than it has now.
     """
-    first, form = runs[0], FORMATS[runs[0].dataset.format]
+    first, form = runs[0], runs[0].dataset.form
     torch.set_num_threads(first.threads)
     people = test_people(first)
     detections = form.read_detections(first.dataset, "test")
@@ -119,6 +118,7 @@ def _summary(runs: list[Run], network: nn.Module, people: People) -> Summary:
         format=run.dataset.format,
         source=run.dataset.source,
         skeleton=people.skeleton.name,
+        own_skeleton=run.dataset.skeleton,
         profile=run.profile,
         labels=run.labels,
         codec=run.inputs.codec,

@@ -34,7 +34,7 @@ def read_split(dataset: Dataset, split: str) -> People:
 
 def _format(dataset: Dataset) -> Format:
     require_choice(f"dataset {dataset.name}: format", dataset.format, FORMATS)
-    return FORMATS[dataset.format]
+    return dataset.form
 
 
 def annotation_digest(dataset: Dataset) -> str:

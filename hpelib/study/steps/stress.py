@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
 from hpelib.study.evaluation import STRESS_DATASET, Hits
@@ -40,7 +39,7 @@ def evaluate_all(params: dict, people: People) -> Hits:
         if fed not in predictors:
             predictors[fed] = make_predictor(runs[0], people)
         found = [predictors[fed](load_network(run, people)).keypoints for run in runs]
-        scores = [FORMATS[runs[0].dataset.format].keypoint_scores(people, keypoints) for keypoints in found]
+        scores = [runs[0].dataset.form.keypoint_scores(people, keypoints) for keypoints in found]
         hits[network] = np.stack(scores).reshape(len(runs), -1, len(pictures()), 16)
     return hits
 

@@ -25,7 +25,6 @@ from hpelib.data.files import write_whole
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.loader import make_loader
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
@@ -42,7 +41,7 @@ from hpelib.training.processes import is_launched, launch, make_accelerator
 def build_network(run: Run, people: People) -> nn.Module:
     """The run's network with its initial weights, which depend on the seed alone."""
     torch.manual_seed(run.seed)
-    return create_model(run.model, people.skeleton.num_keypoints, run.pretrained, **run.options)
+    return create_model(run.model, people.skeleton.num_keypoints, run.pretrained, people.skeleton, **run.options)
 
 
 def training_people(run: Run) -> People:
@@ -139,7 +138,7 @@ def make_validation(
 
     The network computes in the precision that it trains in.
     """
-    form = FORMATS[run.dataset.format]
+    form = run.dataset.form
     people = form.scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=device, rank=rank, world_size=world_size)
 
@@ -159,7 +158,7 @@ def best_and_worst(
     Returns what `hpelib.figures.people.prediction_sheet` takes: crops, predicted keypoints (K, 2) in crop px, titles
     and the skeleton.
     """
-    form = FORMATS[run.dataset.format]
+    form = run.dataset.form
     people = form.scored(read_split(run.dataset, "val"))
     loader = make_loader(people, run, train=False, device=run.recipe.device)
     with autocast(run.recipe.precision, run.recipe.device):

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.study.config import Run
@@ -44,7 +43,7 @@ def find_weights(run: Run) -> Path | None:
     shipped = SHIPPED / run.profile / run.dataset.name / f"{run.network}.safetensors"
     if weights_path(run).is_file():
         return weights_path(run)
-    asked = settings(run, FORMATS[run.dataset.format].skeleton.name)
+    asked = settings(run, run.dataset.form.skeleton.name)
     fits = shipped.is_file() and not _differences(read_header(shipped)["settings"], asked)
     return shipped if fits else None
 
@@ -52,7 +51,7 @@ def find_weights(run: Run) -> Path | None:
 def write_weights(run: Run, network: nn.Module) -> None:
     """Write the trained weights, with what they belong to in the file's header: settings, precision and machine."""
     header = {
-        "settings": settings(run, FORMATS[run.dataset.format].skeleton.name),
+        "settings": settings(run, run.dataset.form.skeleton.name),
         "digest": run.digest,
         "precision": precision_here(run.recipe.precision, run.recipe.device),
         "machine": machine_here(run.recipe.device),
@@ -96,7 +95,8 @@ def load_network(run: Run, people: People, force: bool = False) -> nn.Module:
             f"{path} was trained under other settings than are asked for now: {'; '.join(changes)}. Train the run "
             "again, ask for the settings of its training, or insist with --force (in a notebook force=True)"
         )
-    network = create_model(run.model, num_keypoints=people.skeleton.num_keypoints, **run.options)
+    skeleton = people.skeleton
+    network = create_model(run.model, skeleton.num_keypoints, skeleton=skeleton, **run.options)
     load_weights(network, path)
     return network.eval().to(run.recipe.device, memory_format=torch.channels_last)  # as in training
 

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from hpelib.formats import FORMATS
 from hpelib.study.config import Dataset, load_params, make_dataset, profile_params
 from hpelib.study.steps.prepare import read_split
 
@@ -47,7 +46,7 @@ def count(dataset: Dataset, expect: dict[str, int]) -> pd.DataFrame:
     """
     people = {split: read_split(dataset, split) for split in dataset.splits}
     for split, part in people.items():
-        FORMATS[dataset.format].check(dataset, split, part)
+        dataset.form.check(dataset, split, part)
     found = {}
     for key in expect:
         split, _, what = key.rpartition("_")
@@ -58,7 +57,7 @@ def count(dataset: Dataset, expect: dict[str, int]) -> pd.DataFrame:
 
 def describe_files(dataset: Dataset) -> pd.DataFrame:
     """Columns bytes and sha256, by the annotation files."""
-    contents = {str(path): path.read_bytes() for path in FORMATS[dataset.format].annotation_files(dataset)}
+    contents = {str(path): path.read_bytes() for path in dataset.form.annotation_files(dataset)}
     rows = {path: (len(content), hashlib.sha256(content).hexdigest()) for path, content in contents.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["bytes", "sha256"]).rename_axis("file")
 

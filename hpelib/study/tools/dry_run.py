@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 
 from hpelib.data.files import write_json
-from hpelib.formats import FORMATS
 from hpelib.mannequins.scenes import SPLITS, read_recipe
 from hpelib.mannequins.writing import write_mannequins
 from hpelib.study.config import Run, load_params, make_run, profile_params
@@ -52,7 +51,7 @@ def dry_run(run: Run) -> dict:
     test_s, memory_gb = _now() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if torch.cuda.is_available():
         memory_gb = torch.cuda.max_memory_allocated() / 2**30
-    detections = FORMATS[dataset.format].read_detections(dataset, "test")
+    detections = dataset.form.read_detections(dataset, "test")
     return {
         "dataset": dataset.name,
         "network": run.network,
@@ -65,7 +64,7 @@ def dry_run(run: Run) -> dict:
 
 def project(found: dict, run: Run) -> dict:
     """`found` with the projected hours of `run`'s training and minutes of its test on the real set."""
-    form = FORMATS[run.dataset.format]
+    form = run.dataset.form
     trained, tested = form.public_persons_to_train(run.dataset.splits["train"]), form.public_persons[1]
     steps = run.recipe.epochs * (trained // found["batch_size"])
     return found | {

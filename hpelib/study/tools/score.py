@@ -15,7 +15,6 @@ import torch
 
 from hpelib.data.files import check_images, enumerate_first
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.metrics.statistics import bootstrap
 from hpelib.study.config import Dataset, Run
 from hpelib.study.steps.evaluate import make_test
@@ -40,8 +39,8 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
         ValueError: the run is of another skeleton or other settings, or an annotation cannot be scored. All this is
             found before anything is predicted.
     """
-    form = FORMATS[dataset.format]
-    if form.keypoint_metric != FORMATS[run.dataset.format].keypoint_metric:
+    form = dataset.form
+    if form.keypoint_metric != run.dataset.form.keypoint_metric:
         raise ValueError(f"{run.network} on {run.dataset.name} has other keypoints than the format {dataset.format}")
     torch.set_num_threads(run.threads)
     people = read_split(dataset, "test")

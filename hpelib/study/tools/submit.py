@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from hpelib.data.files import check_coordinates, check_images
-from hpelib.formats import FORMATS
 from hpelib.study.config import Dataset, Run
 from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.weights import load_network
@@ -36,7 +35,7 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
         ValueError: no server takes this format or name, COCO's split names no detections, boxes are impossible, the
             weights are of other settings, or `folder` holds a source. All this is found before anything is predicted.
     """
-    form = FORMATS[dataset.format]
+    form = dataset.form
     if form.submission is None or dataset.format != run.dataset.format:
         raise ValueError(f"no server takes predictions of a run on {run.dataset.format} for {dataset.format}")
     path = submission_path(dataset, algorithm, folder)
@@ -57,7 +56,7 @@ def submission_path(dataset: Dataset, algorithm: str, folder: Path) -> Path:
     files = dataset.splits["test"]
     require_apart(folder, [dataset.root / name for name in files.values()])
     split = Path(files["annotations"]).stem.rpartition("_")[2]  # image_info_test-dev2017 -> test-dev2017
-    name = FORMATS[dataset.format].submission.format(split=split, algorithm=algorithm)
+    name = dataset.form.submission.format(split=split, algorithm=algorithm)
     if (folder / name).exists():
         raise FileExistsError(f"{folder / name} exists; remove it, or choose another name or folder")
     return folder / name

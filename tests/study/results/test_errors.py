@@ -18,6 +18,7 @@ SUMMARY = Summary(
     dataset="coco",
     format="coco",
     source="noise",
+    own_skeleton={},
     skeleton="coco17",
     profile="tiny",
     labels="true",
