@@ -40,8 +40,9 @@ def test_agrees_with_the_study(finished, name):
     run, own = finished(name)
     found = score(run, own)
     expected = evaluate.evaluate([run])
-    assert found.metric.tolist() == expected.figures.metric.tolist()
-    np.testing.assert_array_equal(found.value, expected.figures.value)
+    figures = expected.figures[~expected.figures.metric.str.endswith("_px")]
+    assert found.metric.tolist() == figures.metric.tolist()
+    np.testing.assert_array_equal(found.value, figures.value)
     mean = found[found.metric.isin(["OKS", "PCKh@0.5", "PCK@0.2"])].iloc[0]
     interval = bootstrap(expected.keypoint_scores[0].astype(np.float64))
     np.testing.assert_allclose([mean.low, mean.high], [interval.low, interval.high], rtol=1e-5)
