@@ -1,12 +1,18 @@
 """A frozen gate, a dead one and a kernel of one pixel are told from one that acts."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from torch import nn
 
+from hpelib.capture import altered
+from hpelib.codecs import make_codec
 from hpelib.liveness import ACTS, CONSTANT, OFF, liveness
 from hpelib.models import create_model
+from hpelib.models.de_hrnet import SEGate
 from hpelib.records import records
+from hpelib.training.objectives import make_objective
 
 GATE = {"gate": "cab"}  # the name of a look that is a gate
 
@@ -82,3 +88,50 @@ def test_every_mechanism_of_a_record_is_shown_by_its_network(narrow_options):
 def test_a_baseline_has_no_mechanisms(narrow_options):
     network = create_model("hourglass", num_keypoints=17, **narrow_options["hourglass"])
     assert liveness(network, [torch.rand(2, 3, 64, 64)], records()["hourglass"].mechanisms).empty
+
+
+def coloured_persons(n, seed):
+    """A batch of persons who differ in pose, size and contrast; each of 17 keypoints is a spot of its own colour."""
+    generator, fixed = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(3)
+    pose, colors = 48 * torch.rand(17, 2, generator=fixed) - 24, 2 * torch.rand(17, 3, generator=fixed) - 1
+    size, contrast = (torch.rand(n, 1, 1, generator=generator) for _ in range(2))
+    keypoints = 32 + (0.2 + 0.8 * size) * (pose + 3 * torch.randn(n, 17, 2, generator=generator))
+    keypoints = keypoints.clamp(1, 62)
+    pixels = torch.stack(torch.meshgrid(torch.arange(64), torch.arange(64), indexing="xy"), dim=-1)
+    spots = torch.exp(-(pixels - keypoints[:, :, None, None]).square().sum(-1) / 8)  # (n, 17, 64, 64)
+    images = (0.3 + 2 * contrast[..., None]) * torch.einsum("nkhw,kc->nchw", spots, colors)
+    images = images + 0.05 * torch.randn(n, 3, 64, 64, generator=generator)
+    return {"images": images, "keypoints": keypoints, "visible": torch.full((n, 17), 2)}
+
+
+def train_shortly(name, narrow_options):
+    torch.manual_seed(0)
+    options = {key: value for key, value in narrow_options[records()[name].full_size].items() if key != "bones"}
+    network = create_model(records()[name].full_size, num_keypoints=17, **options).train()
+    side = 64 if name == "fr_sbn" else 16
+    loss = {"sadi_net": "distribution", "ditn": "transfer"}.get(name, "mse")
+    objective = make_objective(loss, make_codec("dark", (64, 64), (side, side), sigma=side / 16))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    for step in range(60):
+        batch = coloured_persons(8, step)
+        optimizer.zero_grad()
+        objective(network(batch["images"]), batch).backward()
+        optimizer.step()
+    return network
+
+
+@pytest.mark.parametrize("name", [name for name, record in records().items() if record.mechanisms])
+def test_after_a_short_training_nothing_is_dead_that_should_act(name, narrow_options):
+    network, mechanisms = train_shortly(name, narrow_options), records()[name].mechanisms
+    seen = [coloured_persons(20, seed)["images"] for seed in (1000, 1001)]
+    found = liveness(network, seen, mechanisms).set_index("mechanism")
+    assert (found.drop("dynamic_kernels", errors="ignore")["state"] == ACTS).all(), f"\n{found}"
+    if name == "ditn":
+        assert found.loc["dynamic_kernels", "state"] == OFF
+    if name == "de_hrnet":
+        with ExitStack() as stack:
+            for module in network.modules():
+                if isinstance(module, SEGate):
+                    stack.enter_context(altered(module, lambda weights: weights[:1].expand_as(weights)))
+            frozen = liveness(network, [seen[0]], mechanisms).set_index("mechanism")
+        assert frozen.loc["dem_gate", "state"] == CONSTANT, "every person has the first one's weights"

@@ -109,3 +109,32 @@ def _ours(name: str, figure: dict) -> str:
         return f"{figure['judged']:.1f} {interval}"
     cell = measurements.with_sd(figure["ours"], figure["sd"])
     return f"{cell} {interval}" if name == figure["judged_by"] else cell
+
+
+def acting(params: dict, paper: str) -> pd.DataFrame:
+    """Whether each mechanism of a paper's network acts, as cells for a reader: one row for each training and mechanism.
+
+    Trainings are those of the network on every dataset and of the rows of its ablation. Shares are means over seeds;
+    where seeds differ, every state is named. Empty where nothing was tested.
+    """
+    ablation = params["ablations"][paper]
+    entries = [(paper, dataset) for dataset in params["all_datasets"]]
+    entries += [(f"{paper}:{row}", dataset) for dataset in ablation["datasets"] for row in ablation["rows"]]
+    rows = []
+    for entry, dataset in entries:
+        evaluation = find(params, entry, dataset)
+        found = [] if evaluation is None else evaluation.liveness.groupby("mechanism", sort=False)
+        for mechanism, of_seeds in found:
+            shares = of_seeds[["alive_share", "person_share"]].mean()
+            rows.append(
+                {
+                    "training": f"{entry} on {dataset}",
+                    "mechanism": mechanism.replace("_", " "),
+                    "state": " or ".join(of_seeds["state"].unique()),
+                    "units": str(of_seeds["units"].iloc[0]),
+                    "units alive": f"{shares.alive_share:.0%}",
+                    "variance over persons": f"{shares.person_share:.1%}",
+                    "seeds": str(len(of_seeds)),
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,11 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from hpelib.study.config import load_params
+from hpelib.study.config import load_params, study_runs
 from hpelib.study.entries import COUNTS
+from hpelib.study.evaluation import save
 from hpelib.study.results import papers
+from hpelib.study.results.measurements import find
 from hpelib.study.results.papers import COLUMNS, read_results, table
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,3 +119,14 @@ def test_the_papers_tables_hold_every_row_of_the_ablations_and_possible_values()
     accuracy = ~results.loc[values.index, "metric"].isin(papers.PRINTED_SIZES)
     assert values.gt(0).all()
     assert values[accuracy].between(50, 100).all()
+
+
+def test_every_training_says_whether_its_mechanisms_act(study, params):
+    study("hourglass", "coco", [50, 60])
+    study("hourglass:full", "mpii", [55])
+    evaluation = find(params, "hourglass", "coco")
+    seen = [(0, "a_gate", 8, 0.5, 0.25, "acts"), (1, "a_gate", 8, 0.0, 0.0, "constant")]
+    alive = pd.DataFrame(seen, columns=evaluation.liveness.columns)
+    save(replace(evaluation, liveness=alive), study_runs(params, "hourglass", "coco")[0].evaluation)
+    (row,) = papers.acting(params, "hourglass").to_dict("records")
+    assert list(row.values()) == ["hourglass on coco", "a gate", "acts or constant", "8", "25%", "12.5%", "2"]
