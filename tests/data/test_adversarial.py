@@ -57,7 +57,7 @@ def test_persons_left_out_are_counted_by_reason(tmp_path):
     [
         ([{"id": 1, "name": "person"}], "must list the 17.*got None; take person_keypoints"),
         ([{"id": 1, "name": "person", "keypoints": 17}], "must list the 17.*got 17"),
-        ([{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}], "no category 'person' among cat, dog"),
+        ([{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}], "no category 'person', .* among cat, dog"),
         ([{"id": 1}], "categories: record 0 has no field 'name'"),
         ([], "no category 'person'"),
     ],

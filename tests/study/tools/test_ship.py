@@ -69,7 +69,7 @@ def test_whole_networks_fit_what_is_read_back(shipped):
 
 def test_a_few_people_are_drawn_where_none_are(shipped, monkeypatch):
     run, _ = shipped
-    root = run.dataset.work / "mannequins" / "coco"
+    root = run.dataset.work / "mannequins" / "plain" / "coco"
     files = {"annotations": "annotations/person_keypoints_test.json", "images": "images/test"}
     dataset = dataclasses.replace(run.dataset, name="fresh", root=root, splits={"test": files})
     asked = []
@@ -84,8 +84,9 @@ def test_a_few_people_are_drawn_where_none_are(shipped, monkeypatch):
         (folder / "coco/images/test").symlink_to((run.dataset.root / run.dataset.splits["test"]["images"]).resolve())
 
     monkeypatch.setattr(views, "write_mannequins", write)
-    monkeypatch.setattr(views, "read_recipe", lambda path: {})
-    monkeypatch.setattr(views, "load_params", lambda: {"profile": "p", "profiles": {"p": {"mannequins": {"seed": 3}}}})
+    monkeypatch.setattr(views, "read_recipe", lambda *asked: {})
+    profile = {"networks": {}, "mannequins": {"plain": {"scale": 1.0, "seed": 3}}}
+    monkeypatch.setattr(views, "load_params", lambda: {"profile": "p", "profiles": {"p": profile}})
     people = views.people_to_look_at(dataclasses.replace(run, dataset=dataset))
     views.people_to_look_at(dataclasses.replace(run, dataset=dataset))
     assert asked == [({"test": views.FEW}, 3)], "once"
