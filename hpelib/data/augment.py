@@ -5,13 +5,15 @@ epoch and person alone, and not on workers, processes or the order of batches.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.special import ndtr, ndtri
 
 from hpelib.data.crops import crop_regions
 from hpelib.data.people import People
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import NotNegative, Share, Whole, require_choice, require_types
 
 HALF_BODY_PADDING = 1.5
 
@@ -20,23 +22,19 @@ HALF_BODY_PADDING = 1.5
 class Augmentation:
     """Strengths of the augmentation, by default those of HRNet on COCO. `draw` says how each is used."""
 
-    scale_factor: float = 0.35
-    rotation_deg: float = 45.0
-    rotation_probability: float = 0.6
-    flip_probability: float = 0.5
-    half_body_probability: float = 0.3
-    half_body_min_keypoints: int = 8
-    shift_factor: float = 0.0  # of the region's sides
-    shift_probability: float = 0.0
+    scale_factor: Annotated[float, Field(ge=0, lt=1)] = 0.35
+    rotation_deg: NotNegative = 45.0
+    rotation_probability: Share = 0.6
+    flip_probability: Share = 0.5
+    half_body_probability: Share = 0.3
+    half_body_min_keypoints: Whole = 8
+    shift_factor: NotNegative = 0.0  # of the region's sides
+    shift_probability: Share = 0.0
     sampling: str = "clipped"  # as HRNet draws scale and angle, or "truncated" as MMPose does
 
     def __post_init__(self):
-        require_choice("sampling", self.sampling, ("clipped", "truncated"))
-        if not 0 <= self.scale_factor < 1:
-            raise ValueError(f"scale_factor must lie in [0, 1), got {self.scale_factor}")
-        for name in ("rotation_probability", "flip_probability", "half_body_probability", "shift_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        require_types("augmentation", Augmentation, vars(self))
+        require_choice("augmentation: sampling", self.sampling, ("clipped", "truncated"))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Worker processes decode and warp the images. Pixels travel as uint8 and are norm
 are not made here: `Codec.encode` renders them where the network runs.
 """
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ from hpelib.data.augment import Augmentation, CropPlan, draw, plain
 from hpelib.data.crops import crop_matrix, to_crop, warp
 from hpelib.data.image_cache import ImageCache
 from hpelib.data.people import People
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, Positive, Whole, require_choice, require_types
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LONGEST_FOLDER = 60  # characters of the folder for temporary files; the name of a socket in it has 107 at most
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,19 @@ class InputSettings:
     """What a network is fed; sizes are (width, height)."""
 
     codec: str = "msra"
-    input_size: tuple[int, int] = (192, 256)
-    heatmap_size: tuple[int, int] = (48, 64)
-    sigma: float = 2.0  # heatmap px
-    batch_size: int = 32  # per process
-    workers: int = 0
-    seed: int = 0
+    input_size: tuple[Count, Count] = (192, 256)
+    heatmap_size: tuple[Count, Count] = (48, 64)
+    sigma: Positive = 2.0  # heatmap px
+    batch_size: Count = 32  # per process
+    workers: Whole = 0
+    seed: Whole = 0
     augmentation: Augmentation | None = field(default_factory=Augmentation)  # in training only
     pixel_order: str = "rgb"  # "bgr" for the official SimpleBaseline weights, with the RGB statistics all the same
-    image_cache_mb: int = 512  # decoded images kept, for all workers of a process together
+    image_cache_mb: Whole = 512  # decoded images kept, for all workers of a process together
 
     def __post_init__(self):
-        require_choice("pixel_order", self.pixel_order, ("rgb", "bgr"))
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        require_types("inputs", InputSettings, vars(self))
+        require_choice("inputs: pixel_order", self.pixel_order, ("rgb", "bgr"))
 
     def make_codec(self) -> "Codec":
         from hpelib.codecs import make_codec  # here, because readers of annotations import this package without torch
@@ -162,6 +163,8 @@ class PeopleLoader:
         self.crops, self.batches = crops, batches
         self.codec: Codec = self.settings.make_codec()
         workers = self.settings.workers
+        if workers and len(tempfile.gettempdir()) > LONGEST_FOLDER:  # they answer through sockets
+            tempfile.tempdir = "/tmp"
         self._loader = DataLoader(
             crops,
             sampler=batches,
@@ -185,9 +188,20 @@ class PeopleLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[dict[str, "Tensor"]]:
-        for batch in self._loader:
+        for batch in self._alive():
             batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
             yield batch | {"images": self._normalised(batch["images"])}
+
+    def _alive(self) -> Iterator[dict[str, "Tensor"]]:
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise RuntimeError(
+                f"a process that loads pictures was ended from outside ({error}); often the memory was full: lower "
+                f"inputs.workers ({self.settings.workers}) or image_cache_mb ({self.settings.image_cache_mb})"
+            ) from error
 
     def _normalised(self, pixels: "Tensor") -> "Tensor":
         if self.settings.pixel_order == "bgr":

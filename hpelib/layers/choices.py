@@ -1,9 +1,21 @@
-"""The one check of an option that must be one of a few names, and how messages list names."""
+"""The checks of options: one of a few names, or of a type and within a range. And how messages list names."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 MOST = 20  # names in a message
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+# Numbers within a range; none may be infinite or NaN.
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def require_choice(option: str, value: object, choices: Collection[str]) -> None:
@@ -27,3 +39,38 @@ def listed(names: Iterable[str], most: int = MOST) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def require_types(what: str, owner: Callable, values: Mapping[str, object]) -> None:
+    """Check values by name against the annotations of a dataclass, or of a function's arguments.
+
+    Nothing is converted: "no" is no bool, True is no number, and 2.0 is no int. A list may stand for a tuple. An
+    annotation such as `Positive` also gives a range.
+
+    Example: `require_types("recipe", Recipe, {"epochs": 0})` fails with
+    "recipe: epochs must be greater than or equal to 1, got 0".
+
+    Raises:
+        ValueError: the first value of another type or out of its range.
+    """
+    known = _validators(owner)
+    for name, value in values.items():
+        try:
+            known[name].validate_python(_frozen(value))
+        except ValidationError as error:
+            found = error.errors()[0]
+            place = "".join(f"[{part!r}]" if isinstance(part, int) else "" for part in found["loc"])
+            said = found["msg"].replace("Input should", "must").replace("must be a valid integer", "must be a whole number")
+            raise ValueError(f"{what}: {name}{place} {said}, got {found['input']!r}") from None
+
+
+@cache
+def _validators(owner: Callable) -> dict[str, TypeAdapter]:
+    hints = get_type_hints(owner, include_extras=True)
+    return {name: TypeAdapter(hint, config=STRICT) for name, hint in hints.items() if name != "return"}
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ from importlib import import_module
 import torch
 from torch import nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import require_choice, require_types
 from hpelib.models import weights
 from hpelib.models.weights import load_weights
 from hpelib.records import presets
@@ -40,8 +40,8 @@ def create_model(
     MPII or LSP with that many keypoints.
 
     Raises:
-        ValueError: the name or an option is unknown; there are no ImageNet weights for this network; or the weights do
-            not fill the whole trunk.
+        ValueError: the name or an option is unknown; an option is of another type than its annotation; there are no
+            ImageNet weights for this network; or the weights do not fit the whole trunk.
         OSError: the ImageNet weights cannot be fetched, or the file does not exist.
     """
     known_names = presets()
@@ -53,6 +53,7 @@ def create_model(
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")
+    require_types(name, cls.__init__, options)
     bones = {"bones": skeleton.bones} if skeleton and "bones" in known else {}
     chosen = dict(preset.options) | bones | options
     model = cls(num_keypoints=num_keypoints, **chosen)

@@ -13,6 +13,7 @@ from hpelib.layers.choices import listed
 StateDict = Mapping[str, Tensor]
 MOST = 8  # entries in a message
 COUNTER = "num_batches_tracked"  # of batch norms; old checkpoints lack it, and nothing here uses it
+UNREAD = ".fuse_layers."  # of HRNet: the last of its modules has only those that its output needs
 
 
 def load_weights(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> None:
@@ -53,8 +54,8 @@ def load_trunk(
     weights `source` and the network `into`.
 
     Raises:
-        ValueError: entries of the trunk are missing or of another shape, or the weights are of a deeper ResNet. The
-            message says how many and names one; `model` is unchanged.
+        ValueError: entries of the trunk are missing or of another shape, or the weights are of a deeper network of the
+            same kind. The message names one entry; `model` is unchanged.
         FileNotFoundError: there is no such file.
     """
     weights = _for_model(model, state_dict_or_path)
@@ -72,9 +73,11 @@ def load_trunk(
             f"{source} lacks {len(missing)} of the {len(trunk)} entries in the trunk of {into}, such as {missing[0]} "
             f"{shape}{instead}; {advice}"
         )
-    deeper = sorted(_encoder_blocks(weights) - _encoder_blocks(own))
+    parts, kinds = {_part(name) for name in own}, {_kind(name) for name in trunk}
+    left = [name for name in weights if name not in own and UNREAD not in name]
+    deeper = [name for name in left if _part(name) in parts and _kind(name) in kinds]
     if deeper:
-        raise ValueError(f"{source} belongs to a deeper encoder than that of {into}: it has {deeper[0]}; {advice}")
+        raise ValueError(f"{source} belongs to a deeper network than {into}: it has {deeper[0]}; {advice}")
     model.load_state_dict(fitting, strict=False)
 
 
@@ -85,8 +88,8 @@ def trunk_entries(model: nn.Module, source: Collection[str]) -> list[str]:
     `layer1` ends with block 2, but `layer1.2.strip.fuse.1.weight`, which no ResNet has, is an addition of the paper.
     """
     prefix = _prefix(model, source)
-    known = {re.sub(r"\d+", "#", prefix + name) for name in source}
-    return [name for name in model.state_dict() if re.sub(r"\d+", "#", name) in known]
+    known = {_kind(prefix + name) for name in source}
+    return [name for name in model.state_dict() if _kind(name) in known]
 
 
 def imagenet_weights(timm_name: str) -> dict[str, Tensor]:
@@ -134,10 +137,18 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _encoder_blocks(names: Iterable[str]) -> set[str]:
-    """The blocks of a ResNet's stages that `names` begin with, such as layer3.22."""
-    found = (re.match(r"(backbone\.)?layer\d+\.\d+", name) for name in names)
-    return {match.group() for match in found if match}
+def _usable(weights: Tensor) -> bool:
+    return weights.is_floating_point() and (weights.is_meta or bool(weights.isfinite().all()))
+
+
+def _kind(name: str) -> str:
+    """The name of an entry in any block, such as layer#.#.conv#.weight."""
+    return re.sub(r"\d+", "#", name)
+
+
+def _part(name: str) -> str:
+    """The part of a network that an entry lies in, such as layer3."""
+    return name.removeprefix("backbone.").partition(".")[0]
 
 
 def _for_model(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> dict[str, Tensor]:
@@ -151,6 +162,9 @@ def _for_model(model: nn.Module, state_dict_or_path: StateDict | str | Path) -> 
     others = [name for name, value in weights.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{where} holds more than weights by name: {listed(others, MOST)}; give the state dict alone")
+    unfit = [name for name, value in weights.items() if not (name.endswith(COUNTER) or _usable(value))]
+    if unfit:
+        raise ValueError(f"{where} holds weights that are no finite floating-point numbers: {listed(unfit, MOST)}")
     weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     return {_prefix(model, weights) + name: tensor for name, tensor in weights.items()}
 

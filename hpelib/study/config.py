@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from hpelib.data.augment import Augmentation
 from hpelib.data.loader import InputSettings
 from hpelib.formats import Format, form_of
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import require_choice, require_types
 from hpelib.metrics.coco import NMS
 from hpelib.records import presets
 from hpelib.training.recipe import PRECISIONS, Recipe
@@ -29,7 +29,6 @@ DATASET = (*SECTIONS, "set")
 SET = ("source", "format", "root", "splits", "skeleton")
 NETWORK = (*SECTIONS, "base", "model", "options", "pretrained", "datasets")
 NAME = re.compile(r"[A-Za-z0-9_]+")
-TYPES = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}  # of values that a field of a type takes
 
 
 def enter() -> Path:
@@ -71,6 +70,7 @@ class Protocol:
     precision: str = "fp32"  # what the network computes in, as in a recipe
 
     def __post_init__(self) -> None:
+        require_types("test", Protocol, vars(self))
         require_choice("test: nms", self.nms, NMS)
         require_choice("test: precision", self.precision, PRECISIONS)
 
@@ -123,8 +123,11 @@ class Run:
         return hashlib.sha256(json.dumps(alone.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
     def describe(self) -> dict:
-        """The run as plain JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        """The run as plain JSON values. A file that its trunk starts from is there with a digest of what it holds."""
+        values = dataclasses.asdict(self)
+        if isinstance(self.pretrained, str):
+            values["pretrained"] = {"file": self.pretrained, "sha256": _file_digest(Path(self.pretrained))}
+        return json.loads(json.dumps(values, default=str))
 
 
 def load_params(path: Path = PARAMS) -> dict:
@@ -312,23 +315,28 @@ def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:
 
 
 def _build(kind: type, values: dict):
-    """A value of the dataclass `kind`, after a check of names and types, so that a misspelt parameter is named."""
+    """A value of the dataclass `kind`, which checks its values, after a check that no name is misspelt or missing."""
     fields = dataclasses.fields(kind)
-    known = {field.name: field.type for field in fields}
+    known = {field.name for field in fields}
     needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
-    if unknown := values.keys() - known.keys():
+    if unknown := values.keys() - known:
         raise ValueError(
             f"params.yaml: {kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
         )
     if missing := needed - values.keys():
         raise ValueError(f"params.yaml: {kind.__name__} needs {', '.join(sorted(missing))}")
-    for name, value in values.items():
-        if known[name] in TYPES and type(value) not in TYPES[known[name]]:
-            raise ValueError(
-                f"params.yaml: {name} of {kind.__name__} must be {known[name].__name__}, "
-                f"got {value!r} ({type(value).__name__})"
-            )
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"params.yaml: {error}") from None
+
+
+def _file_digest(path: Path) -> str:
+    """Hash of a file, "missing" where there is none."""
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _freeze(value):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hpelib.training.recipe import Recipe
@@ -79,10 +79,16 @@ def launch(recipe: Recipe, function: Callable[..., Result], *arguments) -> list[
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise RuntimeError(
-            f"process {rank} of {recipe.processes} ended: {failure.message}; once that is mended, start again: "
-            "a training goes on from its checkpoint"
+            f"process {rank} of {recipe.processes} ended: {_reason(failure)}; what it printed is above. Once that is "
+            "mended, start again: a training goes on from its checkpoint"
         ) from error
     return [of_rank[rank] for rank in sorted(of_rank)]
+
+
+def _reason(failure: ProcessFailure) -> str:
+    """Why a process ended, in one line: the error that it raised, or the signal that ended it."""
+    message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    return str(message)
 
 
 @record  # keeps the error for the message above
@@ -102,6 +108,11 @@ def _ignore_environment() -> None:
     if ignored:
         names = ", ".join(sorted(ignored))
         warnings.warn(f"environment variables are ignored, the recipe alone decides: {names}", stacklevel=3)
+    name_arithmetic()
+
+
+def name_arithmetic() -> None:
+    """Warn of environment variables that change what this process computes, in training and in tests."""
     if found := [f"{name}={os.environ[name]}" for name in ARITHMETIC if name in os.environ]:
         names = ", ".join(found)
         warnings.warn(f"environment variables change the precision of fp32: {names}; unset them", stacklevel=3)

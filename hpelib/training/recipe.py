@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, NotNegative, Positive, Whole, require_choice, require_types
 
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("step", "cosine")
@@ -22,39 +22,32 @@ class Recipe:
         ValueError: a value is not possible; the message names the field.
     """
 
-    epochs: int
-    learning_rate: float
+    epochs: Count
+    learning_rate: Positive
     schedule: str = "step"  # or "cosine": from the full learning rate to 0 over all epochs
-    milestones: tuple[float, ...] = ()  # of "step": the learning rate falls to a tenth after these epochs
+    milestones: tuple[Positive, ...] = ()  # of "step": the learning rate falls to a tenth after these epochs
     optimizer: str = "adam"
-    weight_decay: float = 0.0
-    warmup_steps: int = 0  # optimizer steps of linear growth to the full learning rate
-    accumulation: int = 1  # batches per optimizer step
+    weight_decay: NotNegative = 0.0
+    warmup_steps: Whole = 0  # optimizer steps of linear growth to the full learning rate
+    accumulation: Count = 1  # batches per optimizer step
     precision: str = "fp32"  # "auto": bf16 where the device has matrix units for it, else fp32
     compile: bool = False  # use torch.compile: takes minutes at first, then is faster; differs by rounding only
     device: str = "cpu"
-    processes: int = 1  # how many train together on this machine, each with its own batches and its own GPU
+    processes: Count = 1  # how many train together on this machine, each with its own batches and its own GPU
     sync_batch_norm: bool = False  # compute statistics over the batches of all processes; on GPUs only
     loss: str = "mse"  # as in `hpelib.training.objectives.make_objective`
     loss_options: dict = field(default_factory=dict)
-    checkpoint_steps: int = 1000  # optimizer steps between checkpoints; one is also written after every epoch
+    checkpoint_steps: Count = 1000  # optimizer steps between checkpoints; one is also written after every epoch
 
     def __post_init__(self) -> None:
+        require_types("recipe", Recipe, vars(self))
         require_choice("recipe: optimizer", self.optimizer, OPTIMIZERS)
         require_choice("recipe: schedule", self.schedule, SCHEDULES)
         require_choice("recipe: precision", self.precision, PRECISIONS)
         require_choice("recipe: device", self.device, DEVICES)
-        for name in ("epochs", "accumulation", "processes", "checkpoint_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"recipe: {name} must be at least 1, got {getattr(self, name)}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"recipe: warmup_steps must not be negative, got {self.warmup_steps}")
-        if not isinstance(self.milestones, tuple) or not all(
-            isinstance(epoch, int | float) for epoch in self.milestones
-        ):
-            raise ValueError(f"recipe: milestones must be a list of epochs, got {self.milestones!r}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"recipe: learning_rate must be positive, got {self.learning_rate}")
+        late = [epoch for epoch in self.milestones if epoch >= self.epochs]
+        if late and self.schedule == "step":
+            raise ValueError(f"recipe: milestones {late} lie beyond the end: there are {self.epochs} epochs")
         if self.sync_batch_norm and self.device == "cpu":
             raise ValueError("recipe: sync_batch_norm is for GPUs, device is 'cpu'; leave it out")
 

@@ -167,7 +167,7 @@ def test_weights_that_hardly_fit_are_refused(tmp_path):
         options = {key: value for key, value in options.items() if value is not None}
         with pytest.raises(ValueError, match=rf"{Path(path).name} lacks \d+ of the \d+ entries in the trunk of {name}"):
             create_model(name, pretrained=path, **options)
-    with pytest.raises(ValueError, match=r"resnet101\.pth belongs to a deeper encoder.*layer3\.1;"):
+    with pytest.raises(ValueError, match=r"resnet101\.pth belongs to a deeper network.*layer3\.1\."):
         create_model("simple_baseline_resnet50", pretrained=resnet101, **resnet)
     for name, options, path, entry in (
         ("de_hrnet_w32", hrnet | {"width": 8}, w32, "stage4.0.branches.0.0.conv1.weight"),

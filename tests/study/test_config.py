@@ -124,11 +124,11 @@ def test_what_is_unknown_is_named_with_what_is_known(params, change, message):
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        ("recipe", {"learning_rate": "5e-05"}, r"learning_rate of Recipe must be float, got '5e-05' \(str\)"),
-        ("recipe", {"epochs": 2.5}, r"epochs of Recipe must be int, got 2\.5 \(float\)"),
-        ("recipe", {"compile": "no"}, r"compile of Recipe must be bool, got 'no'"),
-        ("recipe", {"epochs": True}, r"epochs of Recipe must be int, got True"),
-        ("inputs", {"codec": 1}, r"codec of InputSettings must be str, got 1"),
+        ("recipe", {"learning_rate": "5e-05"}, r"learning_rate must be a valid number, got '5e-05'"),
+        ("recipe", {"epochs": 2.5}, r"epochs must be a whole number, got 2\.5"),
+        ("recipe", {"compile": "no"}, r"compile must be a valid boolean, got 'no'"),
+        ("recipe", {"epochs": True}, r"epochs must be a whole number, got True"),
+        ("inputs", {"codec": 1}, r"codec must be a valid string, got 1"),
     ],
 )
 def test_a_value_of_another_type_is_named(params, section, values, message):

@@ -28,6 +28,7 @@ from hpelib.study.steps.predictions import make_predictor
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import drop_checkpoints, load_network, trained_in
 from hpelib.training.engine import precision_here
+from hpelib.training.processes import name_arithmetic
 
 LOOKED_AT = 200  # test persons on whom it is measured whether mechanisms act
 
@@ -46,6 +47,7 @@ def make_test(
     `people` are the scored persons of the test split of `dataset`. With the boxes of a detector, `detections`, figures
     from these are among the figures. The test protocol is that of `run`. Pictures are decoded once for all networks.
     """
+    name_arithmetic()
     form = dataset.form
     predict = make_predictor(run, people)
     predict_detections = None if detections is None else make_predictor(run, detections)
