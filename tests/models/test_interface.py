@@ -310,3 +310,17 @@ def test_a_network_is_added_with_two_files(tmp_path):
         f"{parameters} torch.Size([2, 5, 16, 24]) torch.Size([2, 8, 16, 24])",
         "features h",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("daunet_resnet50", {"sge": "no"}, "daunet_resnet50: sge must be a valid boolean, got 'no'"),
+        ("sadi_net", {"rfm": 0}, "rfm must be a valid boolean, got 0"),
+        ("hourglass", {"stacks": 2.0}, r"stacks must be a whole number, got 2\.0"),
+        ("hourglass", {"widths": [8, "8"]}, r"widths\[1\] must be a whole number, got '8'"),
+    ],
+)
+def test_an_option_of_another_type_is_named(name, option, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name, **option)

@@ -236,3 +236,26 @@ def test_the_trunk_starts_from_weights_of_its_own_kind(asked, name, options, sou
 def test_a_trunk_that_the_weights_do_not_fill_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         create_model(name, pretrained=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "deep", "shallow"),
+    [
+        ("hrnet_w32", {"modules": (1, 2, 1)}, {"modules": (1, 1, 1)}),
+        ("hrnet_w32", {"blocks": 2}, {"blocks": 1}),
+        ("hourglass", {"stacks": 4}, {"stacks": 2}),
+    ],
+)
+def test_weights_of_a_deeper_network_are_refused(name, deep, shallow, narrow_options, tmp_path):
+    save_file(create_model(name, **narrow_options[name] | deep).state_dict(), tmp_path / "deep.safetensors")
+    with pytest.raises(ValueError, match=r"deep\.safetensors belongs to a deeper network than .* it has "):
+        create_model(name, pretrained=str(tmp_path / "deep.safetensors"), **narrow_options[name] | shallow)
+
+
+@pytest.mark.parametrize("broken", [lambda t: t * float("nan"), lambda t: t.to(torch.int8)])
+def test_weights_that_are_no_finite_numbers_are_named(model, tmp_path, broken):
+    wrong = filled(model, 2)
+    wrong["0.weight"] = broken(wrong["0.weight"])
+    save_file(wrong, tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=r"broken\.safetensors holds weights that are no finite .*: 0\.weight"):
+        load_weights(model, tmp_path / "broken.safetensors")
