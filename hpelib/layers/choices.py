@@ -60,7 +60,11 @@ def require_types(what: str, owner: Callable, values: Mapping[str, object]) -> N
         except ValidationError as error:
             found = error.errors()[0]
             place = "".join(f"[{part!r}]" if isinstance(part, int) else "" for part in found["loc"])
-            said = found["msg"].replace("Input should", "must").replace("must be a valid integer", "must be a whole number")
+            said = (
+                found["msg"]
+                .replace("Input should", "must")
+                .replace("must be a valid integer", "must be a whole number")
+            )
             raise ValueError(f"{what}: {name}{place} {said}, got {found['input']!r}") from None
 
 
