@@ -5,7 +5,7 @@ grows until the box has the aspect of the network's input; then both sides grow 
 to the crop. Nothing here needs torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,38 @@ if TYPE_CHECKING:
     from hpelib.data.loader import InputSettings
 
 PADDING = 1.25
+SHARP_PX = 256  # the short side of a crop in a `Picture`, at least
+MARGIN = 0.1  # what a `Picture` shows on each side of the crop, in widths of the crop
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A person for readers: the region of a crop at a resolution at which joints can be told, and some of its margin.
+
+    Whatever is drawn over it is in crop px, as over the crop itself.
+    """
+
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB
+    zoom: int  # picture px per crop px
+    margin_px: int  # crop px on each side
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(width, height) of the crop, px."""
+        height, width = self.pixels.shape[:2]
+        return width // self.zoom - 2 * self.margin_px, height // self.zoom - 2 * self.margin_px
+
+    @property
+    def aspect(self) -> float:
+        """Height over width."""
+        return self.pixels.shape[0] / self.pixels.shape[1]
+
+    def hidden(self, mask: np.ndarray, grey: int) -> "Picture":
+        """The picture with grey where `mask` (H, W), of the crop, is true."""
+        width, height = self.crop_size
+        fine = np.broadcast_to(mask, (height, width)).repeat(self.zoom, 0).repeat(self.zoom, 1)
+        fine = np.pad(fine, self.zoom * self.margin_px)
+        return replace(self, pixels=np.where(fine[..., None], np.uint8(grey), self.pixels))
 
 
 @dataclass(frozen=True)
@@ -28,6 +60,7 @@ class Crop:
     keypoints: np.ndarray  # (K, 2) float32 crop px, NaN where not labelled
     visibility: np.ndarray  # (K,) uint8
     matrix: np.ndarray  # (2, 3) float64, image px to crop px
+    picture: Picture  # the same person for readers
 
 
 def crop_person(people: People, person: int, settings: "InputSettings") -> Crop:
@@ -41,12 +74,22 @@ def crop_person(people: People, person: int, settings: "InputSettings") -> Crop:
     center, size_px = people.centers[[person]].astype(np.float64), people.sizes_px[[person]]
     region_px = crop_regions(center, size_px, settings.input_size)
     (matrix,) = crop_matrix(center, region_px, settings.input_size, udp=settings.codec == "udp")
+    image = read_image(people.image_paths[person])
     return Crop(
-        pixels=warp(read_image(people.image_paths[person]), matrix, settings.input_size),
+        pixels=warp(image, matrix, settings.input_size),
         keypoints=to_crop(people.keypoints[person], matrix),
         visibility=people.visibility[person],
         matrix=matrix,
+        picture=_picture(image, matrix, settings.input_size),
     )
+
+
+def _picture(image: np.ndarray, matrix: np.ndarray, crop_size: tuple[int, int]) -> Picture:
+    zoom, margin_px = -(-SHARP_PX // min(crop_size)), round(MARGIN * crop_size[0])
+    fine = zoom * matrix
+    fine[:, 2] += zoom * (margin_px + 0.5) - 0.5  # pixel centres are at integers
+    size = tuple(zoom * (side + 2 * margin_px) for side in crop_size)
+    return Picture(cv2.warpAffine(image, fine, size, flags=cv2.INTER_CUBIC), zoom, margin_px)
 
 
 def crop_regions(

@@ -22,7 +22,9 @@ Kind = Literal[
     "competition",  # shares that sum to 1 over axis 1
     "gate",  # factors from 0 to 1
     "detail_gate",  # the same; the first third belongs to the features from the branch above
+    "group_gate",  # the same, one map for each group of channels
     "parting",  # the same; a channel counts as informative above 1/2
+    "parts",  # features that are parted in two, (N, C, h, w)
     "scale",  # factors from 0 upwards
     "offsets",  # (x, y) in px of the sampled map, (N, 2, groups, h, w)
     "kernels",  # weights of a convolution
@@ -55,6 +57,7 @@ class Story:
     name: str  # of the picture's file
     looks: str  # a pattern of the looks that show it
     text: str  # what the paper says, and what to look for
+    by: Literal["person", "bone"] = "person"  # one row for each
 
     @property
     def title(self) -> str:
@@ -82,6 +85,7 @@ class Record:
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     mechanisms: Mapping[str, str] = field(default_factory=dict)  # name in data/claims.csv: pattern of looks
     stories: tuple[Story, ...] = ()
+    rows: tuple[str, ...] = ()  # of its ablation: the paper shows their heatmaps side by side
 
     def __post_init__(self):
         defaults = {"title": self.name, "short": self.name, "full_size": next(iter(self.presets))}
@@ -97,6 +101,7 @@ class Record:
 COMMON = {  # looks of every network
     "target": Quantity("Gaussians about the annotation", "the codec, not the network", "heatmaps"),
     "heatmaps": Quantity("heatmaps", "the network's answer", "heatmaps"),
+    "bone_target": Quantity("bones of the annotation", "the loss, not the network", "bones"),
 }
 
 
@@ -125,6 +130,7 @@ def read_record(path: Path) -> Record:
                 "presets": {name: Preset(**preset) for name, preset in entry["presets"].items()},
                 "quantities": {name: Quantity(*known) for name, known in entry.get("quantities", {}).items()},
                 "stories": tuple(Story(**story) for story in entry.get("stories", ())),
+                "rows": tuple(entry.get("rows", ())),
             }
         )
     except (TypeError, KeyError) as error:
