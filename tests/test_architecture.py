@@ -17,7 +17,7 @@ LEVELS = (  # imports go down only: a module may import from its own level and f
     ("data", "codecs", "layers", "records"),
     ("models", "losses", "metrics", "mannequins"),
     ("formats",),
-    ("training", "inference", "capture", "attribution", "liveness", "figures", "export"),
+    ("training", "inference", "capture", "attribution", "liveness", "distribution", "figures", "export"),
     ("study",),
 )
 STUDY = (  # the same inside of hpelib.study; what is not named here is level 0

@@ -71,6 +71,7 @@ CASES = [
     ("sadi_net", {"rfm": False}, "sfm_global", "rfm1_se"),
     ("sadi_net", {"sfm": False, "base_density": "laplace"}, "dlm_heatmaps", "sfm_global"),
     ("sadi_net", {"dlm": False}, "stack2", "dlm_heatmaps"),
+    ("sadi_net", {"detached": True}, "dlm_density", "sfm_local3"),
 ]
 IDS = [
     f"{name}-{'-'.join(f'{key}={value}' for key, value in options.items()) or 'full'}" for name, options, *_ in CASES

@@ -1,6 +1,6 @@
 """Choose the weights of SADI-Net's losses: short trainings, each judged by the mean over keypoints on the val split.
 
-    python -m hpelib.study.tools.sweep_losses mpii 2000 sweep.csv
+    python -m hpelib.study.tools.sweep_losses mpii 2000 data/sadi_net_sweep.csv
 
 trains on 2,000 persons of the prepared dataset `mpii`, by the recipe of the current profile, once for each scale of the
 two weights and each seed, and writes one row for each training. Scale 0 is the row `rfm` of the ablation: no SFM, no
