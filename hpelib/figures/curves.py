@@ -73,12 +73,13 @@ def joint_bars(table: pd.DataFrame, label: str) -> Figure:
     return figure
 
 
-def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
+def accuracy_against_cost(table: pd.DataFrame, label: str, floor: float | None = None) -> Figure:
     """Accuracy against multiply-accumulates and parameters (logarithmic), with the front that no network surpasses.
 
     Args:
         table: one row for each network; columns name, value, low, high (may be NaN), macs, params.
         label: name and unit of the value, such as "PCKh@0.5 (%)".
+        floor: what needs no learning from pictures, as a dashed line.
     """
     _require(table, ("name", "value", "low", "high", "macs", "params"))
     with style.apply():
@@ -86,6 +87,8 @@ def accuracy_against_cost(table: pd.DataFrame, label: str) -> Figure:
         for axes, (cost, (unit, title)) in zip(grid, COSTS.items(), strict=True):
             _against(axes, table, cost, unit)
             axes.set(xlabel=title, ylabel=label)
+            if floor is not None:
+                axes.axhline(floor, color="black", linestyle="--", linewidth=0.8)
         _add_legend(figure, grid[0])
     return figure
 

@@ -2,15 +2,26 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hpelib.metrics.statistics import (
-    Difference,
+    NOTHING,
+    OPPOSITE,
+    SEEN,
+    SMALLER,
+    SeedNoise,
     bootstrap,
-    direction,
-    seed_difference,
+    difference,
+    holm,
+    persons_needed,
+    pooled_noise,
+    redrawn_means,
+    seeds_needed,
     standard_deviation,
     verdict,
 )
+
+NETWORKS = 8
 
 
 def draw_hits(rng, persons, keypoints=4):
@@ -21,33 +32,24 @@ def draw_hits(rng, persons, keypoints=4):
     return hits
 
 
-def test_interval_equals_a_plain_loop_over_redrawn_persons():
-    hits = draw_hits(np.random.default_rng(0), 50)
+def test_interval_equals_a_plain_loop_over_redrawn_pictures():
     rng = np.random.default_rng(1)
-    resampled = [100 * np.nanmean(hits[rng.integers(0, 50, 50)]) for _ in range(4000)]
-    interval = bootstrap(hits, draws=4000)
+    hits, pictures = draw_hits(np.random.default_rng(0), 50), rng.integers(100, 120, 50)
+    of_picture = [np.flatnonzero(pictures == picture) for picture in np.unique(pictures)]
+    drawn = [rng.integers(0, len(of_picture), len(of_picture)) for _ in range(4000)]
+    resampled = [100 * np.nanmean(hits[np.concatenate([of_picture[i] for i in draw])]) for draw in drawn]
+    interval = bootstrap(hits, pictures, draws=4000)
     assert interval.value == pytest.approx(100 * np.nanmean(hits))
     assert interval.low == pytest.approx(np.quantile(resampled, 0.025), abs=0.8)
     assert interval.high == pytest.approx(np.quantile(resampled, 0.975), abs=0.8)
 
 
-def test_an_interval_that_nobody_asks_more_of_holds_95_percent_of_1000_draws():
-    hits = draw_hits(np.random.default_rng(9), 30)
-    asked = {"level": 0.95, "draws": 1000, "seed": 0}
-    assert bootstrap(hits) == bootstrap(hits, **asked)
-    pair = np.stack([hits] * 2), np.stack([hits * 0.5] * 2)
-    assert seed_difference(*pair) == seed_difference(*pair, **asked)
-    others = [asked | {"level": 0.9}, asked | {"draws": 999}, asked | {"seed": 1}]
-    assert bootstrap(hits) not in [bootstrap(hits, **other) for other in others]
-
-
-def test_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    covered = 0
-    for _ in range(300):
-        interval = bootstrap(draw_hits(rng, 80), level=0.9, draws=300)
-        covered += interval.low <= 60 <= interval.high
-    assert 0.84 < covered / 300 < 0.95  # 0.9 within three standard errors, percentile intervals being a bit short
+def test_every_person_has_a_picture_of_their_own_unless_it_is_said():
+    hits = draw_hits(np.random.default_rng(3), 30)
+    assert bootstrap(hits) == bootstrap(hits, np.arange(30))
+    doubled = np.concatenate([hits, hits])
+    width = [found.high - found.low for found in (bootstrap(doubled, np.tile(np.arange(30), 2)), bootstrap(doubled))]
+    assert width[0] > 1.2 * width[1], "copies of a picture are no further evidence"
 
 
 def test_seed_fixes_the_interval_and_persons_without_labels_have_no_say():
@@ -55,33 +57,6 @@ def test_seed_fixes_the_interval_and_persons_without_labels_have_no_say():
     unlabelled = np.full((5, 4), np.nan)
     assert bootstrap(hits, seed=7) == bootstrap(np.concatenate([hits, unlabelled]), seed=7)
     assert bootstrap(hits, seed=7) != bootstrap(hits, seed=8)
-
-
-def test_pairing_sees_a_gain_that_single_intervals_hide():
-    rng = np.random.default_rng(4)
-    baseline = draw_hits(rng, 200)
-    better = baseline.copy()
-    better[:20][better[:20] == 0] = 1
-    found = seed_difference(better[None], baseline[None])
-    assert found.gain == pytest.approx(bootstrap(better).value - bootstrap(baseline).value)
-    assert found.low > 0
-    assert bootstrap(better).low < bootstrap(baseline).high
-
-
-def test_a_network_does_not_differ_from_itself():
-    hits = draw_hits(np.random.default_rng(5), 20)
-    found = seed_difference(np.stack([hits] * 2), np.stack([hits] * 2))
-    assert (found.gain, found.low, found.high) == (0, 0, 0)
-    assert found.sd == 0
-
-
-def test_difference_needs_the_same_persons():
-    hits = draw_hits(np.random.default_rng(6), 20)
-    others = hits.copy()
-    others[0, 0] = 1 if np.isnan(hits[0, 0]) else np.nan
-    for baseline in (hits[:10], others):
-        with pytest.raises(ValueError, match="not the same persons"):
-            seed_difference(hits[None], baseline[None])
 
 
 def test_no_labels_no_interval():
@@ -94,83 +69,94 @@ def test_the_deviation_over_seeds_is_that_of_a_sample():
     assert math.isnan(standard_deviation([88.0]))
 
 
-def make_difference(value, low, high, noise_floor):
-    return Difference(value, low, high, sd=0.1, noise_floor=noise_floor)
+def test_noise_is_pooled_over_trainings_with_several_seeds():
+    found = pooled_noise([[1, 3], [10, 10, 13], [7]], "these")
+    assert found == SeedNoise((2 + 6) / 3, 3, "these")
+    assert pooled_noise([[1], [2]], "these") is None
 
 
-def test_a_seed_difference_is_as_computed_by_hand():
-    scores = np.array([[[1, 1], [1, np.nan]], [[1, 0], [1, np.nan]]], float)  # 2 seeds, 2 persons, 2 keypoints
-    baseline = np.array([[[1, 0], [0, np.nan]], [[1, 0], [1, np.nan]]], float)
-    found = seed_difference(scores, baseline)
-    assert found.gain == pytest.approx(100 * (0 + 0.5 + 0.5) / 3)
-    assert found.sd == pytest.approx(100 * math.sqrt(2) / 3)  # the gain is 2/3 and 0
-    single = seed_difference(scores[:1], baseline[:1])
-    assert math.isnan(single.sd)
-    assert math.isnan(single.noise_floor)
+def test_a_difference_is_as_computed_by_hand():
+    redrawn = np.array([1.0, 3.0])  # variance 2, of 11 pictures: 2.2
+    found = difference([1, 3], redrawn, 11, SeedNoise(0.8, 8, "pooled"))
+    error = math.sqrt(2.2 + 2 * 0.8 / 2)
+    freedom = 9 / (2.2**2 / 10 + 0.8**2 / 8)
+    assert (found.gain, found.seeds, found.noise) == (2, 2, "pooled")
+    assert (found.error, found.freedom) == pytest.approx((error, freedom))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, freedom, 2, error))
+    assert found.p == pytest.approx(2 * stats.t.sf(2 / error, freedom))
+    assert found.p_below(3) == pytest.approx(stats.t.cdf(-1 / error, freedom))
+    assert math.isnan(found.p_below(math.nan))
+    many = difference([1, 2, 3, 4, 5], redrawn, 11, SeedNoise(0.8, 8, "pooled"))
+    assert many.seed_sd == pytest.approx(math.sqrt(2.5)), "enough seeds of its own"
+    assert many.noise == "its own seeds"
 
 
-@pytest.mark.parametrize(
-    ("of_scores", "of_baseline", "gain_sd", "noise_floor"),
-    [
-        ((0.5, 0.6, 0.7), (0.2, 0.3, 0.4), 0, 10),  # the baseline changes, and the network with it
-        ((0.4, 0.6, 0.8), (0.2, 0.2, 0.2), 20, 20),  # the network changes alone
-        ((0.7, 0.6, 0.5), (0.2, 0.3, 0.4), 20, 20),  # both do, in opposite directions
-        ((0.6, 0.7, 0.8), (0.1, 0.3, 0.5), 10, 20),  # the baseline changes more
-    ],
-)
-def test_the_noise_floor_is_the_larger_deviation_of_baseline_and_gain(of_scores, of_baseline, gain_sd, noise_floor):
-    scores, baseline = (np.full((3, 5, 2), np.array(values)[:, None, None]) for values in (of_scores, of_baseline))
-    found = seed_difference(scores, baseline)
-    assert found.sd == pytest.approx(gain_sd, abs=1e-9)
-    assert found.noise_floor == pytest.approx(noise_floor)
-
-
-def test_a_seed_difference_covers_the_true_gain_as_often_as_it_says():
-    rng = np.random.default_rng(8)
-    covered = 0
-    for _ in range(200):
-        rates = 0.9 * rng.beta(3, 2, (1, 80, 1))
-        scores = rng.uniform(size=(3, 80, 4)) < rates + 0.05
-        baseline = rng.uniform(size=(3, 80, 4)) < rates
-        interval = seed_difference(scores.astype(float), baseline.astype(float), level=0.9, draws=200)
-        covered += interval.low <= 5 <= interval.high
-    assert 0.83 < covered / 200 < 0.96  # 0.9 within three standard errors
+def test_holm_equals_the_table_of_its_paper_and_leaves_gaps():
+    found = holm([0.01, math.nan, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(found, [0.03, np.nan, 0.06, 0.06, 0.02])
+    assert holm([]).size == 0
 
 
 @pytest.mark.parametrize(
-    ("interval", "noise_floor", "claimed", "expected"),
+    ("gain", "p", "p_below", "expected"),
     [
-        ((1.0, 0.5, 1.5), 0.4, 2.0, "supported"),  # smaller than claimed, but a gain
-        ((0.3, 0.1, 0.5), 0.4, 0.6, "undecided"),  # within the noise
-        ((0.3, -0.1, 0.7), 0.1, 0.6, "undecided"),  # the interval holds zero and the claimed gain
-        ((0.1, -0.1, 0.3), 0.2, 0.6, "not supported"),  # what is claimed would have been seen
-        ((0.1, -0.1, 0.3), 0.31, 0.6, "undecided"),  # ... but not in this noise
-        ((0.1, 0.05, 0.15), 0.2, 0.6, "not supported"),
-        ((-1.0, -1.5, -0.5), 0.4, 0.3, "not supported"),
-        ((-1.0, -1.5, -0.5), 0.4, math.nan, "not supported"),
-        ((-1.0, -1.5, -0.5), 0.6, math.nan, "undecided"),
-        ((0.1, -0.1, 0.3), 0.2, math.nan, "undecided"),
-        ((1.0, 0.5, 1.5), 0.4, math.nan, "supported"),
-        ((1.0, 0.2, 1.8), 0.4, math.nan, "supported"),  # the gain exceeds the noise, not all of its interval
-        ((5.0, 4.0, 6.0), math.nan, 0.1, "undecided"),  # one seed
-        ((0.0, 0.0, 0.0), 0.0, 0.1, "not supported"),  # the same network
+        (0.2, 0.01, 0.01, SEEN),  # smaller than claimed, but a gain
+        (-0.2, 0.01, 0.01, OPPOSITE),
+        (0.2, 0.2, 0.01, SMALLER),
+        (-0.2, 0.2, 0.01, SMALLER),
+        (0.2, 0.2, 0.2, NOTHING),
+        (0.2, 0.2, math.nan, NOTHING),
     ],
 )
-def test_verdicts_follow_the_rule(interval, noise_floor, claimed, expected):
-    assert verdict(make_difference(*interval, noise_floor), claimed) == expected
+def test_verdicts_follow_the_rule(gain, p, p_below, expected):
+    assert verdict(gain, p, p_below) == expected
 
 
-@pytest.mark.parametrize(
-    ("interval", "noise_floor", "main_gain", "expected"),
-    [
-        ((1.0, 0.5, 1.5), 0.4, 0.1, "gain"),
-        ((-1.0, -1.5, -0.5), 0.4, -0.1, "loss"),
-        ((1.0, 0.5, 1.5), 0.4, -0.1, "none shown"),  # the main figure goes the other way
-        ((1.0, 0.5, 1.5), 1.0, 0.1, "none shown"),  # within the noise
-        ((1.0, -0.1, 2.1), 0.4, 0.1, "none shown"),  # the interval holds zero
-        ((-1.0, -2.1, 0.1), 0.4, -0.1, "none shown"),
-        ((1.0, 0.5, 1.5), math.nan, 0.1, "none shown"),  # one seed
-    ],
-)
-def test_a_direction_needs_interval_noise_and_main_figure_to_agree(interval, noise_floor, main_gain, expected):
-    assert direction(make_difference(*interval, noise_floor), main_gain) == expected
+def test_power_is_that_of_the_known_formula():
+    assert persons_needed(0.3, person_sd=0.21 * 1006**0.5, seed_sd=0, seeds=1) == pytest.approx(3870, abs=5)
+    assert persons_needed(0.3, 6.7, seed_sd=0.85, seeds=3) == math.inf
+    assert seeds_needed(0.3, picture_sd=0.21, seed_sd=0.85) == math.inf
+    assert seeds_needed(2.0, picture_sd=0.21, seed_sd=0.85) == 2
+
+
+def studies(rng, count, seeds, pictures=150, gain=0.0, per_picture=3, seed_sd=0.6):
+    """Differences of `count` simulated studies: people of a picture are alike, and a seed moves a network as a whole.
+
+    Scores are in percent: what both networks share cancels out, what one does otherwise on a picture does not.
+    """
+    found = []
+    for _ in range(count):
+        trained = seed_sd * rng.normal(size=(2, max(seeds, 2)))
+        of_picture = rng.normal(0, 4, (pictures, 1)) + rng.normal(0, 4, (pictures, per_picture))
+        of_seed = rng.normal(0, 2, (seeds, pictures, per_picture))
+        gains = gain + trained[0, :seeds, None, None] - trained[1, :seeds, None, None] + of_picture + of_seed
+        scores = gains.reshape(seeds, -1, 1) / 100
+        redrawn = redrawn_means(scores.mean(axis=0), np.repeat(np.arange(pictures), per_picture), draws=200)
+        noise = pooled_noise(seed_sd * rng.normal(size=(NETWORKS, 3)), "pooled")
+        found.append(difference(100 * scores.mean(axis=(1, 2)), redrawn, pictures, noise))
+    return found
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5, 10])
+def test_equal_networks_are_rarely_told_apart_and_intervals_hold_what_they_say(seeds):
+    found = studies(np.random.default_rng(seeds), 1200, seeds)
+    false = np.mean([verdict(each.gain, each.p, math.nan) == SEEN for each in found])
+    assert false <= 0.03 + 2 * math.sqrt(0.025 * 0.975 / 1200)
+    covered = np.mean([each.low <= 0 <= each.high for each in found])
+    assert 0.93 <= covered <= 0.97
+    bounds = np.mean([each.p_below(0.5) < 0.05 for each in studies(np.random.default_rng(seeds), 300, seeds, gain=0.5)])
+    assert bounds < 0.09, "a gain as large as claimed is rarely called smaller"
+
+
+def test_power_rises_with_seeds_and_with_persons_to_what_is_promised():
+    rng = np.random.default_rng(0)
+    (typical,) = studies(rng, 1, 3)
+    gain = 2 * typical.error
+
+    def power(seeds, pictures):
+        return np.mean([each.gain > 0 and each.p < 0.05 for each in studies(rng, 250, seeds, pictures, gain)])
+
+    assert power(3, 150) + 0.1 < power(10, 150) < power(10, 600) + 0.02
+    assert power(1, 150) + 0.1 < power(3, 150)
+    promised = np.mean([each.p < 0.05 for each in studies(rng, 250, 3, 150, typical.detectable)])
+    assert 0.72 < promised < 0.88

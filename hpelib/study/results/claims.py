@@ -1,14 +1,23 @@
 """The quantitative claims of the papers, each beside what this study measured of it."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hpelib.metrics.statistics import NOT_RUN, NOT_SUPPORTED, SUPPORTED, UNDECIDED, seed_difference, verdict
+from hpelib.metrics.statistics import (
+    NOT_RUN,
+    NOT_TESTABLE,
+    VERDICTS,
+    holm,
+    needed_error,
+    persons_needed,
+    seeds_needed,
+    verdict,
+)
 from hpelib.study.entries import COUNTS, counted_size, read_table
-from hpelib.study.results.measurements import find, has_own_recipe, interval_cells, judged, training
+from hpelib.study.results.comparisons import OF_DIFFERENCE, Study
+from hpelib.study.results.measurements import brackets
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -20,10 +29,22 @@ COLUMNS = (
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
     "needs",  # mechanisms of the better side's record that must act, or the claim is not tested; parted by spaces
 )
-FIGURES = ("ours", "judged_by", "gain", "low", "high", "sd", "noise_floor")
-MEASURED = (*FIGURES, "seeds", "training", "profile", "verdict")
+MEASUREMENT = ["better", "worse", "dataset", "metric"]  # claims that share these are one measurement
+MEASURED = (
+    "ours",
+    *OF_DIFFERENCE,
+    "pictures",
+    "persons",
+    "p_below",
+    "p_holm",
+    "p_below_holm",
+    "training",
+    "profile",
+    "verdict",
+    "reason",
+)
 AT_MOST = "% or less"
-VERDICTS = (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_RUN)
+COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
 
 
 def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
@@ -43,48 +64,41 @@ def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
     return claims
 
 
-def ledger(params: dict, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """The claims with what was measured of each, in the columns `MEASURED`; NaN where nothing was.
 
-    - `ours`: the claimed difference as measured here, averaged over seeds.
-    - `gain`, `low`, `high`: the figure `judged_by` with its interval over persons.
-    - `sd`: of the gain over seeds. `noise_floor`: see `Difference`. `seeds`: how many.
+    - `ours`, `low`, `high`: the claimed difference as measured here, averaged over seeds, with its 95 % interval over
+      pictures and seeds. `p` is two-sided; `p_holm` is corrected for the measurements of the paper that can be tested.
+    - `p_below_holm`: of a gain as large as claimed, corrected for the claims of the paper that can be tested.
+    - `detectable`, `picture_sd`, `seed_sd`, `seeds`, `noise`: as in `Difference`; of that many `pictures`.
     - `training`: how long and by whose recipe. `profile`: "full size" for claims about sizes.
+    - `reason`: why nothing can be tested.
 
     Args:
-        claims: what `read_claims` returns, or some of its rows.
+        claims: what `read_claims` returns, or some of its rows: all claims of a paper, or p values are too small.
         counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
     rows = [
-        _judge_size(claim, counts) if claim.metric in COUNTS else _judge_accuracy(params, claim)
+        _judge_size(claim, counts)
+        if claim.metric in COUNTS
+        else study.compare(*(getattr(claim, name) for name in MEASUREMENT), claim.needs.split(), claim.claimed)
         for claim in claims.itertuples()
     ]
-    return claims.join(pd.DataFrame(rows, index=claims.index).reindex(columns=MEASURED))
-
-
-def _judge_accuracy(params: dict, claim) -> dict:
-    """The rule by which claims about accuracy are judged, over the seeds that both sides have."""
-    better, worse = (find(params, entry, claim.dataset) for entry in (claim.better, claim.worse))
-    seeds = [seed for seed in better.summary.seeds if seed in worse.summary.seeds] if better and worse else []
-    if not seeds:
-        return {"verdict": NOT_RUN}
-    better, worse = better.of_seeds(seeds), worse.of_seeds(seeds)
-    ours = np.mean(better.values(claim.metric)) - np.mean(worse.values(claim.metric))
-    trained = training(better.summary, has_own_recipe(params, claim.better))
-    row = {"ours": ours, "seeds": len(seeds), "training": trained, "profile": better.summary.profile}
-    if np.isnan(ours):
-        return row | {"verdict": NOT_RUN}
-    sides = [judged(side, claim.metric) for side in (better, worse)]
-    if None in sides:
-        return row | {"verdict": UNDECIDED}
-    (name, scores), (_, baseline) = sides
-    difference = seed_difference(scores, baseline)
-    found = verdict(difference, claim.claimed)
-    row |= {"judged_by": name, "verdict": UNDECIDED if found == SUPPORTED and ours <= 0 else found}
-    return row | asdict(difference)
+    found = claims.join(
+        pd.DataFrame(rows, index=claims.index).reindex(columns=MEASURED).astype({"verdict": object, "reason": object})
+    )
+    for _, family in found[found["verdict"].isna()].groupby(["paper", "kind"]):
+        first = family.drop_duplicates(MEASUREMENT)
+        of_measurement = first[MEASUREMENT].assign(p_holm=holm(first["p"]))
+        found.loc[family.index, "p_holm"] = family[MEASUREMENT].merge(of_measurement, how="left")["p_holm"].to_numpy()
+        found.loc[family.index, "p_below_holm"] = holm(family["p_below"])
+        judged = found.loc[family.index, ["ours", "p_holm", "p_below_holm"]].itertuples(index=False)
+        found.loc[family.index, "verdict"] = [verdict(*each) for each in judged]
+    return found
 
 
 def _judge_size(claim, counts: pd.DataFrame) -> dict:
+    """Sizes are counted, so nothing is left to chance."""
     sides = (counted_size(counts, entry, claim.dataset, claim.input) for entry in (claim.better, claim.worse))
     better, worse = (size[claim.metric] for size in sides)
     ours = 100 * (better / worse - 1) if claim.unit == AT_MOST else better - worse
@@ -95,53 +109,92 @@ def _judge_size(claim, counts: pd.DataFrame) -> dict:
         holds = abs(ours - claim.claimed) <= last_digit * (1 + 1e-9)
     else:
         holds = ours < 0
-    return {"ours": ours, "profile": "full size", "verdict": SUPPORTED if holds else NOT_SUPPORTED}
+    return {"ours": ours, "profile": "full size", "verdict": COUNTED if holds else COUNTED_OTHERWISE}
+
+
+def measurements(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a ledger that are claims of papers about accuracy, each measurement once."""
+    accuracy = found[~found["metric"].isin(COUNTS) & (found["kind"] == "claim")]
+    return accuracy.drop_duplicates(["paper", *MEASUREMENT])
 
 
 def tally(found: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each paper have which verdict, those about accuracy and those about size apart."""
-    about = np.where(found["metric"].isin(COUNTS), "size", "accuracy")
-    rows = found[["paper"]].assign(about=about).join(pd.get_dummies(found["verdict"], dtype=int))
-    counts = rows.groupby(["about", "paper"], sort=False).sum().reindex(columns=VERDICTS, fill_value=0)
-    return counts.sort_index(level="about", sort_remaining=False, kind="stable").rename_axis(columns="verdict")
+    """How many measurements of each paper's claims about accuracy have which verdict."""
+    rows = measurements(found)
+    counts = pd.crosstab(rows["paper"], rows["verdict"]).reindex(columns=VERDICTS, fill_value=0)
+    return counts.reindex(rows["paper"].unique()).rename_axis(columns="verdict")
 
 
 def answer(found: pd.DataFrame) -> str:
-    """Whether the claimed gains hold on equal footing, in a few sentences."""
-    sizes = found["metric"].isin(COUNTS)
-    parts = []
-    for name, part in (("gains in accuracy", found[~sizes]), ("claims about size", found[sizes])):
-        if len(part):
-            counted = ", ".join(f"{(part['verdict'] == each).sum()} {each}" for each in VERDICTS)
-            parts.append(f"Of {len(part)} {name}: {counted}.")
-    undecided = found[found["verdict"] == UNDECIDED]
-    single = undecided[(undecided["seeds"] == 1) & undecided["gain"].notna()]
-    if len(single):
-        of_rows = single["better"].str.contains(":") | single["worse"].str.contains(":")
-        more = [f"`{name}: [0, 1, 2]`" for name, of in (("ablation_seeds", of_rows), ("seeds", ~of_rows)) if of.any()]
+    """What was seen of the claimed gains, in two sentences."""
+    rows = measurements(found)
+    counted = rows["verdict"].value_counts()
+    several = ", ".join(f"{counted[each]} {each}" for each in VERDICTS if each in counted)
+    tested = rows["detectable"].where(~rows["verdict"].isin([NOT_RUN, NOT_TESTABLE])).dropna()
+    parts = [f"Of {len(rows)} measured gains that the papers claim in accuracy, at this size: {several or 'none'}."]
+    if len(tested):
+        smaller = (rows.loc[tested.index, "claimed"] < tested).sum()
         parts.append(
-            f"Of {len(undecided)} undecided, {len(single)} have a single seed, whose noise is unknown; "
-            f"{' and '.join(more)} in `params.yaml` would give them more."
+            "This study sees a true gain four times in five if it is at least "
+            f"{tested.min():.1f} to {tested.max():.1f} points; {smaller} of the {len(tested)} that it could test are "
+            "claimed to be smaller than that."
         )
     return " ".join(parts)
 
 
+def size_answer(found: pd.DataFrame) -> str:
+    """How many claims about size are what is counted here, in one sentence."""
+    sizes = found.loc[found["metric"].isin(COUNTS), "verdict"]
+    return f"Of {len(sizes)} claims about parameters and compute, {(sizes == COUNTED).sum()} are as counted here."
+
+
 def table(found: pd.DataFrame) -> pd.DataFrame:
-    """The ledger as cells for a reader."""
+    """Rows of a ledger as cells for a reader."""
     unit = found["metric"].where(found["unit"] != AT_MOST, "% in " + found["metric"])
     claimed = found["difference"].where(found["claimed"] < 0, "+" + found["difference"])
+    tested = found["low"].notna()
+    bounds = found[["low", "high"]].itertuples(index=False)
+    intervals = pd.Series([f" {brackets(*each, '+.2f')}" for each in bounds], found.index, object)
     cells = {
         "id": found["id"],
-        "claim": found["claim"],
-        "source": found["source"],
+        "claim": found["claim"] + " (" + found["source"] + ")",
         "compared": found["better"] + " with " + found["worse"],
-        "paper": (claimed + " " + unit).where(found["difference"] != "", "no figure (" + unit + ")"),
-        "ours": (found["ours"].map("{:+.2f} ".format) + unit).where(found["ours"].notna(), NOT_RUN),
-        "95 % over persons": interval_cells(found, "gain", "+.2f") + " " + found["judged_by"],
-        "sd over seeds": found["sd"].map("{:.2f}".format, na_action="ignore"),
-        "noise floor": found["noise_floor"].map("{:.2f}".format, na_action="ignore"),
-        "seeds": found["seeds"].map("{:.0f}".format, na_action="ignore"),
-        "profile": found["profile"].where(found["verdict"] != NOT_RUN),
-        "verdict": "**" + found["verdict"] + "**",
+        "figure": unit + ", " + found["dataset"],
+        "paper": claimed.where(found["difference"] != "", "no figure"),
+        "ours": found["ours"].map("{:+.2f}".format, na_action="ignore") + intervals.where(tested, ""),
+        "detectable": found["detectable"].map("{:.1f}".format, na_action="ignore"),
+        "verdict": found["verdict"] + (": " + found["reason"]).fillna(""),
     }
     return pd.DataFrame(cells, dtype=object).fillna("")
+
+
+def page(found: pd.DataFrame) -> str:
+    """The ledger as Markdown: claims by verdict, then claims about size, then controls."""
+    controls, sizes = found["kind"] == "control", found["metric"].isin(COUNTS)
+    claims = found[~controls & ~sizes]
+    groups = {each.capitalize(): claims[claims["verdict"] == each] for each in VERDICTS}
+    groups |= {"Parameters and compute": found[sizes], "Controls of ours": found[controls & ~sizes]}
+    parts = [
+        f"### {title}\n\n{table(rows).to_markdown(index=False, disable_numparse=True)}"
+        for title, rows in groups.items()
+        if len(rows)
+    ]
+    return "\n\n".join(parts)
+
+
+def power_table(found: pd.DataFrame) -> pd.DataFrame:
+    """What it would take to see each claimed gain four times in five, from the variances of the tested measurements.
+
+    One row for each dataset, metric and claimed size. A cell is NaN where no number is enough, because the other source
+    of chance alone is too large.
+    """
+    rows = found[found["error"].notna() & (found["claimed"] > 0) & (found["kind"] == "claim")]
+    lines = []
+    for (dataset, metric, claimed), part in rows.groupby(["dataset", "metric", "claimed"]):
+        picture_sd, seed_sd = (float(np.sqrt((part[name] ** 2).mean())) for name in ("picture_sd", "seed_sd"))
+        person_sd = picture_sd * part["persons"].iloc[0] ** 0.5
+        line = {"figure": f"{metric}, {dataset}", "claimed": claimed, "standard error needed": needed_error(claimed)}
+        for seeds in (1, 3, 5, 10):
+            line[f"persons, {seeds} seed{'s' * (seeds > 1)}"] = persons_needed(claimed, person_sd, seed_sd, seeds)
+        lines.append(line | {"seeds, persons as here": seeds_needed(claimed, picture_sd, seed_sd)})
+    return pd.DataFrame(lines).replace(np.inf, np.nan)

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hpelib.records import records
 from hpelib.study.config import load_params
 from hpelib.study.results import claims, tables
+from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import describe
 
 TEMPLATE = "index.md.j2"  # beside this file
@@ -17,15 +18,17 @@ TEMPLATE = "index.md.j2"  # beside this file
 
 def index(params: dict, folder: Path) -> str:
     """The page as Markdown, for `folder`, which holds the pages that it links to and claims/claims.csv."""
+    study, found = Study(params), pd.read_csv(folder / "claims/claims.csv")
     datasets = [*params["datasets"], *params["extra"]["datasets"]]
     loader = PackageLoader("hpelib.study", "results")
     template = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True).get_template(TEMPLATE)
     return template.render(
         params=params,
-        comparisons={dataset: tables.Comparison.read(params, dataset) for dataset in datasets},
+        comparisons={dataset: tables.Comparison.read(study, dataset) for dataset in datasets},
         describe=describe,
-        control_statement=tables.control_statement,
-        answer=claims.answer(pd.read_csv(folder / "claims/claims.csv")),
+        answer=claims.answer(found),
+        size_answer=claims.size_answer(found),
+        tally=claims.tally(found).to_markdown(),
         papers={paper: records()[paper].title for paper in params["ablations"]},
         has_photographs=(folder / "lspet/tables/tables.ipynb").is_file() and "lspet" not in datasets,
         root=os.path.relpath(".", folder),

@@ -1,4 +1,4 @@
-"""What the study measured of an entry, and the words that pages use for it."""
+"""The words and cells that pages of results have in common."""
 
 from collections.abc import Sequence
 
@@ -6,62 +6,8 @@ import numpy as np
 import pandas as pd
 
 from hpelib.metrics.statistics import standard_deviation
-from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import networks_on, profile_params, study_runs
-from hpelib.study.evaluation import Evaluation, Summary, join, load
-
-OKS_THRESHOLDS = np.arange(0.5, 1, 0.05)
-RECALL = "OKS recall"
-
-
-def find(params: dict, entry: str, dataset: str) -> Evaluation | None:
-    """The evaluation of an entry over all seeds that are finished; None if the current profile has none of it."""
-    network, _, row = entry.partition(":")
-    if network not in profile_params(params)["networks"]:
-        return None
-    if not row:  # one evaluation holds all seeds
-        runs = study_runs(params, network, dataset)[:1] if network in networks_on(params, dataset) else []
-    elif dataset in params["ablations"][network]["datasets"]:
-        runs = [ablation_runs(params, network, seed, dataset)[row] for seed in params["ablation_seeds"]]
-    else:
-        runs = []
-    found = [load(run.evaluation) for run in runs if (run.evaluation / "summary.json").is_file()]
-    return join(found) if found else None
-
-
-def judged(evaluation: Evaluation, metric: str) -> tuple[str, np.ndarray] | None:
-    """The scores of which an interval over persons is taken, for `metric`, and the name of what they measure.
-
-    PCK, PCKh, OKS and the figures of joint groups are means over keypoints, so their own scores are taken. AP is no
-    such mean, so scores of `OKS recall` are taken instead.
-
-    Returns:
-        Name and scores (seeds, N, 1 or more), 0 to 1, NaN where not scored; None for metrics without such scores.
-    """
-    scores = evaluation.keypoint_scores
-    if metric in evaluation.groups:
-        return metric, scores[:, :, evaluation.groups[metric]]
-    if metric == evaluation.summary.form.keypoint_metric:
-        return metric, scores
-    return (RECALL, oks_recall(scores)) if metric in ("AP_gt", "AP_det") else None
-
-
-def oks_recall(similarity: np.ndarray) -> np.ndarray:
-    """Share of the ten OKS thresholds 0.50, 0.55, ..., 0.95 that each person's OKS reaches.
-
-    Example: an OKS of 0.72 reaches five of the ten, which gives 0.5.
-
-    Args:
-        similarity: (..., N, K), 0 to 1, NaN where not labelled.
-
-    Returns:
-        (..., N, 1), NaN for persons without a labelled keypoint.
-    """
-    labelled = ~np.isnan(similarity)
-    counts = labelled.sum(axis=-1, keepdims=True)  # (..., N, 1)
-    oks = np.where(labelled, similarity, 0).sum(axis=-1, keepdims=True) / np.maximum(counts, 1)
-    reached = (oks >= OKS_THRESHOLDS).mean(axis=-1, keepdims=True)
-    return np.where(counts > 0, reached, np.nan)
+from hpelib.study.config import profile_params
+from hpelib.study.evaluation import Summary
 
 
 def over_seeds(figures: pd.DataFrame, rows: Sequence[str], columns: str, value: str = "value") -> pd.DataFrame:

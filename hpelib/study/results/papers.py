@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from hpelib.layers.choices import require_choice
-from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
+from hpelib.metrics.statistics import NOT_RUN, standard_deviation
 from hpelib.study.entries import COUNTS, counted_size, read_table
-from hpelib.study.evaluation import Evaluation
 from hpelib.study.results import measurements
-from hpelib.study.results.measurements import RECALL, brackets, find, judged
+from hpelib.study.results.comparisons import Study
+from hpelib.study.results.measurements import brackets
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -23,10 +23,10 @@ COLUMNS = (
 )
 KINDS = ("network", "quoted")
 LEADING = ("AP_det", "PCKh@0.5", "PCK@0.2")  # shown with an interval
-MEASURED = ("ours", "sd", "seeds", "training", "run", "judged_by", "judged", "low", "high")
+MEASURED = ("ours", "sd", "low", "high", "seeds", "training", "run")
 PRINTED_SIZES = ("params (M)", "GFLOPs")
 TIME = "time (ms)"  # on hardware of the paper, so that no figure of ours stands beside it
-BESIDE = {"GFLOPs": COUNTS[1:], "AP_det": ("AP_det", RECALL), TIME: ()}  # not one figure of ours beside a printed one
+BESIDE = {"GFLOPs": COUNTS[1:], TIME: ()}  # not one figure of ours beside a printed one
 
 
 def read_results(path: Path = RESULTS) -> pd.DataFrame:
@@ -43,12 +43,12 @@ def read_results(path: Path = RESULTS) -> pd.DataFrame:
     return results
 
 
-def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+def measure(study: Study, results: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """The printed figures with ours beside them, in the columns `MEASURED` and `COUNTS`; NaN where not measured.
 
     - `ours` and `sd`: mean and standard deviation over seeds, in percent. `seeds`: how many.
+    - `low`, `high`: of leading figures, the 95 % interval of `ours` over pictures.
     - `training`: how long and by whose recipe. `run`: what was tested on what.
-    - `judged`, `low`, `high`: the figure `judged_by`, which stands for `ours`, with its interval over persons.
 
     Args:
         results: what `read_results` returns, or some of its rows.
@@ -56,27 +56,24 @@ def measure(params: dict, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
     """
     ours = {}
     for (entry, dataset), rows in results[results["entry"] != ""].groupby(["entry", "dataset"]):
-        evaluation = find(params, entry, dataset)
         for row in rows.itertuples():
             if row.metric in PRINTED_SIZES:
                 ours[row.Index] = counted_size(counts, entry, dataset, row.input)
             else:
-                ours[row.Index] = _figure(params, entry, evaluation, row.metric)
+                ours[row.Index] = _figure(study, entry, dataset, row.metric)
     return results.join(pd.DataFrame([*ours.values()], index=[*ours], columns=[*MEASURED, *COUNTS]))
 
 
-def _figure(params: dict, entry: str, evaluation: Evaluation | None, metric: str) -> dict:
+def _figure(study: Study, entry: str, dataset: str, metric: str) -> dict:
+    evaluation = study.find(entry, dataset)
     values = evaluation.values(metric) if evaluation else []
     if not values or np.isnan(values).any():
         return {}
-    how = evaluation.summary, measurements.has_own_recipe(params, entry)
+    how = evaluation.summary, measurements.has_own_recipe(study.params, entry)
     row = {"ours": np.mean(values), "sd": standard_deviation(values), "seeds": len(values)}
     row |= {"training": measurements.training(*how), "run": measurements.describe(*how)}
-    if metric not in LEADING:
-        return row
-    by, scores = judged(evaluation, metric)
-    interval = bootstrap(scores.mean(axis=0))
-    return row | {"judged_by": by, "judged": interval.value, "low": interval.low, "high": interval.high}
+    interval = study.interval(entry, dataset, metric) if metric in LEADING else None
+    return row | ({"low": interval.low, "high": interval.high} if interval else {})
 
 
 def table(measured: pd.DataFrame) -> pd.DataFrame:
@@ -105,25 +102,22 @@ def _ours(name: str, figure: dict) -> str:
         return f"{figure[name]:#.4g}"
     if np.isnan(figure["ours"]):
         return NOT_RUN
-    interval = brackets(figure["low"], figure["high"])
-    if name == RECALL:
-        return f"{figure['judged']:.1f} {interval}"
     cell = measurements.with_sd(figure["ours"], figure["sd"])
-    return f"{cell} {interval}" if name == figure["judged_by"] else cell
+    return cell if np.isnan(figure["low"]) else f"{cell} {brackets(figure['low'], figure['high'])}"
 
 
-def acting(params: dict, paper: str) -> pd.DataFrame:
+def acting(study: Study, paper: str) -> pd.DataFrame:
     """Whether each mechanism of a paper's network acts, as cells for a reader: one row for each training and mechanism.
 
     Trainings are those of the network on every dataset and of the rows of its ablation. Shares are means over seeds;
     where seeds differ, every state is named. Empty where nothing was tested.
     """
-    ablation = params["ablations"][paper]
-    entries = [(paper, dataset) for dataset in params["all_datasets"]]
+    ablation = study.params["ablations"][paper]
+    entries = [(paper, dataset) for dataset in study.params["all_datasets"]]
     entries += [(f"{paper}:{row}", dataset) for dataset in ablation["datasets"] for row in ablation["rows"]]
     rows = []
     for entry, dataset in entries:
-        evaluation = find(params, entry, dataset)
+        evaluation = study.find(entry, dataset)
         found = [] if evaluation is None else evaluation.liveness.groupby("mechanism", sort=False)
         for mechanism, of_seeds in found:
             shares = of_seeds[["alive_share", "person_share"]].mean()

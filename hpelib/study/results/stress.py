@@ -16,11 +16,22 @@ from hpelib.data.crops import crop_person
 from hpelib.data.loader import InputSettings
 from hpelib.data.people import People
 from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
-from hpelib.metrics.statistics import NOT_RUN, bootstrap, standard_deviation
+from hpelib.metrics.statistics import (
+    LEVEL,
+    NOT_RUN,
+    SeedNoise,
+    bootstrap,
+    difference,
+    holm,
+    pooled_noise,
+    redrawn_means,
+    standard_deviation,
+)
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
 from hpelib.study.evaluation import Hits
-from hpelib.study.results.measurements import interval_cells
+from hpelib.study.results.comparisons import EARLIER
+from hpelib.study.results.measurements import brackets, interval_cells
 
 METRIC = "PCKh@0.5"
 SMALL = [*MPII16.groups["Wrist"], *MPII16.groups["Ankle"]]
@@ -107,64 +118,103 @@ def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
     """Whether a paper's network gains more over its baseline where it is hard than where it is easy.
 
     One row for each network that has hits, and whose baseline has them, and each story of `comparisons`. Columns:
-    network, baseline, story and the figures of `difference_in_differences`.
+    network, baseline, story, the figures of `gains`, and `p_holm` and `p_hard_holm`, corrected for all stories of
+    a network.
 
     Shapes: hidden (N, 16) bool, one row for each picture of each person: whether a keypoint is hidden.
     """
     hidden = hidden.reshape(-1, len(pictures()), hidden.shape[-1])
+    stories = {network: comparisons(found, hidden) for network, found in hits.items()}
+    names = next(iter(stories.values()), {})
+    noises = {story: _noises([each[story] for each in stories.values()]) for story in names}
     rows = [
         {"network": network, "baseline": baseline, "story": story}
-        | difference_in_differences(ours, comparisons(hits[baseline], hidden)[story])
+        | gains(stories[network][story], stories[baseline][story], noises[story])
         for network, baseline in baselines().items()
         if network in hits and baseline in hits
-        for story, ours in comparisons(hits[network], hidden).items()
+        for story in names
     ]
-    figures = ["persons", "gain_easy", "gain_hard", "difference", "low", "high", "agree"]
-    return pd.DataFrame(rows, columns=["network", "baseline", "story", *figures])
+    columns = ["network", "baseline", "story", "persons", *(f"{name}{end}" for name in SIDES for end in ENDS)]
+    table = pd.DataFrame(rows, columns=columns)
+    for p, corrected in (("change_p", "p_holm"), ("hard_p", "p_hard_holm")):
+        table[corrected] = table.groupby("network")[p].transform(lambda values: holm(values))
+    return table
 
 
-def difference_in_differences(ours: Pair, theirs: Pair) -> dict[str, float]:
-    """The gain over a baseline on hard hits, minus the gain on easy hits, paired keypoint by keypoint.
+SIDES = ("easy", "hard", "change")
+ENDS = ("", "_low", "_high", "_p", "_detectable")
+
+
+def _noises(pairs: Sequence[Pair]) -> dict[str, SeedNoise]:
+    """What a new seed changes in a network's figures of one story, pooled over all networks."""
+    sides = {"easy": [easy for _, easy in pairs], "hard": [hard for hard, _ in pairs]}
+    sides["change"] = [hard - easy for hard, easy in pairs]
+    values = {name: [100 * np.nanmean(each, axis=(1, 2)) for each in of] for name, of in sides.items()}
+    return {name: pooled_noise(of, f"pooled over {len(of)} networks") or EARLIER for name, of in values.items()}
+
+
+def gains(ours: Pair, theirs: Pair, noises: dict[str, SeedNoise]) -> dict[str, float]:
+    """The gain over a baseline on easy hits, on hard hits, and the change between them, paired keypoint by keypoint.
 
     A keypoint counts if all four hits of it are known.
 
     Returns:
-        `persons`, how many have a keypoint that counts; in percentage points over all seeds, `gain_easy`, `gain_hard`,
-        their `difference` and its 95 % interval from `low` to `high`, which draws persons again, each with all pictures
-        of that person; and `agree`, the share of seeds in which the difference has that sign.
+        `persons`, how many have a keypoint that counts; and for each of `SIDES` the gain in percentage points, its 95 %
+        interval over persons (with all pictures of a person) and seeds, its p value and what could be detected.
 
     Raises:
         ValueError: no keypoint counts.
     """
-    gain_hard, gain_easy = ours[0] - theirs[0], ours[1] - theirs[1]
-    change = gain_hard - gain_easy
+    change = (ours[0] - theirs[0]) - (ours[1] - theirs[1])
     counted = ~np.isnan(change[0])
-    found = bootstrap(change.mean(axis=0))
-    of_seeds = change[:, counted].mean(axis=1)
-    return {
-        "persons": int(counted.any(axis=1).sum()),
-        "gain_easy": 100 * float(gain_easy[:, counted].mean()),
-        "gain_hard": 100 * float(gain_hard[:, counted].mean()),
-        "difference": found.value,
-        "low": found.low,
-        "high": found.high,
-        "agree": float((np.sign(of_seeds) == np.sign(found.value)).mean()),
-    }
+    persons = np.flatnonzero(counted.any(axis=1))
+    if not len(persons):
+        raise ValueError("no keypoint counts on both sides of a comparison")
+    row = {"persons": len(persons)}
+    for name, each in {"easy": ours[1] - theirs[1], "hard": ours[0] - theirs[0], "change": change}.items():
+        kept = np.where(counted, each, np.nan)[:, persons]
+        redrawn = redrawn_means(kept.mean(axis=0), np.arange(len(persons)))
+        found = difference(100 * np.nanmean(kept, axis=(1, 2)), redrawn, len(persons), noises[name])
+        row |= {name: found.gain, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_p": found.p}
+        row[f"{name}_detectable"] = found.detectable
+    return row
+
+
+def _better(stories: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Where a network is better where it is hard, and where it also gains more there, beyond chance."""
+    better = (stories["hard"] > 0) & (stories["p_hard_holm"] < 1 - LEVEL)
+    return better, better & (stories["change"] > 0) & (stories["p_holm"] < 1 - LEVEL)
+
+
+def story_answer(stories: pd.DataFrame) -> str:
+    """What a `story_table` says, in a few sentences."""
+    if stories.empty:
+        return "No network was run beside its baseline."
+    better, more = _better(stories)
+    named = "".join(f"; {row.network}, {row.story}" for row in stories[more].itertuples())
+    low, high = stories["hard_detectable"].min(), stories["hard_detectable"].max()
+    return (
+        f"Of {len(stories)} comparisons, a paper's network is better than its baseline where it is hard in "
+        f"{better.sum()}, and gains more there than where it is easy in {more.sum()}{named}. A gain where it is hard "
+        f"is seen four times in five if it has at least {low:.1f} to {high:.1f} points."
+    )
 
 
 def story_page(stories: pd.DataFrame) -> str:
-    """A `story_table` as Markdown, stories against networks, after the names of the networks that were not run.
-
-    A cell is bold if its interval leaves out zero and all seeds agree on the sign.
-    """
+    """A `story_table` as Markdown, stories against networks, after the names of the networks that were not run."""
     run = stories["network"].unique()
     missing = [f"{network} (against {baseline})" for network, baseline in baselines().items() if network not in run]
     parts = [f"{NOT_RUN.capitalize()}: {', '.join(missing)}."] if missing else []
     if len(run):
-        cells = interval_cells(stories, "difference", "+.1f")
-        sure = ((stories["low"] > 0) | (stories["high"] < 0)) & (stories["agree"] == 1)
-        pairs = stories["network"] + " against " + stories["baseline"]
-        table = stories.assign(pair=pairs, cell=cells.mask(sure, "**" + cells + "**"))
+        better, more = _better(stories)
+        cells = [
+            f"{row.easy:+.1f} → {row.hard:+.1f} {brackets(row.hard_low, row.hard_high, '+.1f')}"
+            for row in stories.itertuples()
+        ]
+        cells = pd.Series(cells, stories.index)
+        cells = cells.mask(better, "better: " + cells)
+        cells = cells.mask(more, "**" + cells + "**")
+        table = stories.assign(pair=stories["network"] + " against " + stories["baseline"], cell=cells)
         table = table.pivot_table(index="story", columns="pair", values="cell", aggfunc="first", sort=False)
         parts.append(table.to_markdown())
     return "\n\n".join(parts)

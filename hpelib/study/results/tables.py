@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
-from hpelib.metrics.statistics import NOT_RUN, bootstrap, direction, seed_difference
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, OPPOSITE, SEEN, bootstrap, holm, verdict
 from hpelib.records import baselines, records
 from hpelib.study.config import networks_on, study_runs
-from hpelib.study.evaluation import Evaluation, Summary, load
-from hpelib.study.results.measurements import interval_cells, judged, over_seeds
+from hpelib.study.evaluation import Evaluation, Summary
+from hpelib.study.results.comparisons import Study
+from hpelib.study.results.measurements import interval_cells, over_seeds
 
 
 @dataclass(frozen=True)
@@ -23,22 +25,22 @@ class Comparison:
 
     networks: tuple[str, ...]  # all of them, in the order of params.yaml
     evaluations: dict[str, Evaluation]  # of those that were run, in the same order
+    study: Study
 
     def __post_init__(self) -> None:
         if not self.evaluations:
             raise ValueError(f"none of {', '.join(self.networks)} was evaluated; run: dvc repro evaluate")
 
     @classmethod
-    def read(cls, params: dict, dataset: str) -> "Comparison":
+    def read(cls, study: Study, dataset: str) -> "Comparison":
         """Read all evaluations on `dataset` under the current profile.
 
         Raises:
-            FileNotFoundError: an evaluation was begun and not finished.
             ValueError: nothing was evaluated.
         """
-        networks = networks_on(params, dataset)
-        folders = {network: study_runs(params, network, dataset)[0].evaluation for network in networks}
-        return cls(tuple(networks), {network: load(at) for network, at in folders.items() if at.is_dir()})
+        networks = networks_on(study.params, dataset)
+        found = {network: study.find(network, dataset) for network in networks}
+        return cls(tuple(networks), {name: each for name, each in found.items() if each}, study)
 
     @property
     def summary(self) -> Summary:
@@ -64,37 +66,43 @@ class Comparison:
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """Means over keypoints and seeds with their 95 % intervals over persons.
+        """Means over keypoints and seeds with their 95 % intervals over pictures.
 
         Columns name, value, low, high (percent) and joint, which is `whole` or a joint group.
         """
         rows = []
         for joint in (self.whole, *self.summary.form.skeleton.groups):
             for network, evaluation in self.evaluations.items():
-                _, scores = judged(evaluation, joint)
-                rows.append({"name": network} | asdict(bootstrap(scores.mean(axis=0))) | {"joint": joint})
+                scores = evaluation.keypoint_scores.mean(axis=0)[:, evaluation.groups.get(joint, slice(None))]
+                rows.append({"name": network} | asdict(bootstrap(scores, evaluation.image_ids)) | {"joint": joint})
         return pd.DataFrame(rows)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
-        """How every network compares with its baseline, where both were run.
+        """How every network compares with its baseline in the main figure, where both were run.
 
-        Columns: name; baseline; metric, the figure that is compared; the fields of `Difference`; verdict: "gain",
-        "loss" or "none shown".
+        Columns: name, baseline, what `Study.compare` returns, p_holm, and verdict: "seen", "opposite", "no difference
+        beyond the detectable" or "not testable here".
         """
-        rows = []
-        for network, baseline in baselines().items():
-            if {network, baseline} <= self.evaluations.keys():
-                sides = (judged(self.evaluations[name], self.summary.form.main_metric) for name in (network, baseline))
-                (metric, scores), (_, others) = sides
-                difference = seed_difference(scores, others)
-                verdict = direction(difference, self.main[network].mean() - self.main[baseline].mean())
-                row = {"name": network, "baseline": baseline, "metric": metric, "verdict": verdict}
-                rows.append(row | asdict(difference))
-        return pd.DataFrame(rows)
+        metric, dataset = self.summary.form.main_metric, self.summary.dataset
+        pairs = [pair for pair in baselines().items() if set(pair) <= self.evaluations.keys()]
+        rows = [dict(zip(("name", "baseline"), pair, strict=True)) for pair in pairs]
+        found = pd.DataFrame(
+            row | self.study.compare(*pair, dataset, metric) for row, pair in zip(rows, pairs, strict=True)
+        )
+        if found.empty:
+            return found
+        found = found.reindex(columns=[*found.columns.union(["verdict", "reason"], sort=False)]).astype(
+            {"verdict": object}
+        )
+        open_ = found["verdict"].isna()
+        found["p_holm"] = holm(found["p"].where(open_))
+        judged = found.loc[open_, ["ours", "p_holm"]].itertuples(index=False)
+        found.loc[open_, "verdict"] = [verdict(*each, np.nan) for each in judged]
+        return found
 
     def results_table(self) -> pd.DataFrame:
-        """One row per network: figures as mean and standard deviation over seeds, cost, and `differences`."""
+        """One row per network: mean and standard deviation over seeds, cost and `differences`; then the references."""
         costs = pd.DataFrame(
             {
                 "params (M)": f"{found.summary.params / 1e6:.3f}",
@@ -104,14 +112,63 @@ class Comparison:
             for found in self.evaluations.values()
         )
         table = self.over_seeds(self.summary.form.columns).join(costs.set_axis([*self.evaluations])).fillna(NOT_RUN)
-        if self.differences.empty:
-            return table
-        found = self.differences.set_index("name")
-        table["baseline"] = found["baseline"]
-        table[f"{found['metric'].iloc[0]}, difference"] = interval_cells(found, "gain", "+.1f")
-        table["noise floor"] = found["noise_floor"].map("{:.1f}".format, na_action="ignore").fillna("one seed")
-        table[f"gain or loss in {found['metric'].iloc[0]}"] = found["verdict"]
-        return table.fillna("")
+        if not self.differences.empty:
+            found = self.differences.set_index("name")
+            table["baseline"] = found["baseline"]
+            table[f"{self.summary.form.main_metric}, difference"] = interval_cells(found, "ours", "+.1f")
+            table["verdict"] = found["verdict"]
+        references = self.references.pivot(index="network", columns="metric", values="value")
+        return pd.concat([table, references.reindex(columns=self.summary.form.columns).map("{:.1f}".format)]).fillna("")
+
+    @cached_property
+    def references(self) -> pd.DataFrame:
+        """As `Study.references`."""
+        return self.study.references(self.summary.dataset)
+
+    def floor(self, metric: str) -> float | None:
+        """The best of the references, in percent; None if they have no such figure."""
+        found = self.references.loc[self.references["metric"] == metric, "value"]
+        return None if found.empty else float(found.max())
+
+    def detectable(self) -> str:
+        """The smallest difference from a baseline that can be seen here, in one sentence."""
+        found = self.differences["detectable"].dropna() if "detectable" in self.differences else pd.Series()
+        if found.empty:
+            return "No network was run beside its baseline."
+        noise = ", ".join(self.differences["noise"].dropna().unique())
+        return (
+            "A true difference from a baseline is seen here four times in five if it has at least "
+            f"{found.min():.1f} to {found.max():.1f} points; smaller ones need more persons or seeds. "
+            f"Noise over seeds: {noise}."
+        )
+
+    def conclusion(self) -> str:
+        """Which networks are better than their baselines and which are not, in a few sentences."""
+        best = self.main.mean().idxmax()
+        parts = [f"The highest mean {self.summary.form.main_metric} is that of {best}."]
+        for word, part in self.differences.groupby("verdict", sort=False) if len(self.differences) else ():
+            cells = [f"{row.name} ({row.ours:+.1f} against {row.baseline})" for row in part.itertuples(index=False)]
+            title = {SEEN: "Better than the baseline beyond chance", OPPOSITE: "Worse beyond chance"}.get(word, word)
+            reasons = f" ({'; '.join(part['reason'].unique())})" if word == NOT_TESTABLE else ""
+            parts.append(f"{title[0].upper()}{title[1:]}: {', '.join(cells)}{reasons}.")
+        return " ".join(parts)
+
+    def calibration(self) -> pd.DataFrame:
+        """Whether a heatmap's maximum says how right its keypoint is: one row per network, means over seeds.
+
+        Heatmap maxima are cut off at 1. `error` is the expected calibration error over ten bins of equal width,
+        `rank correlation` Spearman's between maxima and scores. The last two columns are px of the picture.
+        """
+        rows = {}
+        for network, found in self.evaluations.items():
+            each = [
+                calibrated(maxima, scores)
+                for maxima, scores in zip(found.confidences, found.keypoint_scores, strict=True)
+            ]
+            rows[network] = pd.DataFrame(each).mean()
+        table = pd.DataFrame(rows).T.map("{:.2f}".format)
+        distances = self.over_seeds(("median_px", "p90_px"))
+        return table.join(distances.set_axis(["median error (px)", "90 % below (px)"], axis=1))
 
     def over_seeds(self, metrics: Sequence[str]) -> pd.DataFrame:
         """One row per network: figures as mean and standard deviation over seeds."""
@@ -181,11 +238,15 @@ def histories(params: dict, dataset: str) -> pd.DataFrame:
     return pd.concat(parts, names=["name", "seed", None]).reset_index(["name", "seed"]).reset_index(drop=True)
 
 
-def control_statement(params: dict, dataset: str) -> str:
-    """What the network that was trained on shuffled labels scores, in one sentence."""
-    if dataset in params["extra"]["datasets"]:
-        return "No control was trained on this dataset."
-    control = load(study_runs(params, params["control"], dataset, labels="shuffled")[0].evaluation)
-    metric = control.summary.form.main_metric
-    (score,) = control.values(metric)
-    return f"Control: {params['control']} trained on shuffled labels scores {metric} {score:.1f}."
+def calibrated(maxima: np.ndarray, scores: np.ndarray, bins: int = 10) -> dict[str, float]:
+    """Expected against observed keypoint scores; shapes (N, K), NaN scores do not count."""
+    counted = ~np.isnan(scores)
+    expected, observed = maxima[counted].clip(0, 1), scores[counted]
+    of_bins = pd.DataFrame({"bin": (expected * bins).astype(int).clip(max=bins - 1), "gap": expected - observed})
+    gaps = of_bins.groupby("bin")["gap"].agg(["mean", "size"])
+    return {
+        "heatmap maximum": float(expected.mean()),
+        "score": float(observed.mean()),
+        "error": float((gaps["mean"].abs() * gaps["size"]).sum() / gaps["size"].sum()),
+        "rank correlation": float(spearmanr(expected, observed).statistic),
+    }

@@ -42,7 +42,7 @@ def test_people(run: Run) -> People:
 def make_test(
     run: Run, dataset: Dataset, people: People, detections: People | None
 ) -> Callable[[nn.Module], tuple[dict[str, float], Predictions, Predictions | None]]:
-    """A function of a network: its figures in percent, its predictions for the boxes of `people` and of `detections`.
+    """A function of a network: its figures (percent, px) and predictions for the boxes of `people` and of `detections`.
 
     `people` are the scored persons of the test split of `dataset`. With the boxes of a detector, `detections`, figures
     from these are among the figures. The test protocol is that of `run`. Pictures are decoded once for all networks.
@@ -59,6 +59,7 @@ def make_test(
             detected = predict_detections(network)
             case = people, detections, detected.keypoints, detected.scores
             found |= form.detection_figures(dataset, *case, run.test.nms)
+        found |= errors_px(predictions.keypoints, people.keypoints, people.visibility)
         return found, predictions, detected
 
     return test
@@ -82,7 +83,6 @@ def evaluate(runs: list[Run]) -> Evaluation:
     for run in runs:
         network = load_network(run, people)
         found, predictions, detected = test(network)
-        found |= errors_px(predictions.keypoints, people.keypoints, people.visibility)
         rows += [{"seed": run.seed, "metric": metric, "value": value} for metric, value in found.items()]
         curves.append(form.curve(people, predictions.keypoints).assign(seed=run.seed))
         alive.append(liveness(network, images, presets()[run.model].mechanisms).assign(seed=run.seed))

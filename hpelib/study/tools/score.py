@@ -26,10 +26,10 @@ from hpelib.study.tools.arguments import SCORED, chosen_run, chosen_set, make_pa
 def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     """Every figure of the format on the `test` split of `dataset`, by the run's test protocol.
 
-    Columns metric, value, low, high, in percent. The mean over keypoints and every joint group have a 95 % interval
-    over persons. Other figures, such as AP, are no means over persons and have NaN there. How many persons are scored
-    and how many are left out, by reason, goes to the log at level INFO; pictures that the run was trained on are named
-    there at level WARNING.
+    Columns metric, value, low, high, in percent (px where a metric ends in _px). The mean over keypoints and every
+    joint group have a 95 % interval over pictures. Other figures, such as AP, have NaN there. How many persons are
+    scored and how many are left out, by reason, goes to the log at level INFO; pictures that the run was trained on
+    are named there at level WARNING.
 
     Args:
         force: use the weights also where they were trained under other settings.
@@ -59,7 +59,11 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     correct = form.keypoint_scores(people, predictions.keypoints)
     means = {form.keypoint_metric: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}
-    intervals = {metric: vars(bootstrap(values)) for metric, values in means.items() if not np.isnan(values).all()}
+    intervals = {
+        metric: vars(bootstrap(values, people.image_ids))
+        for metric, values in means.items()
+        if not np.isnan(values).all()
+    }
     table = pd.DataFrame(found.items(), columns=["metric", "value"])
     return table.join(pd.DataFrame(intervals).T[["low", "high"]], on="metric")
 

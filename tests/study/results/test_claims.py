@@ -1,14 +1,24 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.metrics.statistics import seed_difference
+from hpelib.metrics.statistics import (
+    NOT_RUN,
+    NOT_TESTABLE,
+    NOTHING,
+    OPPOSITE,
+    SEEN,
+    SMALLER,
+    persons_needed,
+)
 from hpelib.study.config import load_params, study_runs
 from hpelib.study.results import claims, papers
-from hpelib.study.results.claims import COLUMNS, read_claims
-from hpelib.study.results.measurements import find
+from hpelib.study.results.claims import COLUMNS, COUNTED, COUNTED_OTHERWISE, read_claims
+from hpelib.study.results.comparisons import Study
+from hpelib.study.tools.power import power
 
 ROOT = Path(__file__).resolve().parents[3]
 FULL, FLAT, HOURGLASS, HRNET = "hourglass:full", "hourglass:flat", "hourglass", "hrnet"
@@ -29,80 +39,69 @@ def make_claims(*rows: tuple, unit: str = "points") -> pd.DataFrame:
 
 
 def ledger(params: dict, *rows: tuple, unit: str = "points") -> pd.DataFrame:
-    return claims.ledger(params, make_claims(*rows, unit=unit), COUNTS)
+    return claims.ledger(Study(params), make_claims(*rows, unit=unit), COUNTS)
 
 
-def test_a_gain_beyond_noise_and_interval_is_supported(study, params):
-    study("hourglass:full", "mpii", [80, 82])
-    study("hourglass:flat", "mpii", [40, 41])
-    found = ledger(params, (FULL, FLAT, "mpii", "PCKh@0.5", "0.3")).iloc[0]
-    assert found["verdict"] == "supported"
-    assert found["ours"] == pytest.approx(40.5)
-    expected = seed_difference(*(find(params, entry, "mpii").keypoint_scores for entry in (FULL, FLAT)))
-    assert (found["low"], found["gain"], found["high"]) == (expected.low, expected.gain, expected.high)
-    assert (found["sd"], found["noise_floor"]) == (expected.sd, expected.noise_floor)
-    assert found["gain"] == pytest.approx(40.5, abs=2), "the share among labelled keypoints"
-    assert (found["seeds"], found["profile"], found["judged_by"]) == (2, "tiny", "PCKh@0.5")
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "noise_floor"),
-    [([60, 60], [40, 70], 30 / math.sqrt(2)), ([45, 75], [40, 41], 29 / math.sqrt(2))],
-    ids=["restless baseline", "restless network"],
-)
-def test_a_difference_within_the_spread_over_seeds_is_no_gain(study, params, better, worse, noise_floor):
-    study("hourglass:full", "mpii", better)
-    study("hourglass:flat", "mpii", worse)
-    found = ledger(params, (FULL, FLAT, "mpii", "PCKh@0.5", "0.3")).iloc[0]
-    assert found["gain"] < found["noise_floor"] == pytest.approx(noise_floor, abs=2)
-    assert found["verdict"] == "undecided"
-
-
-def test_only_seeds_of_both_sides_are_compared(study, params):
-    study("hourglass", "mpii", [80, 10])
-    study("hourglass:flat", "mpii", [40])
-    found = ledger(params, (HOURGLASS, FLAT, "mpii", "PCKh@0.5", "0.3")).iloc[0]
-    assert (found["seeds"], found["ours"], found["verdict"]) == (1, 40, "undecided")
-
-
-def test_what_was_not_measured_is_not_run(study, params):
-    study("hourglass", "mpii", [50, 60])
+def test_verdicts_follow_from_the_comparison(study, params):
+    study(FULL, "mpii", [80, 82])
+    study(FLAT, "mpii", [40, 41])
+    study(HOURGLASS, "mpii", [60, 61])
+    study(HRNET, "mpii", [60.5, 60.5])
     rows = [
+        (FULL, FLAT, "mpii", "PCKh@0.5", "0.3"),
+        (FLAT, FULL, "mpii", "PCKh@0.5", "0.3"),
+        (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "90"),
         (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "0.3"),
-        (HOURGLASS, "hourglass_w48", "mpii", "PCKh@0.5", ""),
-        (FULL, HOURGLASS, "mpii", "PCKh@0.5", "0.3"),
+        (HOURGLASS, HRNET, "coco", "AP_det", "0.3"),
+        (HOURGLASS, HRNET, "mpii", "AUC", "0.3"),
     ]
     found = ledger(params, *rows)
-    assert found["verdict"].tolist() == ["not run"] * 3
-    assert found[["ours", "gain", "low", "high", "noise_floor"]].isna().all().all()
-    cells = claims.table(found)
-    assert cells["ours"].tolist() == ["not run"] * 3
-    assert not cells.map(lambda cell: "nan" in cell).any().any()
+    wanted = [SEEN, OPPOSITE, SMALLER, NOTHING, NOT_RUN, NOT_RUN]
+    assert found["verdict"].tolist() == wanted
+    assert found["ours"].tolist()[:4] == [40.5, -40.5, 0, 0]
+    expected = Study(params).compare(FULL, FLAT, "mpii", "PCKh@0.5")
+    assert found.iloc[0][["low", "high", "p"]].tolist() == pytest.approx([expected[n] for n in ("low", "high", "p")])
 
 
-def test_average_precision_is_judged_by_recall_and_must_itself_rise(study, params):
-    study("hourglass", "coco", [80, 81])
-    study("hrnet", "coco", [40, 41])
-    rows = (HOURGLASS, HRNET, "coco", "AP_det", "0.3"), (HOURGLASS, HRNET, "coco", "APM_det", "1")
-    whole, medium = ledger(params, *rows).to_dict("records")
-    assert (whole["verdict"], whole["judged_by"]) == ("supported", "OKS recall")
-    assert (medium["verdict"], medium["ours"]) == ("undecided", 40), "no interval can be taken of it"
-    path = study_runs(params, "hourglass", "coco")[0].evaluation / "figures.csv"
-    pd.read_csv(path).assign(value=10.0).to_csv(path, index=False)
-    assert ledger(params, *rows).iloc[0]["verdict"] == "undecided"
+def test_one_measurement_is_tested_and_counted_once_and_controls_stand_apart(study, params):
+    study(FULL, "mpii", [52, 52])
+    study(FLAT, "mpii", [40, 40])
+    once = FULL, FLAT, "mpii", "PCKh@0.5"
+    single, twice = ledger(params, (*once, "0.3")), ledger(params, (*once, "0.3"), (*once, "0.5"))
+    assert twice["p_holm"].tolist() == [single["p"].iloc[0]] * 2, "one test, however many claims read it"
+    both = ledger(params, (*once, "0.3"), (FULL, FLAT, "mpii", "Knee", "0.3"))
+    assert both["p_holm"].max() >= 2 * both["p"].min() or both["p_holm"].max() == 1
+    assert claims.tally(twice).to_numpy().sum() == 1
+    control = make_claims((*once, ""), (*once, "0.3")).assign(kind=["control", "claim"])
+    found = claims.ledger(Study(params), control, COUNTS)
+    assert found["p_holm"].tolist() == found["p"].tolist(), "families of their own"
+    assert claims.tally(found).to_numpy().sum() == 1
+    assert "### Controls of ours" in claims.page(found)
+
+
+def test_a_claim_of_a_mechanism_that_is_off_is_not_tested(study, params):
+    study(HOURGLASS, "mpii", [80, 82])
+    study(HRNET, "mpii", [40, 41])
+    folder = study_runs(params, HOURGLASS, "mpii")[0].evaluation
+    alive = "seed,mechanism,units,alive_share,person_share,state\n0,gate,8,0,0,constant\n1,gate,8,0,0,constant\n"
+    (folder / "liveness.csv").write_text(alive)
+    rows = make_claims((HOURGLASS, HRNET, "mpii", "PCKh@0.5", "0.3")).assign(needs="gate")
+    found = claims.ledger(Study(params), rows, COUNTS).iloc[0]
+    assert (found["verdict"], found["reason"]) == (NOT_TESTABLE, "gate: constant under 2 of 2 seeds")
+    assert np.isnan(found["p_holm"])
 
 
 @pytest.mark.parametrize(
     ("better", "worse", "metric", "difference", "unit", "ours", "verdict"),
     [
-        ("big", "small", "params (M)", "11.2", "M", 11.25, "supported"),
-        ("big", "small", "params (M)", "11.26", "M", 11.25, "supported"),  # one unit of the last digit off
-        ("big", "small", "params (M)", "11.27", "M", 11.25, "not supported"),
-        ("big", "small", "params (M)", "11.31", "M", 11.25, "not supported"),
-        ("big", "small", "MACs (G)", "", "G", 1, "not supported"),
-        ("small", "big", "MACs (G)", "", "G", -1, "supported"),
-        ("small", "big", "MACs (G)", "-25", "% or less", -25, "supported"),
-        ("small", "big", "MACs (G)", "-26", "% or less", -25, "not supported"),
+        ("big", "small", "params (M)", "11.2", "M", 11.25, COUNTED),
+        ("big", "small", "params (M)", "11.26", "M", 11.25, COUNTED),  # one unit of the last digit off
+        ("big", "small", "params (M)", "11.27", "M", 11.25, COUNTED_OTHERWISE),
+        ("big", "small", "params (M)", "11.31", "M", 11.25, COUNTED_OTHERWISE),
+        ("big", "small", "MACs (G)", "", "G", 1, COUNTED_OTHERWISE),
+        ("small", "big", "MACs (G)", "", "G", -1, COUNTED),
+        ("small", "big", "MACs (G)", "-25", "% or less", -25, COUNTED),
+        ("small", "big", "MACs (G)", "-26", "% or less", -25, COUNTED_OTHERWISE),
     ],
 )
 def test_sizes_are_answered_exactly(better, worse, metric, difference, unit, ours, verdict):
@@ -111,49 +110,34 @@ def test_sizes_are_answered_exactly(better, worse, metric, difference, unit, our
 
 
 def test_cells_of_a_claim(study, params):
-    study("hourglass:full", "mpii", [80, 82])
-    study("hourglass:flat", "mpii", [40, 41])
+    study(FULL, "mpii", [80, 82])
+    study(FLAT, "mpii", [40, 41])
     found = ledger(params, *((FULL, FLAT, "mpii", "Head", difference) for difference in ("0.30", "-0.3", "")))
     cells = claims.table(found)
-    assert cells["paper"].tolist() == ["+0.30 Head", "-0.3 Head", "no figure (Head)"], "with the printed digits"
+    assert len(cells.columns) <= 8
+    assert cells["paper"].tolist() == ["+0.30", "-0.3", "no figure"], "with the printed digits"
+    row, shown = found.iloc[0], cells.iloc[0]
+    assert shown["ours"] == f"+40.50 [{row['low']:+.2f}, {row['high']:+.2f}]"
+    assert (shown["compared"], shown["figure"]) == ("hourglass:full with hourglass:flat", "Head, mpii")
+    assert (shown["detectable"], shown["verdict"]) == (f"{row['detectable']:.1f}", "seen")
+    missing = claims.table(ledger(params, (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "0.3"))).iloc[0]
+    assert (missing["ours"], missing["detectable"], missing["verdict"]) == ("", "", "not run")
+
+
+def test_power_is_of_the_variances_that_were_measured(study, params):
+    study(FULL, "mpii", [80, 82])
+    study(FLAT, "mpii", [40, 41])
+    found = ledger(params, (FULL, FLAT, "mpii", "PCKh@0.5", "0.3"), (FULL, FLAT, "mpii", "PCKh@0.5", "5"))
     row = found.iloc[0]
-    shown = cells.iloc[0]
-    assert shown["95 % over persons"] == f"{row['gain']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] Head"
-    assert (shown["compared"], shown["ours"]) == ("hourglass:full with hourglass:flat", "+40.50 Head")
-    assert (shown["seeds"], shown["verdict"]) == ("2", "**supported**")
-
-
-def test_every_claim_is_counted_once(study, params):
-    study("hourglass:full", "mpii", [80, 82])
-    study("hourglass:flat", "mpii", [40, 41])
-    sides = (FULL, FLAT), (FLAT, FULL), (HOURGLASS, FLAT)
-    found = ledger(params, *((better, worse, "mpii", "PCKh@0.5", "0.3") for better, worse in sides))
-    assert claims.answer(found) == "Of 3 gains in accuracy: 1 supported, 1 not supported, 0 undecided, 1 not run."
-    assert claims.tally(found).loc[("accuracy", "c")].tolist() == [1, 1, 0, 1]
-
-
-def test_sizes_are_counted_apart():
-    verdicts = {"metric": ["params (M)", "Head", "Head"], "paper": ["b", "b", "a"], "verdict": ["supported"] * 3}
-    found = claims.tally(pd.DataFrame(verdicts))
-    assert found.index.tolist() == [("accuracy", "b"), ("accuracy", "a"), ("size", "b")], "papers in their order"
-    assert found["supported"].tolist() == [1, 1, 1]
-
-
-def test_undecided_for_want_of_seeds_is_counted_and_said(study, params):
-    row = (FULL, FLAT, "mpii", "PCKh@0.5", "0.3")
-    network = (HOURGLASS, HRNET, "coco", "AP_det", "0.3")
-    no_interval = (HOURGLASS, HRNET, "coco", "APM_det", "0.3")
-    for entry, dataset, value in ((FULL, "mpii", 60), (FLAT, "mpii", 40), (HOURGLASS, "coco", 80), (HRNET, "coco", 40)):
-        study(entry, dataset, [value])
-    answer = claims.answer(ledger(params, row, row, network, no_interval))
-    assert "Of 4 undecided, 3 have a single seed" in answer
-    assert "`ablation_seeds: [0, 1, 2]` and `seeds: [0, 1, 2]`" in answer
-    assert "`seeds" not in claims.answer(ledger(params, row))
-    study("hourglass:full", "mpii", [50, 50])
-    study("hourglass:flat", "mpii", [40, 70])
-    found = ledger(params, row)
-    assert found["verdict"].tolist() == ["undecided"]
-    assert "seed" not in claims.answer(found), "two seeds, and still undecided"
+    small, large = claims.power_table(found).to_dict("records")
+    assert (small["claimed"], large["claimed"]) == (0.3, 5)
+    assert math.isnan(small["persons, 10 seeds"]), "seeds alone hide it"
+    expected = persons_needed(5, row["picture_sd"] * 20**0.5, row["seed_sd"], 10)
+    assert large["persons, 10 seeds"] == expected
+    own = power(found, 5.0, "mpii", "PCKh@0.5").iloc[0]
+    assert own["persons, 10 seeds"] == expected
+    with pytest.raises(ValueError, match="no difference of AP_gt on coco was tested; tested are: PCKh@0"):
+        power(found, 5.0, "coco", "AP_gt")
 
 
 def test_a_claim_says_by_whose_recipe_it_was_trained(study, params):

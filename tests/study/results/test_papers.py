@@ -8,7 +8,7 @@ from hpelib.study.config import load_params, study_runs
 from hpelib.study.entries import COUNTS
 from hpelib.study.evaluation import save
 from hpelib.study.results import papers
-from hpelib.study.results.measurements import find
+from hpelib.study.results.comparisons import Study
 from hpelib.study.results.papers import COLUMNS, read_results, table
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +26,7 @@ def make_results(*rows: tuple[str, ...], dataset: str = "mpii") -> pd.DataFrame:
 
 
 def measure(params: dict, *rows: tuple[str, ...], counts: pd.DataFrame = NOTHING_COUNTED, dataset: str = "mpii"):
-    return papers.measure(params, make_results(*rows, dataset=dataset), counts)
+    return papers.measure(Study(params), make_results(*rows, dataset=dataset), counts)
 
 
 def test_ours_stands_beside_the_printed_figure_and_never_in_its_place(study, params):
@@ -43,7 +43,7 @@ def test_ours_stands_beside_the_printed_figure_and_never_in_its_place(study, par
     assert measured["ours"].dropna().tolist() == [55, 55]
     assert measured["seeds"].dropna().tolist() == [2, 2]
     interval = measured.iloc[1]
-    assert interval["low"] < interval["judged"] < interval["high"]
+    assert interval["low"] < interval["high"]
     cells = table(measured).set_index("row")
     assert list(cells.index) == ["Newell et al.", "*Yang et al. (quoted)*", "HRNet"]
     assert cells["Head, paper"].tolist() == ["96.50", "*96.8*", ""], "with the digits that are printed"
@@ -66,16 +66,15 @@ def test_rows_of_ablations_are_marked_and_trained_by_their_papers_recipe(study, 
     assert cells["Head, ours"].tolist() == ["55.0 ± 7.1", "55.0", "not run"]
 
 
-def test_average_precision_has_the_interval_of_recall(study, params):
+def test_average_precision_has_its_own_interval(study, params):
     study("hourglass", "coco", [50, 60])
     rows = ("a", "hourglass", "AP_det", "66.9"), ("b", "hrnet", "AP_det", "70")
     measured = measure(params, *rows, dataset="coco")
     found = measured.iloc[0]
-    assert found["judged_by"] == "OKS recall"
+    expected = Study(params).interval("hourglass", "coco", "AP_det")
+    assert (found["low"], found["high"]) == (expected.low, expected.high)
     cells = table(measured)
-    assert cells["AP_det, ours"].tolist() == ["55.0 ± 7.1", "not run"]
-    recall = f"{found['judged']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"
-    assert cells["OKS recall, ours"].tolist() == [recall, "not run"]
+    assert cells["AP_det, ours"].tolist() == [f"55.0 ± 7.1 [{expected.low:.1f}, {expected.high:.1f}]", "not run"]
 
 
 def test_sizes_are_those_that_were_counted(study, params):
@@ -124,9 +123,9 @@ def test_the_papers_tables_hold_every_row_of_the_ablations_and_possible_values()
 def test_every_training_says_whether_its_mechanisms_act(study, params):
     study("hourglass", "coco", [50, 60])
     study("hourglass:full", "mpii", [55])
-    evaluation = find(params, "hourglass", "coco")
+    evaluation = Study(params).find("hourglass", "coco")
     seen = [(0, "a_gate", 8, 0.5, 0.25, "acts"), (1, "a_gate", 8, 0.0, 0.0, "constant")]
     alive = pd.DataFrame(seen, columns=evaluation.liveness.columns)
     save(replace(evaluation, liveness=alive), study_runs(params, "hourglass", "coco")[0].evaluation)
-    (row,) = papers.acting(params, "hourglass").to_dict("records")
+    (row,) = papers.acting(Study(params), "hourglass").to_dict("records")
     assert list(row.values()) == ["hourglass on coco", "a gate", "acts or constant", "8", "25%", "12.5%", "2"]

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hpelib.mannequins.stress import LEVELS, pictures
+from hpelib.metrics.statistics import SeedNoise
 from hpelib.skeletons import MPII16
 from hpelib.study.results import stress
 
@@ -62,33 +64,34 @@ def test_levels_are_means_over_the_keypoints_that_the_last_level_keeps():
             assert row["persons"] == (5 if (factor, joints) == ("truncation", "Ankle") else 6)
 
 
-def test_differences_in_differences_by_hand():
+NOISE = dict.fromkeys(stress.SIDES, SeedNoise(2.0, 8, "pooled"))
+
+
+def test_gains_by_hand():
     nan = np.nan
     # one seed, two persons with two keypoints; the second person's second keypoint is cut off where it is hard
     ours = np.array([[[1, 1], [1, nan]]]), np.array([[[1, 0], [0, 1]]])
     theirs = np.array([[[0, 0], [1, nan]]]), np.array([[[1, 0], [1, 1]]])
-    found = stress.difference_in_differences(ours, theirs)
+    found = stress.gains(ours, theirs, NOISE)
     # hard gains 1, 1, 0; easy gains 0, 0, -1; changes 1, 1, 1
-    assert found["gain_hard"] == pytest.approx(200 / 3)
-    assert found["gain_easy"] == pytest.approx(-100 / 3)
-    assert (found["difference"], found["low"], found["high"]) == pytest.approx((100, 100, 100))
-    assert (found["persons"], found["agree"]) == (2, 1)
-    swapped = stress.difference_in_differences(theirs, ours)
-    assert (swapped["difference"], swapped["agree"]) == (pytest.approx(-100), 1), "all seeds agree on a loss as well"
+    assert (found["hard"], found["easy"], found["change"]) == pytest.approx((200 / 3, -100 / 3, 100))
+    assert found["persons"] == 2
+    assert found["change_low"] == pytest.approx(100 - 2 * stats.t.ppf(0.975, 8)), "persons agree, seeds do not"
+    swapped = stress.gains(theirs, ours, NOISE)
+    assert swapped["change"] == pytest.approx(-100)
+    with pytest.raises(ValueError, match="no keypoint counts"):
+        stress.gains((ours[0] * nan, ours[1]), theirs, NOISE)
 
 
 def test_intervals_draw_persons_with_both_networks_and_both_pictures_at_once():
     ours, theirs = some_hits(0, persons=40), some_hits(1, persons=40)
     hard, easy = stress.position("blur", 6), 0
     pairs = [(of[:, :, hard], of[:, :, easy]) for of in (ours, theirs)]
-    found = stress.difference_in_differences(*pairs)
+    found = stress.gains(*pairs, dict.fromkeys(stress.SIDES, SeedNoise(0, 1e6, "none")))
     change = np.nanmean((ours - theirs)[:, :, hard] - (ours - theirs)[:, :, easy], axis=(0, 2))  # (P,)
-    rng = np.random.default_rng(5)
-    drawn = [100 * change[rng.integers(40, size=40)].mean() for _ in range(20000)]
-    assert found["difference"] == pytest.approx(100 * change.mean())
-    assert (found["low"], found["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=1.5)
-    per_seed = [np.nanmean((ours - theirs)[s, :, hard] - (ours - theirs)[s, :, easy]) for s in range(2)]
-    assert found["agree"] == np.mean(np.sign(per_seed) == np.sign(found["difference"]))
+    assert found["change"] == pytest.approx(100 * change.mean())
+    half = 100 * stats.sem(change) * stats.t.ppf(0.975, 39)
+    assert (found["change_high"] - found["change_low"]) / 2 == pytest.approx(half, rel=0.08)
 
 
 def test_stories_compare_the_joints_that_they_name():
@@ -118,7 +121,8 @@ def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
     table = stress.story_table(hits, hidden_by_panel())
     assert set(zip(table["network"], table["baseline"], strict=True)) == {("de_hrnet", "hrnet")}
     own = stress.story_table(hits | {"de_hrnet": hits["hrnet"]}, hidden_by_panel())
-    assert (own[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (own[[*stress.SIDES]] == 0).all(axis=None)
+    assert "better" not in stress.story_page(own)
     page = stress.story_page(table)
     assert (
         "Not run: sadi_net (against hourglass), fr_sbn (against simple_baseline), ditn (against hrnet), daunet" in page
@@ -128,9 +132,14 @@ def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
 
 
 @pytest.mark.parametrize(
-    ("low", "agree", "bold"), [(1.0, 1.0, True), (-1.0, 1.0, False), (1.0, 2 / 3, False)], ids=["sure", "zero", "seeds"]
+    ("hard", "change", "better", "bold"), [(3.0, 2.0, True, True), (3.0, -2.0, True, False), (-1.0, 2.0, False, False)]
 )
-def test_bold_takes_both_persons_and_seeds(low, agree, bold):
+def test_less_worse_is_not_better(hard, change, better, bold):
     table = stress.story_table({"hrnet": some_hits(0), "ditn": some_hits(1)}, hidden_by_panel())
-    row = table.iloc[[-1]].assign(difference=2.0, low=low, high=3.0, agree=agree)
-    assert (f"**+2.0 [{low:+.1f}, +3.0]**" in stress.story_page(row)) == bold
+    row = table.iloc[[-1]].assign(easy=hard - change, hard=hard, change=change, p_holm=0.01, p_hard_holm=0.01)
+    page = stress.story_page(row)
+    assert (("better: " in page), ("**" in page)) == (better, bold)
+    assert f"{hard - change:+.1f} → {hard:+.1f} [" in page, "both gains are shown"
+    unsure = stress.story_page(row.assign(p_holm=0.2, p_hard_holm=0.2))
+    assert "better: " not in unsure
+    assert f"where it is hard in {int(better)}, " in stress.story_answer(row)

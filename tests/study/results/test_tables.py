@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.metrics.statistics import bootstrap
+from hpelib.metrics.statistics import NOTHING, OPPOSITE, SEEN, bootstrap
 from hpelib.records import records
 from hpelib.skeletons import MPII16
 from hpelib.study.config import study_runs
 from hpelib.study.evaluation import Evaluation, save
-from hpelib.study.results import tables
-from hpelib.study.results.measurements import oks_recall
-from hpelib.study.results.tables import Comparison
+from hpelib.study.results import comparisons, tables
+from hpelib.study.results.comparisons import Study
+from hpelib.study.results.tables import Comparison, calibrated
 
 WEAK, STRONG = (50.0, 52.0, 60.0), (70.0, 71.0, 75.0)  # of each seed; means 54 and 72, sd 5.2915 and 2.6458
 
@@ -45,14 +45,30 @@ def make_evaluation(summary, complete_evaluation):
 
 
 @pytest.fixture
-def comparison(make_evaluation) -> Comparison:
+def compared(params, monkeypatch):
+    """`compared(evaluations)` is a comparison of these on MPII, of networks that all train alike."""
+    monkeypatch.setattr(comparisons, "mean_pose", lambda params, dataset: {"PCKh@0.5": 5.0, "AUC": 2.0})
+
+    def make(evaluations, networks=()):
+        params["networks"] = networks or list(evaluations)
+        params["profiles"]["tiny"]["networks"] |= {name: {"model": "hourglass"} for name in params["networks"]}
+        study = Study(params)
+        study.find = lambda entry, dataset: evaluations.get(entry)
+        return Comparison.read(study, "mpii")
+
+    return make
+
+
+@pytest.fixture
+def comparison(make_evaluation, compared) -> Comparison:
     evaluations = {"weak": make_evaluation(WEAK), "strong": make_evaluation(STRONG, 0.8, 1)}
-    return Comparison(("weak", "absent", "strong"), evaluations)
+    return compared(evaluations, ["weak", "absent", "strong"])
 
 
 def test_results_are_means_and_deviations_over_seeds(comparison):
     table = comparison.results_table()
-    assert list(table.index) == ["weak", "absent", "strong"], "in the order of params.yaml"
+    assert list(table.index) == ["weak", "absent", "strong", "mean pose"], "in the order of params.yaml"
+    assert table.loc["mean pose", ["PCKh@0.5", "AUC"]].tolist() == ["5.0", "2.0"]
     assert table.columns[0] == "PCKh@0.5"
     assert list(table.loc["weak"]) == ["54.0 ± 5.3", "14.0 ± 5.3", "not run", "34.0 ± 5.3", "1.235", "89.1", "0.0831"]
     assert table.loc["strong", "PCKh@0.5"] == "72.0 ± 2.6"
@@ -71,7 +87,7 @@ def test_intervals_are_the_bootstrap_of_the_mean_over_seeds(comparison):
     for network, evaluation in comparison.evaluations.items():
         mean = sum(evaluation.keypoint_scores) / 3
         for joint, members in (("PCKh@0.5", slice(None)), ("Elbow", elbow)):
-            expected = bootstrap(mean[:, members])
+            expected = bootstrap(mean[:, members], evaluation.image_ids)
             assert found.loc[joint, network].tolist() == pytest.approx([expected.value, expected.low, expected.high])
             assert expected.value == pytest.approx(100 * np.nanmean(mean[:, members]), abs=1e-4)
     assert len(found) == 2 * (1 + 7)
@@ -88,20 +104,20 @@ def test_intervals_are_the_bootstrap_of_the_mean_over_seeds(comparison):
         ),
     ],
 )
-def test_order_is_stable_or_not(make_evaluation, weak, statement):
-    both = Comparison(("weak", "strong"), {"weak": make_evaluation(weak), "strong": make_evaluation(STRONG)})
+def test_order_is_stable_or_not(make_evaluation, compared, weak, statement):
+    both = compared({"weak": make_evaluation(weak), "strong": make_evaluation(STRONG)})
     assert both.order_statement() == statement
 
 
-def test_one_seed_has_no_order(make_evaluation):
-    alone = Comparison(("weak", "strong"), {"weak": make_evaluation((50.0,)), "strong": make_evaluation((70.0,))})
+def test_one_seed_has_no_order(make_evaluation, compared):
+    alone = compared({"weak": make_evaluation((50.0,)), "strong": make_evaluation((70.0,))})
     assert alone.order_statement().startswith("One seed only")
     assert alone.results_table().loc["weak", "PCKh@0.5"] == "50.0"
 
 
-def test_pairs_count_the_seeds_won(make_evaluation):
+def test_pairs_count_the_seeds_won(make_evaluation, compared):
     values = {"a": (1.0, 5.0, 5.0), "b": (2.0, 4.0, 5.0), "c": (9.0, 9.0, 9.0)}
-    found = Comparison(tuple(values), {network: make_evaluation(figures) for network, figures in values.items()})
+    found = compared({network: make_evaluation(figures) for network, figures in values.items()})
     won = found.seeds_won
     assert list(won.index) == list(won.columns) == ["c", "a", "b"], "by mean, equals in the order of params.yaml"
     for row in won.index:
@@ -112,10 +128,14 @@ def test_pairs_count_the_seeds_won(make_evaluation):
 
 
 @pytest.mark.parametrize(
-    ("gain", "noise", "verdict"),
-    [((20, 20, 20), 1.0, "gain"), ((-20, -20, -20), 1.0, "loss"), ((-30, 20, 70), 50.0, "none shown")],
+    ("gain", "verdict", "words"),
+    [
+        ((20, 20, 20), SEEN, "Better than the baseline beyond chance: ditn (+20.0 against hrnet)"),
+        ((-20, -20, -20), OPPOSITE, "Worse beyond chance: ditn (-20.0 against hrnet)"),
+        ((-4, 0, 5), NOTHING, "No difference beyond the detectable: ditn"),
+    ],
 )
-def test_a_difference_is_of_the_same_persons(make_evaluation, gain, noise, verdict):
+def test_a_difference_is_of_the_same_pictures(make_evaluation, compared, gain, verdict, words):
     random = np.random.default_rng(0)
     before = 0.5 + random.uniform(-0.1, 0.1, (1, 400, 16)) + np.array([-0.01, 0, 0.01])[:, None, None]
     after = before + np.array(gain)[:, None, None] / 100
@@ -123,43 +143,38 @@ def test_a_difference_is_of_the_same_persons(make_evaluation, gain, noise, verdi
         network: make_evaluation(100 * scores.mean(axis=(1, 2)), scores=scores)
         for network, scores in (("hrnet", before), ("ditn", after))
     }
-    found = Comparison(tuple(sides), sides)
+    found = compared(sides)
     (row,) = found.differences.itertuples()
-    assert (row.name, row.baseline, row.metric, row.verdict) == ("ditn", "hrnet", "PCKh@0.5", verdict)
-    assert (row.low, row.gain, row.high) == pytest.approx([np.mean(gain)] * 3), "what is hard for both cancels out"
-    assert row.noise_floor == pytest.approx(noise)
+    assert (row.name, row.baseline, row.verdict) == ("ditn", "hrnet", verdict)
+    assert row.picture_sd == pytest.approx(0, abs=1e-9), "what is hard for both cancels out"
+    assert row.ours == pytest.approx(np.mean(gain))
+    assert row.low < row.ours < row.high, "seeds differ"
     table = found.results_table()
-    assert table["gain or loss in PCKh@0.5"].tolist() == ["", verdict]
+    assert table["verdict"].tolist() == ["", verdict, ""]
     assert table.loc["ditn", "baseline"] == "hrnet"
+    assert words in found.conclusion()
+    assert f"{row.detectable:.1f} to {row.detectable:.1f} points" in found.detectable()
 
 
-@pytest.mark.parametrize(("ap", "verdict"), [((3.0, 3.1, 3.2), "gain"), ((1.0, 1.1, 1.2), "none shown")])
-def test_on_coco_a_gain_is_of_recall_and_agrees_with_average_precision(make_evaluation, ap, verdict):
-    random = np.random.default_rng(0)
-    persons = random.uniform(size=(60, 1)) < 0.5
-    before = np.where(persons, 0.45, 0.9) + random.uniform(0, 0.01, (3, 60, 17))
-    after = np.where(persons, 0.55, 0.6) + random.uniform(0, 0.01, (3, 60, 17))  # more reach 0.5, fewer anything else
-    before[:, ~persons[:, 0]] = after[:, ~persons[:, 0]] = np.nan
-    sides = {}
-    for network, scores, values in (("hrnet", before, (2.0, 2.1, 2.2)), ("ditn", after, ap)):
-        side = make_evaluation(values, scores=scores)
-        figures = side.figures.assign(metric=side.figures["metric"].replace("PCKh@0.5", "AP_gt"))
-        about = dataclasses.replace(side.summary, format="coco", skeleton="coco17")
-        sides[network] = dataclasses.replace(side, figures=figures, summary=about)
-    (row,) = Comparison(tuple(sides), sides).differences.itertuples()
-    assert (row.metric, row.verdict) == ("OKS recall", verdict)
-    assert row.gain == pytest.approx(100 * (oks_recall(after) - oks_recall(before))[:, persons[:, 0]].mean(), abs=1e-9)
+def test_maxima_of_heatmaps_are_held_against_scores():
+    maxima, scores = np.array([[0.2, 0.24, 0.9, 2.0]]), np.array([[0.0, 1.0, np.nan, 0.9]])
+    found = calibrated(maxima, scores)
+    assert found["heatmap maximum"] == pytest.approx(1.44 / 3), "beyond 1 is 1, and what is not labelled does not count"
+    assert found["score"] == pytest.approx(1.9 / 3)
+    assert found["error"] == pytest.approx((2 * abs(0.22 - 0.5) + 0.1) / 3)
+    assert found["rank correlation"] == pytest.approx(0.5)
 
 
-def test_without_a_baseline_beside_it_nothing_is_compared(make_evaluation):
-    alone = Comparison(("ditn", "hrnet"), {"ditn": make_evaluation(STRONG)})
+def test_without_a_baseline_beside_it_nothing_is_compared(make_evaluation, compared):
+    alone = compared({"ditn": make_evaluation(STRONG)}, ["ditn", "hrnet"])
+    assert alone.conclusion() == "The highest mean PCKh@0.5 is that of ditn."
     assert alone.differences.empty
     assert "baseline" not in alone.results_table()
 
 
 def test_nothing_evaluated_is_an_error_that_says_what_to_run():
     with pytest.raises(ValueError, match=r"none of a, b was evaluated; run: dvc repro evaluate"):
-        Comparison(("a", "b"), {})
+        Comparison(("a", "b"), {}, None)
 
 
 def test_files_hold_every_value_and_means_over_seeds(comparison, tmp_path):
@@ -181,8 +196,8 @@ def test_files_hold_every_value_and_means_over_seeds(comparison, tmp_path):
     assert len(pd.read_csv(tmp_path / "plots/joints/weak.csv")) == 7
 
 
-def test_metrics_of_all_networks_fit_a_terminal(make_evaluation, tmp_path):
-    found = Comparison(tuple(records()), dict.fromkeys(records(), make_evaluation(WEAK)))
+def test_metrics_of_all_networks_fit_a_terminal(make_evaluation, compared, tmp_path):
+    found = compared(dict.fromkeys(records(), make_evaluation(WEAK)))
     columns = ["name", "seed", "epoch", "loss"]
     history = pd.DataFrame([(network, 0, 1, 1.0) for network in records()], columns=columns)
     found.save(history, tmp_path, tmp_path / "metrics.json", tmp_path)
@@ -205,20 +220,20 @@ def test_evaluations_are_read_for_the_networks_of_the_study(params, put, make_ev
     params["profiles"]["tiny"]["networks"]["hrnet"] = {"model": "hrnet_w32"}
     params["networks"] = ["hrnet", "hourglass"]
     put(make_evaluation(WEAK))
-    found = Comparison.read(params, "mpii")
+    found = Comparison.read(Study(params), "mpii")
     assert found.networks == ("hrnet", "hourglass")
     assert list(found.evaluations) == ["hourglass"]
     (study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"mpii/hourglass holds no finished evaluation; run: dvc"):
-        Comparison.read(params, "mpii")
+    with pytest.raises(ValueError, match=r"none of hrnet, hourglass was evaluated; run: dvc"):
+        Comparison.read(Study(params), "mpii")
 
 
-def test_the_control_is_of_shuffled_labels(params, put, make_evaluation):
+def test_references_are_the_mean_pose_and_the_control(params, put, make_evaluation, compared):
     put(make_evaluation((3.21,)), labels="shuffled")
-    said = "Control: hourglass trained on shuffled labels scores PCKh@0.5 3.2."
-    assert tables.control_statement(params, "mpii") == said
-    params["extra"] = {"datasets": ["lspet"], "networks": ["hourglass"]}
-    assert tables.control_statement(params, "lspet") == "No control was trained on this dataset."
+    found = compared({"hourglass": make_evaluation(WEAK)})
+    assert found.results_table().loc["shuffled labels", "PCKh@0.5"] == "3.2"
+    assert found.floor("PCKh@0.5") == 5.0
+    assert found.floor("Knee") is None
 
 
 def test_histories_are_of_all_runs(params, tmp_path, monkeypatch):

@@ -1,0 +1,39 @@
+"""What it takes to see a gain: from the variances that the study measured.
+
+    python -m hpelib.study.tools.power 0.3 --dataset coco --metric AP_det
+
+says how many test persons and seeds show a true gain of 0.3 points four times in five, two-sided at 5 %.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from hpelib.study.config import load_params
+from hpelib.study.results import claims
+
+
+def power(ledger: pd.DataFrame, claimed: float, dataset: str, metric: str) -> pd.DataFrame:
+    """One line of `claims.power_table`, for a gain of one's own.
+
+    Raises:
+        ValueError: the ledger has no tested difference of this metric on this dataset.
+    """
+    rows = ledger[(ledger["dataset"] == dataset) & (ledger["metric"] == metric) & ledger["error"].notna()]
+    if rows.empty:
+        known = ledger.loc[ledger["error"].notna(), ["metric", "dataset"]].drop_duplicates()
+        pairs = ", ".join(f"{row.metric} on {row.dataset}" for row in known.itertuples())
+        raise ValueError(f"no difference of {metric} on {dataset} was tested; tested are: {pairs or 'none'}")
+    return claims.power_table(rows.assign(claimed=claimed, kind="claim"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("gain", type=float, help="percentage points")
+    parser.add_argument("--dataset", default="coco")
+    parser.add_argument("--metric", default="AP_det")
+    given = parser.parse_args()
+    path = Path("reports") / load_params()["profile"] / "claims/claims.csv"
+    table = power(pd.read_csv(path), given.gain, given.dataset, given.metric)
+    print(table.T.to_string(header=False, float_format="%.4g", na_rep="no number is enough"))

@@ -1,0 +1,193 @@
+"""What can be tested of a difference, and what cannot."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, bootstrap, difference, redrawn_means
+from hpelib.study.ablations import ablation_runs
+from hpelib.study.config import study_runs
+from hpelib.study.evaluation import load, save
+from hpelib.study.results import comparisons
+from hpelib.study.results.comparisons import EARLIER, Study
+
+NETWORK, ROW = "hourglass", "hourglass:flat"
+FULL, FLAT = "hourglass:full", "hourglass:flat"
+PCKH = "mpii", "PCKh@0.5"
+
+
+def test_what_is_not_in_the_study_is_not_found(study, params):
+    study("hourglass", "mpii", [50, 60])
+    assert Study(params).find(NETWORK, "coco") is None, "not evaluated"
+    assert Study(params).find("hrnet_w48", "mpii") is None, "not a network of the profile"
+    assert Study(params).find("hourglass:full", "coco") is None, "the ablation is on another dataset"
+    assert Study(params | {"networks": ["hrnet"]}).find(NETWORK, "mpii") is None, "no longer in the study"
+    (study_runs(params, "hourglass", "mpii")[0].evaluation / "summary.json").unlink()
+    assert Study(params).find(NETWORK, "mpii") is None, "not finished"
+
+
+def test_a_networks_seeds_lie_in_one_evaluation_and_a_rows_in_one_each(study, params):
+    study("hourglass", "mpii", [50, 60])
+    study("hourglass:flat", "mpii", [40, 45])
+    network, row = (Study(params).find(entry, "mpii") for entry in (NETWORK, ROW))
+    assert network.summary.seeds == row.summary.seeds == (0, 1)
+    assert network.values("PCKh@0.5") == [50, 60]
+    assert row.values("PCKh@0.5") == [40, 45]
+    saved = load(study_runs(params, "hourglass", "mpii")[0].evaluation)
+    np.testing.assert_array_equal(network.keypoint_scores, saved.keypoint_scores)
+    (ablation_runs(params, "hourglass", 0)["flat"].evaluation / "summary.json").unlink()
+    assert Study(params).find(ROW, "mpii").summary.seeds == (1,), "a row may have only some of the seeds"
+
+
+def test_a_difference_has_both_sources_of_chance(study, params):
+    study(FULL, "mpii", [80, 82])
+    study(FLAT, "mpii", [40, 43])
+    measured = Study(params)
+    row = measured.compare(FULL, FLAT, *PCKH, claimed=50)
+    noise = measured.noise(*PCKH, True)
+    assert (noise.variance, noise.freedom) == ((2 + 4.5) / 2, 2)
+    scores = [measured.find(entry, "mpii").keypoint_scores.mean(axis=0) for entry in (FULL, FLAT)]
+    expected = difference([40, 39], redrawn_means(scores[0] - scores[1], np.arange(20) // 2), 10, noise)
+    assert row["ours"] == 39.5
+    for name in ("low", "high", "p", "picture_sd", "seed_sd", "detectable"):
+        assert row[name] == pytest.approx(getattr(expected, name)), name
+    assert row["p_below"] == pytest.approx(expected.p_below(50))
+    assert (row["seeds"], row["pictures"], row["persons"], row["noise"]) == (2, 10, 20, "pooled over 2 rows")
+    assert "verdict" not in row
+
+
+def test_average_precision_is_redrawn_itself(study, params):
+    study("hourglass", "coco", [80, 81])
+    study("hrnet", "coco", [40, 45])
+    measured = Study(params)
+    redrawn, pictures = measured.redrawn("hourglass", "coco", "AP_det")
+    assert redrawn.shape == (2, 1000)
+    assert pictures == 10
+    row = measured.compare("hourglass", "hrnet", "coco", "AP_det")
+    assert row["ours"] == 38
+    sides = [measured.redrawn(entry, "coco", "AP_det")[0].mean(axis=0) for entry in ("hourglass", "hrnet")]
+    assert row["picture_sd"] == pytest.approx(np.std(sides[0] - sides[1], ddof=1) * math.sqrt(10 / 9))
+
+
+def test_a_single_seed_has_the_noise_of_others_and_is_marked(study, params):
+    study(FULL, "mpii", [80])
+    study(FLAT, "mpii", [40])
+    assert Study(params).compare(FULL, FLAT, *PCKH)["noise"] == EARLIER.source, "nothing has a second seed"
+    study("hourglass", "mpii", [50, 60])
+    row = Study(params).compare(FULL, FLAT, *PCKH)
+    assert (row["noise"], row["seeds"]) == ("pooled over 1 networks", 1), "the larger one"
+    assert row["seed_sd"] == pytest.approx(10)
+
+
+def test_only_seeds_of_both_sides_are_compared(study, params):
+    study(FULL, "mpii", [80, 10])
+    study(FLAT, "mpii", [40])
+    row = Study(params).compare(FULL, FLAT, *PCKH)
+    assert (row["seeds"], row["ours"]) == (1, 40)
+
+
+def test_what_was_not_measured_is_not_run(study, params):
+    study("hourglass", "mpii", [50, 60])
+    for worse in ("hrnet", "hrnet_w48"):
+        assert Study(params).compare("hourglass", worse, *PCKH) == {"verdict": NOT_RUN}
+
+
+def test_nothing_is_tested_at_the_floor(study, params, monkeypatch):
+    study(FULL, "mpii", [52, 53])
+    study(FLAT, "mpii", [12, 13])
+    assert "verdict" not in Study(params).compare(FULL, FLAT, *PCKH)
+    floor = {"PCKh@0.5": 52.0}
+    monkeypatch.setattr(comparisons, "mean_pose", lambda params, dataset: floor)
+    row = Study(params).compare(FULL, FLAT, *PCKH)
+    assert row["verdict"] == NOT_TESTABLE
+    assert row["reason"].startswith("at the floor: mean pose has 52.0")
+    floor["PCKh@0.5"] = 1.0
+    study("hourglass", "mpii", [51], labels="shuffled")
+    assert "shuffled labels has 51.0" in Study(params).compare(FULL, FLAT, *PCKH)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("section", "setting"),
+    [
+        ("inputs", {"input_size": [64, 64]}),
+        ("inputs", {"codec": "msra"}),
+        ("recipe", {"epochs": 2}),
+        ("recipe", {"learning_rate": 0.5}),
+        ("test", {"pyramid": True}),
+    ],
+)
+def test_unequal_footing_is_not_tested_and_named(study, params, section, setting):
+    for entry in ("hourglass", "hrnet"):
+        study(entry, "mpii", [80 if entry == "hourglass" else 40] * 2)
+    assert "verdict" not in Study(params).compare("hourglass", "hrnet", *PCKH)
+    params["profiles"]["tiny"]["networks"]["hrnet"] |= {section: setting}
+    row = Study(params).compare("hourglass", "hrnet", *PCKH)
+    assert row["verdict"] == NOT_TESTABLE
+    assert row["reason"].startswith("unequal footing: ")
+    assert next(iter(setting)) in row["reason"]
+
+
+def test_a_row_by_its_papers_recipe_does_not_stand_beside_a_whole_network(study, params):
+    params["profiles"]["tiny"]["paper_recipes"] = {"hourglass": {"epochs": 3}}
+    study(FULL, "mpii", [80, 81])
+    study(FLAT, "mpii", [40, 41])
+    study("hrnet", "mpii", [40, 41])
+    assert "epochs (3 and 1)" in Study(params).compare(FULL, "hrnet", *PCKH)["reason"]
+    assert "verdict" not in Study(params).compare(FULL, FLAT, *PCKH), "rows share their recipe"
+
+
+def test_what_belongs_to_a_network_may_differ(study, params):
+    study("hourglass", "mpii", [80, 81])
+    study("hrnet", "mpii", [40, 41])
+    params["profiles"]["tiny"]["networks"]["hrnet"] |= {"inputs": {"heatmap_size": [32, 32]}, "recipe": {"loss": "x"}}
+    assert "verdict" not in Study(params).compare("hourglass", "hrnet", *PCKH)
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        (["acts", "acts"], ""),
+        (["acts", "constant"], "gate: constant under 1 of 2 seeds"),
+        (["constant", "constant"], "gate: constant under 2 of 2 seeds"),
+        (["off at this input"] * 2, "gate: off at this input under 2 of 2 seeds"),
+        (None, "gate is not in the network"),
+    ],
+)
+def test_a_gain_needs_mechanisms_that_act(study, params, states, reason):
+    study("hourglass", "mpii", [80, 81])
+    study("hrnet", "mpii", [40, 41])
+    folder = study_runs(params, "hourglass", "mpii")[0].evaluation
+    evaluation = load(folder)
+    names, states = ("other", ["acts"] * 2) if states is None else ("gate", states)
+    lines = pd.DataFrame({"seed": [0, 1], "mechanism": names, "units": 8, "alive_share": 0.5, "person_share": 0.5})
+    save(dataclasses.replace(evaluation, liveness=lines.assign(state=states)), folder)
+    row = Study(params).compare("hourglass", "hrnet", *PCKH, needs=["gate"])
+    assert row.get("reason", "") == reason
+    assert row.get("verdict") == (NOT_TESTABLE if reason else None)
+    assert "verdict" not in Study(params).compare("hourglass", "hrnet", *PCKH), "nothing is needed"
+
+
+def test_every_figure_of_the_profile_is_one_line(study, params):
+    params |= {"datasets": ["mpii"], "all_datasets": ["mpii"]}
+    study("hourglass", "mpii", [50, 60])
+    study(FLAT, "mpii", [40, 45])
+    measured = Study(params)
+    lines = measured.figures.set_index(["network", "metric"])
+    whole = lines.loc[("hourglass", "PCKh@0.5")]
+    assert (whole["value"], whole["seeds"], whole["split"]) == (55, 2, "test")
+    assert whole["run"] == study_runs(params, "hourglass", "mpii")[0].digest
+    scores = measured.find("hourglass", "mpii").keypoint_scores.mean(axis=0)
+    expected = bootstrap(scores, np.arange(20) // 2)
+    assert (whole["low"], whole["high"]) == pytest.approx((expected.low, expected.high))
+    assert set(lines.index.get_level_values("network")) == {"hourglass", FLAT}
+
+
+def test_the_mean_pose_is_that_of_the_training_persons(params, write_set):
+    """In a set whose persons all stand alike, the mean pose is right about everybody."""
+    write_set("mpii")
+    found = comparisons.mean_pose(params, "mpii")
+    assert {"PCKh@0.5", "Head"} <= found.keys()
+    assert 0 <= found["PCKh@0.5"] < 100
