@@ -7,7 +7,6 @@ light with a dark rim and the right dark with a light rim.
 """
 
 import io
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
@@ -21,7 +20,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from hpelib.records import records
+from hpelib.records import family, records
 
 BLACK, GREY, ORANGE, SKY = "#000000", "#7F7F7F", "#E69F00", "#56B4E9"
 GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -52,16 +51,16 @@ def apply() -> AbstractContextManager[None]:
 def series_styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Colour, marker, line style and marker filling for each name, as keyword arguments of `Axes.plot`.
 
-    A network that `hpelib.models.list_models()` knows looks the same in every figure. Other names, such as the rows of
-    an ablation, take the same styles in the order given.
+    A network, its variants and its inputs (`hpelib.records.family`) look the same in every figure. Other names, such as
+    the rows of an ablation, take the same styles in the order given.
     """
     families = {record.name: (record.color, record.marker) for record in records().values() if record.color}
-    network = re.compile(rf"({'|'.join(families)})(?:_(?:resnet|w)(\d+))?")
-    spare = ((*family, *variant) for variant in cycle(VARIANT_STYLES) for family in families.values())
+    spare = ((*look, *variant) for variant in cycle(VARIANT_STYLES) for look in families.values())
     styles = {}
     for name in names:
-        known = network.fullmatch(name)
-        look = (*families[known[1]], *VARIANT_STYLES[VARIANTS.get(known[2], 0)]) if known else next(spare)
+        known, variant, size = family(name)
+        dashes, filling = VARIANT_STYLES[VARIANTS.get(variant, 0)]
+        look = (*families[known], dashes, "top" if size else filling) if known in families else next(spare)
         styles[name] = dict(zip(("color", "marker", "linestyle", "fillstyle"), look, strict=True))
     return styles
 

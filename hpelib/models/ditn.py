@@ -62,8 +62,9 @@ class ParameterAdapter(nn.Sequential):
     activation. The same chain stands in the public code of "Mutual Learning to Adapt" (Nie et al., ECCV 2018). What
     remains of the map is the kernel. If one of its sides is even, the last row or column is cut off.
 
-    Maps below 25 px give a side of 1. So kernels of 16x16 maps are 1x1: they scale a channel and move nothing.
-    Shape: (N, 2 groups, H, W) -> (N, 2 groups, h, w). 64x64 gives 7x7, 64x48 gives 7x5.
+    Kernels are 1x1 for maps of up to 24x24 (inputs of up to 96 px): they scale a channel and move nothing. They are 3x3
+    for maps of 32x32 (inputs of 128 px), and 7x7 for 64x64.
+    Shape: (N, 2 groups, H, W) -> (N, 2 groups, h, w). 64x48 gives 7x5.
 
     Raises:
         ValueError: the maps are smaller than 9x9.

@@ -5,7 +5,7 @@ No other file names it, so a new network is added without editing a table. No to
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -145,9 +145,21 @@ def presets() -> dict[str, Record]:
     return {preset: record for record in records().values() for preset in record.presets}
 
 
-def baselines() -> dict[str, str]:
-    """For each network that a paper proposes, the network that it is compared with."""
-    return {record.name: record.baseline for record in records().values() if record.baseline}
+def family(name: str) -> tuple[str, str, str]:
+    """What a network's name says: its record, the depth or width of its variant, and the height of its input.
+
+    Example: `family("de_hrnet_w48_384")` is `("de_hrnet", "48", "384")`; what a name does not say is "".
+    """
+    return tuple(part or "" for part in re.fullmatch(r"(.+?)(?:_(?:resnet|w)(\d+))?(?:_(\d+))?", name).groups())
+
+
+def baselines(names: Iterable[str] = ()) -> dict[str, str]:
+    """For each network that a paper proposes, the network that it is compared with.
+
+    Variants among `names` are compared with the same variant: `de_hrnet_w48_384` with `hrnet_w48_384`.
+    """
+    own = {record.name: record.baseline for record in records().values() if record.baseline}
+    return own | {name: own[known] + name.removeprefix(known) for name in names if (known := family(name)[0]) in own}
 
 
 def quantity(name: str) -> Quantity:

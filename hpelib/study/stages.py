@@ -68,7 +68,8 @@ def stages(params: dict) -> Iterator[Stage]:
     runs = [study_runs(params, network, "mpii")[0].describe() for network in params["networks"]]
     yield "stress_hits", ("hpelib.study.steps.stress",), {"runs": runs, "seeds": params["seeds"]}, _loaded(*runs)
     yield "stress", ("notebooks/stress.ipynb",), study, ()
-    yield "index", ("hpelib.study.results.index",), rows | {"all_datasets": params["all_datasets"]}, ()
+    named = {"all_datasets": params["all_datasets"], "of_profile": [*profile["networks"]]}
+    yield "index", ("hpelib.study.results.index",), rows | named, ()
 
 
 def _loaded(*runs: dict) -> tuple[str, ...]:

@@ -93,3 +93,9 @@ def test_panels(count, columns, rows):
 def test_what_is_drawn_to_the_edge_gets_no_frame():
     drawn = Image.open(io.BytesIO(style.to_png(plt.figure(figsize=(1, 1), facecolor="red"))))
     assert drawn.getcolors() == [(150**2, (255, 0, 0))]
+
+
+def test_a_network_at_another_input_has_its_familys_colour_and_a_look_of_its_own():
+    styles = style.series_styles(["hrnet", "hrnet_w48", "hrnet_384", "hrnet_w48_384", "fr_sbn_resnet152_384", "fr_sbn"])
+    assert len({tuple(look.items()) for look in styles.values()}) == len(styles)
+    assert {styles[name]["color"] for name in styles if name.startswith("hrnet")} == {styles["hrnet"]["color"]}

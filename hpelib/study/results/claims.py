@@ -17,14 +17,14 @@ from hpelib.metrics.statistics import (
 )
 from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.results.comparisons import OF_DIFFERENCE, Study
-from hpelib.study.results.measurements import brackets
+from hpelib.study.results.measurements import brackets, entry_at
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
     *("id", "paper", "source", "claim"),  # source: table or section
     "kind",  # "claim" of the paper, or "control" of ours that a claim is read beside
     *("better", "worse", "dataset"),  # the entry that is said to be better, or cheaper, and the other one
-    *("input", "metric"),  # input: of claims about size, "256x192", height first
+    *("input", "metric"),  # input: "256x192", height first; of claims about size, or where it is not the usual one
     "difference",  # better - worse as the paper has it; empty where it only says which is better
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
     "needs",  # mechanisms of the better side's record that must act, or the claim is not tested; parted by spaces
@@ -81,7 +81,10 @@ def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
     rows = [
         _judge_size(claim, counts)
         if claim.metric in COUNTS
-        else study.compare(*(getattr(claim, name) for name in MEASUREMENT), claim.needs.split(), claim.claimed)
+        else study.compare(
+            *(entry_at(study.params, entry, claim.input) for entry in (claim.better, claim.worse)),
+            *(claim.dataset, claim.metric, claim.needs.split(), claim.claimed),
+        )
         for claim in claims.itertuples()
     ]
     found = claims.join(

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpelib.records import records
 from hpelib.study.config import load_params
-from hpelib.study.results import claims, tables
+from hpelib.study.results import claims, papers, tables
 from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import describe
 
@@ -30,6 +30,7 @@ def index(params: dict, folder: Path) -> str:
         size_answer=claims.size_answer(found),
         tally=claims.tally(found).to_markdown(),
         papers={paper: records()[paper].title for paper in params["ablations"]},
+        left_out=papers.left_out(params, papers.read_results()),
         has_photographs=(folder / "lspet/tables/tables.ipynb").is_file() and "lspet" not in datasets,
         root=os.path.relpath(".", folder),
     )

@@ -10,6 +10,15 @@ from hpelib.study.config import profile_params
 from hpelib.study.evaluation import Summary
 
 
+def entry_at(params: dict, entry: str, size: str) -> str:
+    """The name that an entry has in the current profile at this input: `hrnet_384` for `hrnet` at "384x288".
+
+    It is the entry itself where the profile has no network of such a name.
+    """
+    sized = f"{entry}_{size.partition('x')[0]}"
+    return sized if sized in profile_params(params)["networks"] else entry
+
+
 def over_seeds(figures: pd.DataFrame, rows: Sequence[str], columns: str, value: str = "value") -> pd.DataFrame:
     """Figures of each seed as cells for a reader: mean and standard deviation over seeds.
 

@@ -8,10 +8,11 @@ import pandas as pd
 
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, standard_deviation
+from hpelib.study.config import networks_on, profile_params
 from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.results import measurements
 from hpelib.study.results.comparisons import Study
-from hpelib.study.results.measurements import brackets
+from hpelib.study.results.measurements import brackets, entry_at
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -55,13 +56,34 @@ def measure(study: Study, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
         counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
     ours = {}
-    for (entry, dataset), rows in results[results["entry"] != ""].groupby(["entry", "dataset"]):
+    for (entry, dataset, size), rows in results[results["entry"] != ""].groupby(["entry", "dataset", "input"]):
         for row in rows.itertuples():
             if row.metric in PRINTED_SIZES:
-                ours[row.Index] = counted_size(counts, entry, dataset, row.input)
+                ours[row.Index] = counted_size(counts, entry, dataset, size)
             else:
-                ours[row.Index] = _figure(study, entry, dataset, row.metric)
+                ours[row.Index] = _figure(study, entry_at(study.params, entry, size), dataset, row.metric)
     return results.join(pd.DataFrame([*ours.values()], index=[*ours], columns=[*MEASURED, *COUNTS]))
+
+
+def left_out(params: dict, results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the papers' tables that the current profile does not fill, each once.
+
+    Columns: paper, table, row, entry, dataset, input; and `remedy`: the network to add to `networks` in params.yaml, or
+    that the profile has no such network or dataset.
+    """
+    networks, rows = profile_params(params)["networks"], []
+    trained = {dataset: networks_on(params, dataset) for dataset in params["all_datasets"]}
+    cells = ["paper", "table", "row", "entry", "dataset", "input"]
+    for row in results.loc[results["kind"] == "network", cells].drop_duplicates().itertuples(index=False):
+        name, _, part = entry_at(params, row.entry, row.input).partition(":")
+        if part and name in networks and row.dataset in params["ablations"][name]["datasets"]:
+            continue
+        if not part and name in trained.get(row.dataset, ()):
+            continue
+        known = name in networks and row.dataset in trained and not part
+        remedy = f"add {name} to `networks`" if known else f"no {row.entry} on {row.dataset} in this profile"
+        rows.append(row._asdict() | {"remedy": remedy})
+    return pd.DataFrame(rows, columns=[*cells, "remedy"])
 
 
 def _figure(study: Study, entry: str, dataset: str, metric: str) -> dict:

@@ -12,7 +12,8 @@ def measure(counts: pd.DataFrame) -> pd.DataFrame:
     """
     sizes = counts[counts["entry"] == ""].reset_index(drop=True)
     macs, legacy = sizes["MACs (G)"], sizes["legacy GFLOPs"]
-    ours = {"MACs / 1e9": macs, "MACs / 2^30": macs * 1e9 / 2**30, "legacy / 2^30": legacy}
+    binary = {f"MACs / 2^{power}": macs * 1e9 / 2**power for power in (20, 30)}
+    ours = {"MACs / 1e9": macs, "legacy / 2^30": legacy} | binary
     in_unit = np.select([sizes["printed_unit"] == unit for unit in ours], [*ours.values()], np.nan)
     sizes["params_difference"] = 100 * (sizes["params (M)"] / sizes["printed_params_M"] - 1)
     sizes["gflops_difference"] = 100 * (in_unit / sizes["printed_gflops"] - 1)

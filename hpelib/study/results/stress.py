@@ -130,7 +130,7 @@ def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
     rows = [
         {"network": network, "baseline": baseline, "story": story}
         | gains(stories[network][story], stories[baseline][story], noises[story])
-        for network, baseline in baselines().items()
+        for network, baseline in baselines(hits).items()
         if network in hits and baseline in hits
         for story in names
     ]

@@ -85,7 +85,7 @@ class Comparison:
         beyond the detectable" or "not testable here".
         """
         metric, dataset = self.summary.form.main_metric, self.summary.dataset
-        pairs = [pair for pair in baselines().items() if set(pair) <= self.evaluations.keys()]
+        pairs = [pair for pair in baselines(self.evaluations).items() if set(pair) <= self.evaluations.keys()]
         rows = [dict(zip(("name", "baseline"), pair, strict=True)) for pair in pairs]
         found = pd.DataFrame(
             row | self.study.compare(*pair, dataset, metric) for row, pair in zip(rows, pairs, strict=True)

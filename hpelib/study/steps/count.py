@@ -35,7 +35,7 @@ COLUMNS = (
     "note",
 )
 KINDS = ("printed", "reading")  # a reading is another way to read what the paper leaves open, or a row without figures
-UNITS = ("MACs / 1e9", "MACs / 2^30", "legacy / 2^30", "unknown")
+UNITS = ("MACs / 1e9", "MACs / 2^20", "MACs / 2^30", "legacy / 2^30", "unknown")
 WHOLE = "all"  # the module that is the network itself
 
 

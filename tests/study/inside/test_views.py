@@ -47,6 +47,7 @@ def study(params, narrow_options, tmp_path, monkeypatch) -> dict:
 
 def test_every_network_has_a_baseline_or_is_one_and_a_story():
     assert set(baselines().values()) == set(records()) - set(baselines())
+    assert baselines(["de_hrnet_w48_384", "hrnet_384"])["de_hrnet_w48_384"] == "hrnet_w48_384"
     assert records()["ditn"].compared == ["hrnet", "ditn"]
     assert records()["hrnet"].compared == ["hrnet"]
     assert all(record.stories for name, record in records().items() if record.baseline)

@@ -4,12 +4,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hpelib.study.config import load_params, study_runs
+from hpelib.study.config import load_params, make_run, study_runs
 from hpelib.study.entries import COUNTS
 from hpelib.study.evaluation import save
 from hpelib.study.results import papers
 from hpelib.study.results.comparisons import Study
-from hpelib.study.results.papers import COLUMNS, read_results, table
+from hpelib.study.results.papers import COLUMNS, left_out, read_results, table
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTHING_COUNTED = pd.DataFrame(columns=["entry", "dataset", "input", *COUNTS])
@@ -129,3 +129,30 @@ def test_every_training_says_whether_its_mechanisms_act(study, params):
     save(replace(evaluation, liveness=alive), study_runs(params, "hourglass", "coco")[0].evaluation)
     (row,) = papers.acting(Study(params), "hourglass").to_dict("records")
     assert list(row.values()) == ["hourglass on coco", "a gate", "acts or constant", "8", "25%", "12.5%", "2"]
+
+
+def test_a_row_is_measured_at_its_input_where_the_profile_has_that(study, params):
+    study("hourglass", "mpii", [50, 60])
+    row = ("whole", "hourglass", "PCKh@0.5", "96.5")
+    assert measure(params, row)["ours"].tolist() == [55]
+    params["profiles"]["tiny"]["networks"]["hourglass_64"] = params["profiles"]["tiny"]["networks"]["hourglass"]
+    assert measure(params, row)["ours"].isna().all(), "the row's input is 64x64, which is not run"
+
+
+def test_rows_that_a_profile_does_not_fill_are_named_with_what_adds_them(params):
+    networks = params["profiles"]["tiny"]["networks"]
+    params |= {"networks": ["hourglass"], "ablations": {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}}}}}
+    networks |= {"hourglass_128": networks["hourglass"]}
+    entries = ["hourglass", "hourglass:full", "hourglass_128", "hrnet", ""]
+    found = left_out(params, make_results(*((f"row {entry}", entry, "Head", "9") for entry in entries)))
+    assert found["entry"].tolist() == ["hourglass_128", "hrnet"]
+    assert found["remedy"].tolist() == ["add hourglass_128 to `networks`", "no hrnet on mpii in this profile"]
+
+
+def test_the_profile_paper_has_every_network_of_the_tables_of_hrnet_de_hrnet_and_ditn():
+    params = load_params(ROOT / "params.yaml") | {"profile": "paper"}
+    missing = left_out(params, read_results(ROOT / "data/paper_results.csv"))
+    missing = missing[~missing["remedy"].str.startswith("add ")]
+    assert missing.loc[missing["paper"].isin(["de_hrnet", "ditn"]), "entry"].tolist() == []
+    inputs = {name: make_run(params, name, "coco", 0).inputs for name in ("hrnet_384", "de_hrnet_w48_384")}
+    assert {(found.input_size, found.sigma) for found in inputs.values()} == {((288, 384), 3.0)}

@@ -35,7 +35,13 @@ def counted(*changes: dict) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("unit", "gflops"),
-    [("MACs / 1e9", 8), ("MACs / 2^30", 8e9 / 2**30), ("legacy / 2^30", 9), ("unknown", np.nan)],
+    [
+        ("MACs / 1e9", 8),
+        ("MACs / 2^20", 8e9 / 2**20),
+        ("MACs / 2^30", 8e9 / 2**30),
+        ("legacy / 2^30", 9),
+        ("unknown", np.nan),
+    ],
 )
 def test_differences_are_taken_in_the_printed_unit(unit, gflops):
     (row,) = counted({"printed_unit": unit}).to_dict("records")
