@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
@@ -63,6 +63,21 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_csv(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
+    """Write a table without its index, as `write_whole` does."""
+    write_whole(path, lambda temporary: table.to_csv(temporary, index=False, float_format=float_format))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed NPZ file, as `write_whole` does."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # numpy would append .npz to a name
+            np.savez_compressed(file, **arrays)
+
+    write_whole(path, write)
+
+
 def read_json(path: str | Path) -> Any:
     """Contents of a JSON file; FileNotFoundError where there is none, ValueError where it is broken."""
     try:
@@ -77,8 +92,7 @@ def write_json(path: str | Path, contents: Any) -> None:
         text = json.dumps(contents, allow_nan=False, default=lambda value: value.tolist())
     except ValueError as error:
         raise ValueError(f"{path}: NaN or infinity cannot be written; missing keypoints are 0, 0, 0") from error
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text)
+    write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def read_mat(path: str | Path, *fields: str) -> list[np.ndarray]:

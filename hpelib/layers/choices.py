@@ -8,6 +8,11 @@ from typing import Annotated, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 MOST = 20  # names in a message
+WORDS = {  # of pydantic, and ours
+    **dict.fromkeys(("Input should", "Tuple should", "Value should"), "must"),
+    **{"a valid integer": "a whole number", "a valid tuple": "a list", "a valid dictionary": "a mapping"},
+    **{"Field required": "is missing", " after validation": "", "Value error, ": ""},
+}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 # Numbers within a range; none may be infinite or NaN.
@@ -53,25 +58,35 @@ def require_types(what: str, owner: Callable, values: Mapping[str, object]) -> N
     Raises:
         ValueError: the first value of another type or out of its range.
     """
-    known = _validators(owner)
     for name, value in values.items():
-        try:
-            known[name].validate_python(_frozen(value))
-        except ValidationError as error:
-            found = error.errors()[0]
-            place = "".join(f"[{part!r}]" if isinstance(part, int) else "" for part in found["loc"])
-            said = (
-                found["msg"]
-                .replace("Input should", "must")
-                .replace("must be a valid integer", "must be a whole number")
-            )
-            raise ValueError(f"{what}: {name}{place} {said}, got {found['input']!r}") from None
+        _check(f"{what}: {name}", _validator(owner, name), value)
+
+
+def require_layout(what: str, layout: type, value: dict) -> None:
+    """Check nested mappings by a `TypedDict`, as `require_types` checks values.
+
+    Raises:
+        ValueError: the message names the place of the first wrong value by its keys.
+    """
+    _check(f"{what}:", TypeAdapter(layout), value)
+
+
+def _check(place: str, validator: TypeAdapter, value: object) -> None:
+    try:
+        validator.validate_python(_frozen(value))
+    except ValidationError as error:
+        found = error.errors()[0]
+        parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"])
+        place = place + (parts.replace(".", " ", 1) if place.endswith(":") else parts)
+        got = "" if found["type"] == "missing" else f", got {found['input']!r:.200}"
+        for theirs, ours in WORDS.items():
+            found["msg"] = found["msg"].replace(theirs, ours)
+        raise ValueError(f"{place} {found['msg']}{got}") from None
 
 
 @cache
-def _validators(owner: Callable) -> dict[str, TypeAdapter]:
-    hints = get_type_hints(owner, include_extras=True)
-    return {name: TypeAdapter(hint, config=STRICT) for name, hint in hints.items() if name != "return"}
+def _validator(owner: Callable, name: str) -> TypeAdapter:
+    return TypeAdapter(get_type_hints(owner, include_extras=True)[name], config=STRICT)
 
 
 def _frozen(value: object) -> object:

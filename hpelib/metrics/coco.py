@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hpelib.data.coco import crowd_flags, person_category, read_document, unique_ids
 from hpelib.data.files import column, read_json, reject
+from hpelib.layers.choices import Count, require_types
 from hpelib.skeletons import COCO17, Skeleton
 
 FIGURES = {  # what each figure is taken of: precision or recall, the OKS threshold (None: all ten), the size of persons
@@ -134,9 +135,10 @@ def match(
     variants: Iterable[list[dict] | str | Path],
     skeleton: Skeleton = COCO17,
     ids: Collection[int] | None = None,
-    max_persons: int = MAX_PERSONS,
+    max_persons: Count = MAX_PERSONS,
 ) -> list[Matches]:
     """Match each of several results with the truth, which is read once; rules and errors are those of `coco_ap`."""
+    require_types("COCO AP", match, {"max_persons": max_persons})
     truth = load_truth(ground_truth_json, skeleton)
     if ids is not None:
         scored = set(ids)

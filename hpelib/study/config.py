@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from hpelib.formats import Format, form_of
 from hpelib.layers.choices import require_choice, require_types
 from hpelib.metrics.coco import NMS
 from hpelib.records import presets
+from hpelib.study.layout import NAME, check_layout
 from hpelib.training.recipe import PRECISIONS, Recipe
 
 PARAMS = Path("params.yaml")
@@ -28,7 +28,6 @@ PROFILE += ("study", "stage_s")  # what `make study PROFILE=...` runs of it, and
 DATASET = (*SECTIONS, "set")
 SET = ("source", "format", "root", "splits", "skeleton")
 NETWORK = (*SECTIONS, "base", "model", "options", "pretrained", "datasets")
-NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 def enter() -> Path:
@@ -140,6 +139,7 @@ def load_params(path: Path = PARAMS) -> dict:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} not found in {Path.cwd()}; run from the repository's root")
     params = YAML(typ="safe").load(Path(path))
+    check_layout(params)
     check_names(params)
     return params
 

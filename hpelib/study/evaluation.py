@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpelib.data.files import write_whole
+from hpelib.data.files import write_arrays, write_csv, write_whole
 from hpelib.formats import Format, form_of
 from hpelib.metrics.coco import Matches
 from hpelib.study.config import Protocol
@@ -121,12 +121,12 @@ def save(evaluation: Evaluation, folder: Path) -> None:
     """Write the evaluation as CSV, JSON and NPZ, for `load`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, form in TABLES.items():
-        getattr(evaluation, name).to_csv(folder / f"{name}.csv", index=False, float_format=form)
+        write_csv(getattr(evaluation, name), folder / f"{name}.csv", form)
     arrays = {name: getattr(evaluation, name) for name in (*ARRAYS, "image_ids")}
-    np.savez_compressed(folder / "keypoints.npz", **arrays)
+    write_arrays(folder / "keypoints.npz", arrays)
     for boxes, found in evaluation.matches.items():
         parts = {f"{name} {i}": value for i, of_seed in enumerate(found) for name, value in vars(of_seed).items()}
-        np.savez_compressed(folder / f"matches_{boxes}.npz", **parts)
+        write_arrays(folder / f"matches_{boxes}.npz", parts)
     text = json.dumps(asdict(evaluation.summary), indent=2) + "\n"
     write_whole(folder / "summary.json", lambda path: path.write_text(text))
 

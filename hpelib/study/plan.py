@@ -21,12 +21,18 @@ import grimp
 from hpelib.records import records
 from hpelib.study.config import load_params, work_folder
 from hpelib.study.stages import COMPUTING, stages
+from hpelib.study.trial import try_runs
 
 MODELS = "hpelib.models."
 
 
 def write_plan(params: dict) -> None:
-    """Write the plan of every stage; files of stages that are gone disappear."""
+    """Write the plan of every stage; files of stages that are gone disappear.
+
+    Raises:
+        ValueError: a run of the study could not train.
+    """
+    try_runs(params)
     folder = work_folder(params) / "plan"
     shutil.rmtree(folder, ignore_errors=True)
     graph = grimp.build_graph("hpelib", cache_dir=None, exclude_type_checking_imports=True)

@@ -210,9 +210,10 @@ def main() -> None:
     parser.add_argument("--profile", help="of params.yaml, in place of the one that it names")
     parser.add_argument("--jobs", type=int, help="stages at a time; by default one for each core, memory allowing")
     given = parser.parse_args()
-    if Path("work").is_symlink():
+    of_profile = Path("work") / (given.profile or load_params()["profile"])
+    if link := next((folder for folder in (of_profile.parent, of_profile) if folder.is_symlink()), None):
         sys.exit(
-            "work is a link, which DVC does not follow. Put its cache on the other disk instead: "
+            f"{link} is a link, which DVC does not follow. Put its cache on the other disk instead: "
             "dvc cache dir --local FOLDER; dvc config --local cache.type symlink"
         )
     LOGS.mkdir(exist_ok=True)

@@ -1,7 +1,9 @@
 """What training minimises: the loss that a recipe names, with targets that the codec makes on the device."""
 
+from inspect import signature
+
 from hpelib.codecs import Codec
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import require_choice, require_types
 from hpelib.losses import LOSSES, distribution_loss, heatmap_loss, transfer_loss
 from hpelib.training.fit import Objective
 
@@ -13,13 +15,21 @@ def make_objective(loss: str, codec: Codec, options: dict | None = None) -> Obje
         loss: "mse" or "ohkm" (`hpelib.losses.heatmap_loss`), "distribution" (SADI-Net's `distribution_loss`) or
             "transfer" (DITN's `transfer_loss`).
         codec: makes the target heatmaps.
-        options: further arguments of "distribution" or "transfer"; the others take none of them.
+        options: further arguments of "distribution" or "transfer"; the others use none of them.
 
     Raises:
-        ValueError: an unknown loss, or "distribution" with the codec `udp`.
+        ValueError: an unknown loss, an option that it does not have or of another type, or "distribution" with the
+            codec `udp`.
     """
     require_choice("loss", loss, (*LOSSES, "distribution", "transfer"))
     options = options or {}
+    if takes := {"distribution": distribution_loss, "transfer": transfer_loss}.get(loss):
+        arguments = signature(takes).parameters.values()
+        for name in options:
+            require_choice(
+                f"loss_options of {loss}", name, [one.name for one in arguments if one.default is not one.empty]
+            )
+        require_types(f"loss_options of {loss}", takes, options)
     if loss == "distribution" and codec.name == "udp":  # its cells lie elsewhere than those of the learned heatmaps
         raise ValueError("learned heatmaps have the cells of the codecs msra and dark; choose one of these, not udp")
 

@@ -1,5 +1,8 @@
 """Batches: keypoints on what is drawn; the same whatever the workers, processes and batch size; resume."""
 
+import os
+import signal
+import tempfile
 from dataclasses import dataclass, replace
 
 import cv2
@@ -255,3 +258,19 @@ def test_a_missing_image_is_named(people):
     lost = replace(people, image_paths=np.full(11, "nowhere/lost.jpg", object))
     with pytest.raises(FileNotFoundError, match=r"lost\.jpg"):
         batches_of(lost, replace(SETTINGS, workers=1))
+
+
+def test_processes_that_load_work_below_a_long_temporary_folder(bright_spots, tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    loader = make_loader(bright_spots(4, 80), InputSettings(batch_size=2, workers=1), train=False)
+    assert tempfile.gettempdir() == "/tmp"
+    assert len(list(loader)) == 2
+
+
+def test_a_process_that_dies_while_it_loads_is_explained(bright_spots):
+    loader = make_loader(bright_spots(4, 80), InputSettings(batch_size=2, workers=1), train=False)
+    loader.crops.images.read = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"a process that loads pictures was ended .*inputs\.workers \(1\)"):
+        list(loader)

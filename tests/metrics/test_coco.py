@@ -465,3 +465,9 @@ def test_figures_of_redrawn_images_are_those_of_pycocotools_to_the_last_digit(tm
         np.testing.assert_array_equal(
             np.stack([*figures.values()], axis=1), np.where(expected == -100, np.nan, expected)
         )
+
+
+@pytest.mark.parametrize("limit", [-3, 0, True, "abc"])
+def test_a_limit_of_persons_that_is_no_count_is_refused(limit, tmp_path):
+    with pytest.raises(ValueError, match=r"COCO AP: max_persons must be .*, got " + repr(limit)):
+        coco_ap(tmp_path / "absent.json", [], max_persons=limit)

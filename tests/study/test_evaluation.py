@@ -91,3 +91,16 @@ def test_seeds_are_taken_apart_and_joined_again(evaluation):
     np.testing.assert_array_equal(joined.keypoint_scores, evaluation.keypoint_scores)
     assert joined.summary == evaluation.summary
     assert evaluation.values("Knee") == []
+
+
+def test_what_a_link_leads_to_is_not_written(evaluation, tmp_path):
+    """DVC's cache may lie behind links in the folder of results."""
+    save(evaluation, tmp_path / "cache")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "cache").iterdir()}
+    (tmp_path / "out").mkdir()
+    for name in before:
+        (tmp_path / "out" / name).symlink_to(tmp_path / "cache" / name)
+    changed = dataclasses.replace(evaluation, confidences=evaluation.confidences + 1)
+    save(changed, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "cache").iterdir()} == before
+    assert np.array_equal(load(tmp_path / "out").confidences, changed.confidences, equal_nan=True)

@@ -54,9 +54,12 @@ tell("end")
 """
 MEET = "Path(f'{name}.met').touch(); wait_for('left.met'); wait_for('right.met')"
 STAGES = {"first": ["source.txt"], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
-PROFILE = {"networks": {"net": {"model": "hourglass"}}, "datasets": {}}
-PARAMS = {"profile": "tiny", "datasets": [], "networks": [], "all_datasets": [], "control": "net", "seeds": [0]}
-PARAMS |= {"extra": {"datasets": [], "networks": []}}
+PROFILE = {"networks": {"net": {"model": "hourglass"}}, "datasets": {"people": {"set": "people"}}}
+PROFILE |= {"threads": 1, "mannequins": {}, "stress": {}}
+PEOPLE = {"source": "noise", "format": "lsp", "root": "people", "splits": {"train": {}, "val": {}, "test": {}}}
+PARAMS = {"profile": "tiny", "datasets": ["people"], "networks": ["net"], "all_datasets": ["people"], "control": "net"}
+PARAMS |= {"extra": {"datasets": [], "networks": []}, "seeds": [0], "ablation_seeds": [0], "error_datasets": []}
+PARAMS |= {"sets": {"people": PEOPLE}, "ablations": {}}
 PARAMS |= {
     "profiles": {
         "tiny": PROFILE | {"stage_s": {"first": 90, "other": 30}},
@@ -243,8 +246,11 @@ def test_results_may_lie_on_another_disk(tiny, tmp_path_factory):
     assert tiny.events().count("start left") == 2
 
 
-def test_a_folder_of_results_that_is_a_link_is_refused_before_anything_runs(tiny, tmp_path_factory):
-    (tiny.root / "work").symlink_to(tmp_path_factory.mktemp("disk"))
+@pytest.mark.parametrize("profile", ["", "tiny"])
+def test_a_folder_of_results_that_is_a_link_is_refused_before_anything_runs(tiny, tmp_path_factory, profile):
+    link = tiny.root / "work" / profile
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path_factory.mktemp("disk"))
     _, errors = tiny.fails()
     assert "dvc config --local cache.type symlink" in errors.splitlines()[-1]
     assert tiny.events() == []

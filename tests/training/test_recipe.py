@@ -54,7 +54,7 @@ def test_auto_precision_is_bf16_only_where_the_cpu_has_matrix_units(has_matrix_u
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"device": "cuda:1"}, "device='cuda:1' is none of 'cpu', 'cuda'"),
         ({"warmup_steps": -1}, "warmup_steps must be greater than or equal to 0, got -1"),
-        ({"milestones": 5}, "milestones must be a valid tuple, got 5"),
+        ({"milestones": 5}, "milestones must be a list, got 5"),
         ({"milestones": ("5",)}, r"milestones\[0\] must be a valid number, got '5'"),
     ],
 )

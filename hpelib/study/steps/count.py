@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from hpelib.data.files import write_csv
 from hpelib.formats import FORMATS
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.cost import complexity
@@ -161,6 +162,5 @@ if __name__ == "__main__":
     params = load_params()
     wanted = pd.concat([read_printed(), read_entries(params)], ignore_index=True)
     target, ratios = map(Path, sys.argv[1:])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    count(wanted).to_csv(target, index=False)
-    count_ratios(params).to_csv(ratios, index=False, float_format="%.4f")
+    write_csv(count(wanted), target)
+    write_csv(count_ratios(params), ratios, "%.4f")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hpelib.data.files import write_arrays
 from hpelib.data.people import People
 from hpelib.mannequins.stress import pictures, read_stress
 from hpelib.study.config import load_params, study_runs
@@ -46,6 +47,4 @@ def evaluate_all(params: dict, people: People) -> Hits:
 
 if __name__ == "__main__":
     rendered, _ = read_stress(sys.argv[1])
-    folder = Path(sys.argv[2])
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "hits.npz", **evaluate_all(load_params(), rendered))
+    write_arrays(Path(sys.argv[2]) / "hits.npz", evaluate_all(load_params(), rendered))

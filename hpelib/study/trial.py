@@ -1,0 +1,49 @@
+"""Try what every run of the study is made of, so that what cannot train is refused before anything is computed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from hpelib.formats import SPLITS
+from hpelib.models import create_model
+from hpelib.study.ablations import ablation_runs
+from hpelib.study.config import Run, make_run, networks_on
+from hpelib.training.objectives import make_objective
+
+
+def try_runs(params: dict) -> None:
+    """Make codec, network and loss of every run and of every row of the ablations.
+
+    Weights have shapes and no numbers, so that a network of full size takes a tenth of a second and no memory.
+
+    Raises:
+        ValueError: naming the first run that could not train.
+    """
+    tried = set()
+    for name, run in _runs(params):
+        form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
+        key = json.dumps([run.model, run.options, form.skeleton.name], sort_keys=True)
+        try:
+            for split in SPLITS:
+                form.files(run.dataset, split)
+            if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
+                raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
+            make_objective(recipe.loss, inputs.make_codec(), recipe.loss_options)
+            if key not in tried:
+                with torch.device("meta"):
+                    create_model(run.model, form.skeleton.num_keypoints, skeleton=form.skeleton, **run.options)
+        except (ValueError, TypeError, RuntimeError, LookupError) as error:  # what layers say of a wrong number
+            raise ValueError(f"params.yaml: {name} cannot train: {error}") from error
+        tried.add(key)
+
+
+def _runs(params: dict) -> Iterator[tuple[str, Run]]:
+    for dataset in params["all_datasets"]:
+        for network in networks_on(params, dataset):
+            yield f"{network} on {dataset}", make_run(params, network, dataset, params["seeds"][0])
+    for paper, ablation in params["ablations"].items():
+        for dataset in ablation["datasets"]:
+            for row, run in ablation_runs(params, paper, params["ablation_seeds"][0], dataset).items():
+                yield f"row {row} of {paper} on {dataset}", run

@@ -1,0 +1,106 @@
+"""What params.yaml cannot mean is refused by its place before anything runs."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hpelib.study.config import load_params, make_run
+from hpelib.study.layout import check_layout
+from hpelib.study.trial import try_runs
+
+PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.update(seeds=[]), "params.yaml: seeds must have at least 1 item"),
+        (lambda p: p.update(seeds=3), "seeds must be a list, got 3"),
+        (lambda p: p.update(seeds=[0, 0]), "seeds must have no value twice"),
+        (lambda p: p.pop("seeds"), "seeds is missing$"),
+        (lambda p: p.update(networks=[]), "networks must have at least 1 item"),
+        (lambda p: p.update(networks=["hrnet", "hrnet"]), "networks must have no value twice"),
+        (lambda p: p.update(datasets=["coco", "coco"]), "datasets must have no value twice"),
+        (lambda p: p.update(error_datasets=["cocoo"]), "error_datasets='cocoo' is none of"),
+        (lambda p: p.update(error_datasets=["mpii"]), "'mpii', whose format mpii has no kinds of error"),
+        (lambda p: p["sets"]["mpii"].update(root=5), r"sets\.mpii\.root must be a valid string, got 5"),
+        (lambda p: p["sets"]["mpii"].update(format="cocoo"), "format of the set 'mpii'='cocoo' is none of"),
+        (lambda p: p["sets"]["mpii"]["splits"].pop("val"), r"sets\.mpii\.splits\.val is missing"),
+        (lambda p: p["sets"]["lsp"]["splits"]["val"].update(numbers=[5]), r"numbers\[1\] is missing"),
+        *(
+            (lambda p, n=n: p["sets"]["mpii"]["splits"]["val"].update(max_persons=n), r"mpii\.splits\.val\.max_persons")
+            for n in (-3, 0, True, "abc")
+        ),
+        (lambda p: p["profiles"].update(quick=None), r"profiles\.quick must be a mapping, got None"),
+        (lambda p: p["profiles"]["quick"].update(recipe=None), r"profiles\.quick\.recipe must be a mapping"),
+        (lambda p: p["profiles"]["quick"].update(threads="many"), r"threads must be a whole number, got 'many'"),
+        (lambda p: p["profiles"]["quick"].update(threads=0), r"threads must be greater than or equal to 1"),
+        (lambda p: p["profiles"]["quick"].pop("networks"), "profile 'quick' has no networks"),
+        (lambda p: p["profiles"]["quick"]["networks"].update({5: {"model": "hourglass"}}), r"networks\[5\].* got 5"),
+        (lambda p: p["profiles"]["paper"]["networks"]["hrnet"].update(pretrained=""), r"hrnet\.pretrained.* got ''"),
+        (lambda p: p["profiles"]["quick"].update(paper_recipes={"ditnn": {}}), "paper_recipes='ditnn' is none of"),
+        (lambda p: p["profiles"].update(x={"base": "mmpose-1x"}), "the base of profile 'x' has a base itself"),
+        (
+            lambda p: p["profiles"].update({"my profile": p["profiles"]["quick"]}),
+            "'my profile' in the profiles: a name",
+        ),
+        (lambda p: p["profiles"].update({"../x": p["profiles"]["quick"]}), "'../x' in the profiles: a name may have"),
+        (lambda p: p["ablations"]["ditn"]["rows"].update({"a b": {}}), "'a b' in the rows of ablation ditn: a name"),
+        (lambda p: p["ablations"]["ditn"]["rows"].update(full=None), r"ditn\.rows\.full must be a mapping, got None"),
+    ],
+)
+def test_a_place_of_another_form_is_named(tmp_path, change, message):
+    params = copy.deepcopy(PARAMS)
+    check_layout(params)
+    change(params)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(ValueError, match=message):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("inputs", {"codec": "uddp"}, "hourglass on coco cannot train: codec='uddp' is none of"),
+        ("inputs", {"sigma": -1}, "sigma must be greater than 0"),
+        ("inputs", {"sigma": float("nan")}, "sigma must be a finite number"),
+        ("inputs", {"input_size": [64]}, r"input_size\[1\] is missing"),
+        ("inputs", {"workers": -1}, "workers must be greater than or equal to 0"),
+        ("recipe", {"loss": "foo"}, "hourglass on coco cannot train: loss='foo' is none of"),
+        ("recipe", {"loss": "transfer", "loss_options": {"bone_wight": 1}}, "'bone_wight' is none of .*'bone_weight'"),
+        ("recipe", {"epochs": 0}, "epochs must be greater than or equal to 1"),
+        ("recipe", {"epochs": 3, "milestones": [2, 5]}, r"milestones \[5\] lie beyond the end: there are 3 epochs"),
+        ("options", {"stack": 2}, "hourglass on coco cannot train: hourglass has no option stack"),
+        ("options", {"stacks": "no"}, "stacks must be a whole number, got 'no'"),
+        ("pretrained", "absent.pth", r"there is no file of pretrained weights absent\.pth"),
+    ],
+)
+def test_what_cannot_train_stops_the_plan(params, section, values, message):
+    try_runs(params)
+    profile = params["profiles"]["tiny"]
+    if section == "pretrained":
+        profile["networks"]["hourglass"]["pretrained"] = values
+    else:
+        (profile["networks"]["hourglass"] if section == "options" else profile)[section] |= values
+    with pytest.raises(ValueError, match=message):
+        try_runs(params)
+
+
+def test_a_row_that_cannot_train_stops_the_plan(params):
+    params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}, "deep": {"options": {"depth": 3}}}}}
+    with pytest.raises(ValueError, match="row deep of hourglass on mpii cannot train: hourglass has no option depth"):
+        try_runs(params)
+
+
+def test_another_file_of_pretrained_weights_is_another_training(params, tmp_path):
+    path = tmp_path / "trunk.pth"
+    params["profiles"]["tiny"]["networks"]["hourglass"]["pretrained"] = str(path)
+    digests = []
+    for content in (b"one", b"two"):
+        path.write_bytes(content)
+        run = make_run(params, "hourglass", "coco", 0)
+        digests.append((run.digest, run.describe()["pretrained"]["sha256"]))
+    assert len({*digests[0], *digests[1]}) == 4
