@@ -27,11 +27,7 @@ MODELS = "hpelib.models."
 
 
 def write_plan(params: dict) -> None:
-    """Write the plan of every stage; files of stages that are gone disappear.
-
-    Raises:
-        ValueError: a run of the study could not train.
-    """
+    """Write the plan of every stage, if all runs can train; files of stages that are gone disappear."""
     try_runs(params)
     folder = work_folder(params) / "plan"
     shutil.rmtree(folder, ignore_errors=True)
