@@ -182,7 +182,7 @@ class DistributionLearningModule(nn.Module):
             nn.init.zeros_(linear.bias)
         self.flow = RealNVP(hidden=flow_width)
         self.base_density = base_density
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))  # as batch norms count
 
     def forward(self, vector: Tensor, crop_size: tuple[int, int], heatmap_size: tuple[int, int]) -> dict[str, Tensor]:
         """Sizes are (width, height) in px."""
@@ -201,9 +201,9 @@ class DistributionLearningModule(nn.Module):
             )  # (N, K, h, w)
             heatmaps = (log_density - log_density.amax(dim=(2, 3), keepdim=True)).exp()
         if self.training:
-            self.updates += 1
+            self.num_batches_tracked += 1
         learned = {"dlm_heatmaps": heatmaps, "mu": mu, "sigma": sigma, "log_flow": table}
-        return learned | {"base_density": self.base_density, "updates": self.updates}
+        return learned | {"base_density": self.base_density, "updates": self.num_batches_tracked}
 
 
 class SADINet(Stacks):

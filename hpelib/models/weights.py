@@ -12,7 +12,7 @@ from hpelib.layers.choices import listed
 
 StateDict = Mapping[str, Tensor]
 MOST = 8  # entries in a message
-COUNTER = "num_batches_tracked"  # of batch norms; old checkpoints lack it, and nothing here uses it
+COUNTER = "num_batches_tracked"  # of batch norms and of a DLM; old checkpoints lack it, and no prediction uses it
 UNREAD = ".fuse_layers."  # of HRNet: the last of its modules has only those that its output needs
 
 

@@ -313,9 +313,9 @@ def test_learned_heatmaps_are_a_second_target_after_the_warm_up(images):
         torch.testing.assert_close(loss - plain, 2 * second if batch > 1 else torch.tensor(0.0), rtol=1e-3, atol=1e-6)
     (into_learned,) = torch.autograd.grad(loss - plain, output["mu"], allow_unused=True)
     assert into_learned.abs().max() < 1e-7, "the learned heatmaps get no gradient from it"
-    before = model.dlm.updates.item()
+    before = model.dlm.num_batches_tracked.item()
     model.eval()(images, look=True)
-    assert model.dlm.updates == before == 3
+    assert model.dlm.num_batches_tracked == before == 3
 
 
 def test_learned_density_is_that_of_the_flow(images):
