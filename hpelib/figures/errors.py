@@ -67,12 +67,11 @@ def error_sheet(examples: Sequence[ErrorExample], skeleton: Skeleton, columns: i
     """
     if not examples:
         raise ValueError("no examples to draw: the networks make no errors here")
-    height, width = examples[0].crop.pixels.shape[:2]
     with style.apply():
-        figure, grid = style.panels(len(examples), columns, height / width)
+        figure, grid = style.panels(len(examples), columns, examples[0].crop.picture.aspect)
         for axes, example in zip(grid, examples, strict=True):
             crop = example.crop
-            draw_person(axes, crop.pixels, crop.keypoints, crop.visibility, skeleton)
+            draw_person(axes, crop.picture, crop.keypoints, crop.visibility, skeleton)
             way = np.stack((crop.keypoints[example.joint], example.predicted))
             rim = [withStroke(linewidth=3, foreground="white")]
             axes.plot(*way.T, color=style.VERMILION, linewidth=1.4, path_effects=rim, zorder=4)

@@ -14,11 +14,22 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 
-from hpelib.data.crops import Crop, to_image
+from hpelib.data.crops import Crop, Picture, to_image
 from hpelib.figures import style
-from hpelib.figures.skeletons import draw_person, show_image
+from hpelib.figures.skeletons import add_legend, draw_person, show_image
 from hpelib.skeletons import Skeleton
+
+TRUE_MARK = {
+    "marker": "o",
+    "fillstyle": "none",
+    "color": "white",
+    "linestyle": "",
+    "markersize": 6,
+    "markeredgewidth": 0.9,
+}
+FOUND_MARK = {"marker": "x", "color": style.SKY, "linestyle": "", "markersize": 5, "markeredgewidth": 1.2}
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,8 @@ class View:
 
     @property
     def aspect(self) -> float:
-        """Height of the crop over its width."""
-        return self.crop.pixels.shape[0] / self.crop.pixels.shape[1]
+        """Height of the picture over its width."""
+        return self.crop.picture.aspect
 
 
 def heatmap_to_image(
@@ -56,33 +67,55 @@ def heatmap_to_image(
 
 def draw_heatmap(
     axes: Axes,
-    image: np.ndarray,
+    image: np.ndarray | Picture,
     heatmap: np.ndarray,
     limits: tuple[float, float] = (0.0, 1.0),
     stride_px: tuple[float, float] | None = None,
+    interpolation: str = "bilinear",
 ) -> AxesImage:
-    """Draw a map (h, w) in colour over `image` (H, W, 3) uint8, which is shown in grey.
+    """Draw a map (h, w) in colour over `image` (H, W, 3) uint8 or a `Picture`, which is shown in grey.
 
     `limits` are the values of the lowest and the highest colour. Without `stride_px` (x, y) the map covers the whole
-    image. The result can carry a colour bar.
+    image or crop. Beyond the outermost pixels of a map its border goes on to the end of the crop. The result can carry
+    a colour bar. `interpolation` "nearest" shows the map's pixels as they are.
     """
-    show_image(axes, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-    h, w = heatmap.shape
-    x, y = stride_px or (image.shape[1] / w, image.shape[0] / h)
-    extent = (-x / 2, (w - 0.5) * x, (h - 0.5) * y, -y / 2)  # the outer borders of the outermost pixels
-    return axes.imshow(heatmap, cmap=style.HEATMAP_COLORS, extent=extent, vmin=limits[0], vmax=limits[1])
+    border = show_image(axes, image, grey=True)
+    (h, w), (width, height) = heatmap.shape, _crop_size(image)
+    x, y = stride_px or (width / w, height / h)
+    # one row and one column more on each side: maps that begin at pixel 0 of the crop end before its border
+    extent = (-1.5 * x, (w + 0.5) * x, (h + 0.5) * y, -1.5 * y)
+    look = {"cmap": style.HEATMAP_COLORS, "vmin": limits[0], "vmax": limits[1], "interpolation": interpolation}
+    drawn = axes.imshow(np.pad(heatmap, 1, mode="edge"), extent=extent, **look)
+    if border:
+        drawn.set_clip_path(border)
+    return drawn
+
+
+def _crop_size(image: np.ndarray | Picture) -> tuple[int, int]:
+    return image.crop_size if isinstance(image, Picture) else (image.shape[1], image.shape[0])
 
 
 def joint_maps(view: View) -> Figure:
-    """One panel for each keypoint: its heatmap, and a cross where it is decoded. All have the same colour scale."""
+    """One panel for each keypoint: its heatmap with a circle at the true joint and a cross where it is decoded.
+
+    All have the same colour scale.
+    """
     limits = common_limits(view.heatmaps)
+    crop = view.crop
     with style.apply():
         figure, grid = style.panels(len(view.heatmaps), 6, view.aspect)
-        for axes, heatmap, found, name in zip(grid, view.heatmaps, view.found, view.skeleton.keypoints, strict=True):
-            mappable = draw_heatmap(axes, view.crop.pixels, heatmap, limits, view.stride_px)
+        names = view.skeleton.keypoints
+        for axes, heatmap, truth, found, name in zip(
+            grid, view.heatmaps, crop.keypoints, view.found, names, strict=True
+        ):
+            mappable = draw_heatmap(axes, crop.picture, heatmap, limits, view.stride_px)
             axes.set_title(name.replace("_", " "))
-            axes.plot(*found, "+", color="white", markersize=5, markeredgewidth=0.8)
+            axes.plot(*truth, **TRUE_MARK)
+            axes.plot(*found, **FOUND_MARK)
         add_color_bar(figure, mappable, grid)
+        marks = {"the true joint": TRUE_MARK, "found by the network": FOUND_MARK}
+        handles = [Line2D([], [], **mark | {"color": style.GREY}) for mark in marks.values()]
+        figure.legend(handles, marks, loc="outside upper center", ncols=2)
     return figure
 
 
@@ -92,7 +125,7 @@ def network_comparison(views: Mapping[str, View]) -> Figure:
     `views` has the networks' names. All rows have the same colour scale.
     """
     rows = {textwrap.fill(name.replace("_", " "), 16): [view] for name, view in views.items()}
-    return _answer_sheet(rows, ("crop", "annotation", "prediction", "heatmaps"), width_in=4.5)
+    return _answer_sheet(rows, ("person", "annotation", "prediction", "heatmaps"), width_in=4.5)
 
 
 def before_after(people: Mapping[str, Mapping[str, View]]) -> Figure:
@@ -102,7 +135,8 @@ def before_after(people: Mapping[str, Mapping[str, View]]) -> Figure:
     colour scale.
     """
     networks = next(iter(people.values()))
-    titles = ("annotation", *(title for name in networks for title in (name.replace("_", " "), "heatmaps")))
+    names = [textwrap.fill(name.replace("_", " "), 16) for name in networks]
+    titles = ("annotation", *(title for name in names for title in (name, f"{name}:\nheatmaps")))
     return _answer_sheet({person: list(views.values()) for person, views in people.items()}, titles)
 
 
@@ -124,13 +158,14 @@ def _answer_sheet(
             row[0].set_ylabel(name)
             crop, answers = views[0].crop, columns - 2 * len(views)
             for axes in row[: answers - 1]:
-                show_image(axes, crop.pixels)
-            draw_person(row[answers - 1], crop.pixels, crop.keypoints, crop.visibility, views[0].skeleton)
+                show_image(axes, crop.picture)
+            draw_person(row[answers - 1], crop.picture, crop.keypoints, crop.visibility, views[0].skeleton)
             for view, found, heatmap in zip(views, row[answers::2], row[answers + 1 :: 2], strict=True):
-                draw_person(found, view.crop.pixels, view.found, None, view.skeleton)
+                draw_person(found, crop.picture, view.found, None, view.skeleton)
                 strongest = view.heatmaps.max(axis=0)
-                mappable = draw_heatmap(heatmap, view.crop.pixels, strongest, limits, view.stride_px)
+                mappable = draw_heatmap(heatmap, crop.picture, strongest, limits, view.stride_px)
         add_color_bar(figure, mappable, grid)
+        add_legend(figure)
     return figure
 
 

@@ -1,19 +1,22 @@
-"""What networks show of themselves, drawn over the crops that they saw: maps, offsets and channel weights.
+"""What networks show of themselves, drawn over the people whom they saw: maps, offsets and channel weights.
 
-A panel is what is drawn of one person in one picture. Its shape says how it is drawn: a map (h, w) in colour,
-channel weights (C,) as a curve, offsets (2, h, w) in colour with arrows.
+A panel is what is drawn of one person in one picture. The shape of its values says how it is drawn: a map (h, w) in
+colour, channel weights (C,) as a curve in the order of the channels, offsets (2, h, w) in colour with arrows.
 """
 
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from hpelib.data.crops import Picture
 from hpelib.figures import style
 from hpelib.figures.heatmaps import View, add_color_bar, draw_heatmap
 from hpelib.figures.skeletons import show_image
@@ -21,10 +24,33 @@ from hpelib.records import Quantity, quantity
 
 ARROWS = 12  # across a map
 MAX_PANEL_IN = 1.7  # width of a panel where there are few
+LETTERS_PER_IN = 14  # of titles
 CHANGE_COLORS = "PuOr_r"  # orange for more, purple for less: colour-blind readers can tell them apart
+PART_COLORS = (style.ORANGE, style.BLUE)
+SHARE = 0.0, 1.0  # the scale of gates: stretched to their own range, 0.71 and 0.75 would look far apart
 
 
-def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn of one person in one picture."""
+
+    values: np.ndarray  # (h, w), (C,) or (2, h, w)
+    unit: str
+    limits: tuple[float, float] | None = None  # of colours or of a curve; by default the range over all persons
+    scale: str = ""  # panels of one name share the range; by default a panel has its own
+    reach: float | None = None  # the map is no place in the picture: its axes go from -reach to reach
+    parts: Mapping[str, int] = field(default_factory=dict)  # what consecutive channels belong to, and how many
+
+    @property
+    def axis(self) -> str:
+        """What a curve runs over."""
+        return "keypoints" if self.unit == CROP_PX else "channels"
+
+
+CROP_PX, EVEN, MEAN = "px of the crop", "times an even share", "factor, mean over channels"
+
+
+def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None) -> dict[str, Panel]:
     """The panels that are drawn of a look, by their titles.
 
     `look` is one person's, as `capture` returns it but without its axis N. What is drawn depends on the kind:
@@ -32,90 +58,126 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
     - heatmaps: the one of `keypoint`; without `keypoint`, and of bones always, the maximum over all;
     - attention and other shares: times the number of positions or scales that share, so that 1 is an even share;
     - a partition into informative and redundant channels: the share of informative ones;
-    - gates, kernels and deviations: one number for each channel or keypoint, from high to low (of a kernel its norm,
-      of a deviation the geometric mean of x and y);
+    - gates, kernels and deviations: one number for each channel or keypoint, in their order (of a kernel its norm, of a
+      kernel of 1x1 px the number itself, of a deviation the geometric mean of x and y);
+    - gates of groups: one map for each group; of other maps of factors the mean over their channels;
     - offsets: their mean over the groups;
+    - a density of deviations from the mean: itself, on axes of its own;
     - means: nothing, because heatmaps peak there;
     - any other map: the mean over its channels, of features the mean of absolute values.
     """
-    title = quantity.title
+    title, weights = quantity.title, look.shape[1:] == (1, 1)
     match quantity.kind:
-        case "heatmaps" if keypoint is not None:
-            return {title: look[keypoint]}
-        case "heatmaps" | "bones":
-            return {title: look.max(axis=0)}
+        case "heatmaps":
+            return {title: Panel(look.max(axis=0) if keypoint is None else look[keypoint], "heatmap value")}
+        case "bones":
+            return {title: Panel(look.max(axis=0), "bone map value", scale="bones")}
         case "attention":
-            return {title: look[0] * look[0].size}
+            return {title: Panel(look[0] * look[0].size, EVEN)}
         case "columns":
-            return {title: look.mean(axis=0) * look.shape[1]}
+            return {title: Panel(look.mean(axis=0) * look.shape[1], EVEN)}
         case "competition" if look.ndim == 4:  # of two branches for each channel
-            return {f"{title}: share of the first": _descending(look[0])}
+            return {f"{title}: share of the first": Panel(look[0].ravel(), "share", SHARE)}
         case "competition":
-            return {f"{title}, scale {i}": share * len(look) for i, share in enumerate(look, start=1)}
+            even = {"unit": EVEN, "limits": (0.0, float(len(look)))}
+            return {f"{title}, scale {i}": Panel(share * len(look), **even) for i, share in enumerate(look, start=1)}
         case "offsets":
-            return {f"{title}, px": look.mean(axis=1)}
+            return {title: Panel(look.mean(axis=1), "px of the lower branch's map")}
         case "parting":
-            return {f"{title}: informative": (look > 0.5).mean(axis=0)}
+            return {f"{title}: informative": Panel((look > 0.5).mean(axis=0), "share of channels", SHARE)}
+        case "parts":
+            return {title: Panel(np.abs(look).mean(axis=0), "mean of absolute values", scale=str(look.shape))}
         case "detail_gate":
-            return {title: np.concatenate([_descending(part) for part in np.split(look, [len(look) // 3])])}
+            parts = {"details from the branch above": len(look) // 3, "the branch itself": len(look) - len(look) // 3}
+            return {title: Panel(look.ravel(), "factor", SHARE, parts=parts)}
+        case "group_gate":
+            return {f"{title}, group {i}": Panel(gate, "factor", SHARE) for i, gate in enumerate(look, start=1)}
+        case "density":
+            return {title: Panel(look[0], "density", reach=6.0)}
         case "means":
             return {}
         case "deviations":
-            return {f"{title}, px": _descending(np.sqrt(look.prod(axis=1)))}
+            return {title: Panel(np.sqrt(look.prod(axis=1)), CROP_PX)}
         case "kernels":
-            return {f"{title}: size": _descending(np.linalg.norm(look, axis=(1, 2)))}
-    if look.shape[1:] == (1, 1):
-        return {title: _descending(look)}
-    if quantity.kind == "features" and len(look) > 1:
-        return {title: np.abs(look).mean(axis=0)}
-    return {title: look.mean(axis=0)}
+            kernels = look.ravel() if weights else np.linalg.norm(look, axis=(1, 2))
+            return {f"{title}: {'1x1' if weights else 'norm'}": Panel(kernels, "weight")}
+        case "gate":
+            return {title: Panel(look.ravel() if weights else look.mean(axis=0), "factor" if weights else MEAN, SHARE)}
+        case "scale":
+            return {title: Panel(look.mean(axis=0), MEAN)}
+    if len(look) == 1:
+        return {title: Panel(look[0], "value")}
+    return {title: Panel(np.abs(look).mean(axis=0), "mean of absolute values")}
 
 
 def look_sheet(views: Mapping[str, View], pattern: str) -> Figure:
-    """One row for each person: the crop, then every panel of the looks whose whole name matches `pattern`.
+    """One row for each person: the person, then every panel of the looks whose whole name matches `pattern`.
 
     `views` are one network's, by the persons' names. A column has the same colour scale, or axis, for all persons.
 
     Raises:
         ValueError: the network shows nothing of that name; the message lists what it shows.
     """
-    shown = next(iter(views.values())).looks
-    names = [name for name in shown if re.fullmatch(pattern, name)]
-    if not names:
-        raise ValueError(f"the network shows nothing that matches {pattern!r}; it shows {', '.join(shown)}")
+    names = matching(views, pattern)
     # one dict of panels for each person
     rows = [
         {title: panel for name in names for title, panel in panels_of(quantity(name), view.looks[name]).items()}
         for view in views.values()
     ]
-    crops = [view.crop.pixels for view in views.values()]
+    ranges = _ranges(rows)
+    pictures = [view.crop.picture for view in views.values()]
     columns = 1 + len(rows[0])
     with style.apply():
         width_in = min(style.WIDTH_IN, columns * MAX_PANEL_IN)
+        letters = int(LETTERS_PER_IN * width_in / columns)
         aspect = next(iter(views.values())).aspect
         figure, grid = style.panels(columns * len(rows), columns, 1.1 * aspect, width_in)
         grid = grid.reshape(len(rows), -1)
-        for axes, crop, name in zip(grid[:, 0], crops, views, strict=True):
-            show_image(axes, crop)
+        for axes, picture, name in zip(grid[:, 0], pictures, views, strict=True):
+            show_image(axes, picture)
             axes.set_ylabel(name)
         for column, title in zip(grid[:, 1:].T, rows[0], strict=True):
-            panels = [row[title] for row in rows]
-            column[0].set_title(textwrap.fill(title, max(12, 96 // columns)))
-            limits = common_range(panels)
-            for axes, crop, panel in zip(column, crops, panels, strict=True):
-                drawn = draw_panel(axes, crop, panel, limits)
+            panel = rows[0][title]
+            column[0].set_title(textwrap.fill(title, letters))
+            for axes, picture, row in zip(column, pictures, rows, strict=True):
+                drawn = draw_panel(axes, picture, row[title], ranges[panel.scale or title])
             if drawn is None:
-                column[-1].set_xlabel("channels")
+                column[-1].set_xlabel(f"{panel.axis}\n({panel.unit})")
             else:
-                bar = add_color_bar(figure, drawn, column, label="", shrink=0.9, aspect=15)
+                unit = textwrap.fill(panel.unit, letters)
+                bar = add_color_bar(figure, drawn, column, label=unit, shrink=0.9, aspect=15)
                 bar.locator = MaxNLocator(2)  # at most three numbers: more would run together
+        if parts := next((panel.parts for panel in rows[0].values() if panel.parts), None):
+            patches = [Patch(color=color, alpha=0.6) for color in PART_COLORS]
+            figure.legend(patches, parts, loc="outside upper center", ncols=2)
     return figure
 
 
+def matching(views: Mapping[str, View], pattern: str) -> list[str]:
+    """Names of the looks in `views` whose whole name matches `pattern`.
+
+    Raises:
+        ValueError: there are none; the message lists what the network shows.
+    """
+    shown = next(iter(views.values())).looks
+    names = [name for name in shown if re.fullmatch(pattern, name)]
+    if not names:
+        raise ValueError(f"the network shows nothing that matches {pattern!r}; it shows {', '.join(shown)}")
+    return names
+
+
+def _ranges(rows: Sequence[Mapping[str, Panel]]) -> dict[str, tuple[float, float]]:
+    """The limits of every scale over all persons; a panel without a scale's name goes by its title."""
+    together: dict[str, list[Panel]] = {}
+    for title, panel in (item for row in rows for item in row.items()):
+        together.setdefault(panel.scale or title, []).append(panel)
+    return {scale: common_range(panels) for scale, panels in together.items()}
+
+
 def draw_panel(
-    axes: Axes, crop: np.ndarray, panel: np.ndarray, limits: tuple[float, float] | None = None
+    axes: Axes, image: np.ndarray | Picture, panel: Panel, limits: tuple[float, float] | None = None
 ) -> AxesImage | None:
-    """Draw a panel of `panels_of` over its crop (H, W, 3) uint8.
+    """Draw a panel of `panels_of` over `image` (H, W, 3) uint8, or over a `Picture`.
 
     `limits` are the values of the lowest and the highest colour, by default those of the panel. The result can carry
     a colour bar; channel weights, which have no colours, return None.
@@ -123,39 +185,53 @@ def draw_panel(
     The arrows of offsets lead to where a value is taken from. An offset as long as the upper limit is drawn as long as
     the arrows' spacing, so that directions can be seen however short all offsets are.
     """
-    limits = limits or common_range([panel])
-    top = max(limits[1], 1e-12)
-    if panel.ndim == 1:
-        channels, last = np.arange(1, len(panel) + 1), len(panel)
-        axes.fill_between(channels, panel, color=style.BLUE, alpha=0.3, step="mid", linewidth=0)
-        axes.plot(channels, panel, color=style.BLUE, drawstyle="steps-mid", linewidth=1)
-        axes.set(ylim=(min(0.0, limits[0]), 1.05 * top), xlim=(0.5, last + 0.5), xticks=sorted({1, last}))
+    limits, values = limits or common_range([panel]), panel.values
+    if values.ndim == 1:
+        _draw_curve(axes, panel, limits)
         return None
-    if panel.ndim == 2:
-        return draw_heatmap(axes, crop, panel, limits)
-    mappable = draw_heatmap(axes, crop, np.hypot(*panel), limits)
-    _, h, w = panel.shape
+    if panel.reach:
+        extent = (-panel.reach, panel.reach, panel.reach, -panel.reach)
+        axes.set(xlabel="x / deviation", ylabel="y / deviation")
+        axes.grid(False)
+        return axes.imshow(values, cmap="inferno", extent=extent, vmin=limits[0], vmax=limits[1])
+    if values.ndim == 2:
+        return draw_heatmap(axes, image, values, limits)
+    mappable = draw_heatmap(axes, image, np.hypot(*values), limits)
+    width, height = image.crop_size if isinstance(image, Picture) else image.shape[1::-1]
+    _, h, w = values.shape
     step = max(1, w // ARROWS)
     rows, columns = np.mgrid[step // 2 : h : step, step // 2 : w : step]
-    x_px, y_px = crop.shape[1] / w, crop.shape[0] / h
-    dx, dy = panel[:, rows, columns] * step * x_px / top
+    x_px, y_px = width / w, height / h
+    dx, dy = values[:, rows, columns] * step * x_px / max(limits[1], 1e-12)
     look = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.01, "color": "white"}
     axes.quiver(columns * x_px, rows * y_px, dx, dy, **look)
     return mappable
 
 
-def common_range(panels: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Lowest and highest value of all panels; of offsets (2, h, w) from 0 to the longest."""
-    if panels[0].ndim == 3:
-        return 0.0, max(float(np.hypot(*panel).max()) for panel in panels)
-    return min(float(panel.min()) for panel in panels), max(float(panel.max()) for panel in panels)
+def _draw_curve(axes: Axes, panel: Panel, limits: tuple[float, float]) -> None:
+    first, last = 1, len(panel.values)
+    for color, count in zip(
+        PART_COLORS if panel.parts else PART_COLORS[1:], panel.parts.values() or [last], strict=True
+    ):
+        channels, values = np.arange(first, first + count), panel.values[first - 1 : first - 1 + count]
+        axes.fill_between(channels, values, color=color, alpha=0.3, step="mid", linewidth=0)
+        axes.plot(channels, values, color=color, drawstyle="steps-mid", linewidth=1)
+        first += count
+    low, high = min(0.0, limits[0]), max(0.0, limits[1])
+    room = 0.05 * max(high - low, 1e-12)
+    axes.set(ylim=(low - room if low else 0, high + room), xlim=(0.5, last + 0.5), xticks=sorted({1, last}))
 
 
-def draw_change(axes: Axes, crop: np.ndarray, change: np.ndarray, limit: float) -> None:
-    """Draw a signed map (h, w) over its crop: strongest at -`limit` and `limit`, transparent at 0."""
-    mappable = draw_heatmap(axes, crop, change, (-limit, limit))
-    mappable.set(cmap=CHANGE_COLORS, alpha=0.9 * np.sqrt(np.clip(np.abs(change) / limit, 0, 1)))
+def common_range(panels: Sequence[Panel]) -> tuple[float, float]:
+    """The panels' fixed limits, else their lowest value, or 0 if none is below, and their highest."""
+    if panels[0].limits:
+        return panels[0].limits
+    values = [np.hypot(*panel.values) if panel.values.ndim == 3 else panel.values for panel in panels]
+    return min(0.0, *(float(value.min()) for value in values)), max(float(value.max()) for value in values)
 
 
-def _descending(weights: np.ndarray) -> np.ndarray:
-    return np.sort(weights.ravel())[::-1]
+def draw_change(axes: Axes, image: np.ndarray | Picture, change: np.ndarray, limit: float) -> None:
+    """Draw a signed map (h, w) over its person: strongest at -`limit` and `limit`, transparent at 0."""
+    mappable = draw_heatmap(axes, image, change, (-limit, limit))
+    strength = np.sqrt(np.clip(np.abs(mappable.get_array()) / limit, 0, 1))
+    mappable.set(cmap=CHANGE_COLORS, alpha=0.9 * strength.filled(0))

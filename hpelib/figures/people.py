@@ -17,14 +17,14 @@ from hpelib.skeletons import Skeleton
 
 
 def contact_sheet(people: People, n: int, settings: InputSettings) -> Figure:
-    """`n` persons spread evenly over the table. Each is shown as the network's crop without and with the skeleton."""
+    """`n` persons spread evenly over the table. Each is shown without and with the skeleton;
+    a thin line is the border of the network's crop."""
     crops = [crop_person(people, person, settings) for person in _evenly_spread(len(people), n)]
-    width, height = settings.input_size
     with style.apply():
-        figure, grid = style.panels(2 * len(crops), 8, height / width)
+        figure, grid = style.panels(2 * len(crops), 8, crops[0].picture.aspect)
         for (plain, drawn), crop in zip(grid.reshape(-1, 2), crops, strict=True):
-            show_image(plain, crop.pixels)
-            draw_person(drawn, crop.pixels, crop.keypoints, crop.visibility, people.skeleton)
+            show_image(plain, crop.picture)
+            draw_person(drawn, crop.picture, crop.keypoints, crop.visibility, people.skeleton)
     return figure
 
 
@@ -50,12 +50,11 @@ def prediction_sheet(
 
     `found` has one array (K, 2) in crop px for each crop, and `titles` one title.
     """
-    height, width = crops[0].pixels.shape[:2]
     with style.apply():
-        figure, grid = style.panels(2 * len(crops), 12, height / width)
+        figure, grid = style.panels(2 * len(crops), 12, crops[0].picture.aspect)
         for (left, right), crop, keypoints, title in zip(grid.reshape(-1, 2), crops, found, titles, strict=True):
-            draw_person(left, crop.pixels, crop.keypoints, crop.visibility, skeleton)
-            draw_person(right, crop.pixels, keypoints, None, skeleton)
+            draw_person(left, crop.picture, crop.keypoints, crop.visibility, skeleton)
+            draw_person(right, crop.picture, keypoints, None, skeleton)
             right.set_title(title)
     return figure
 

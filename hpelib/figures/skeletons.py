@@ -1,10 +1,17 @@
 """A person's skeleton drawn over an image."""
 
+from functools import partial
+
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from hpelib.data.crops import Picture
 from hpelib.figures.style import SIDE_COLORS, SIDE_RIMS
 from hpelib.skeletons import Skeleton
 
@@ -21,18 +28,30 @@ def bone_side(skeleton: Skeleton, bone: tuple[int, int]) -> str:
     return sides.pop() if len(sides) == 1 else "centre"
 
 
-def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Show an image (H, W, 3) or (H, W), 8 bit, without ticks. The axes end at its borders."""
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+def show_image(axes: Axes, image: np.ndarray | Picture, grey: bool = False) -> Rectangle | None:
+    """Show an image (H, W, 3), 8 bit, without ticks, in its colours or in grey. The axes end at its borders.
+
+    Of a `Picture` the axes are in px of the crop, whose border is drawn and returned.
+    """
+    pixels = image.pixels if isinstance(image, Picture) else image
+    shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if grey else pixels
+    (height, width), zoom, margin_px, border = pixels.shape[:2], 1, 0, None
+    if isinstance(image, Picture):
+        zoom, margin_px = image.zoom, image.margin_px
+        border = Rectangle((-0.5, -0.5), *image.crop_size, fill=False, edgecolor="white", linewidth=0.5)
+    start = -margin_px - 0.5
+    left_right, bottom_top = (start, start + width / zoom), (start + height / zoom, start)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=(*left_right, *bottom_top))
+    axes.set(xticks=[], yticks=[], xlim=left_right, ylim=bottom_top)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.autoscale(False)
+    return axes.add_patch(border) if border else None
 
 
 def draw_person(
     axes: Axes,
-    image: np.ndarray | None,
+    image: np.ndarray | Picture | None,
     keypoints: np.ndarray,
     visibility: np.ndarray | None,
     skeleton: Skeleton,
@@ -40,7 +59,8 @@ def draw_person(
 ) -> None:
     """Draw a skeleton on `axes`, over `image` (H, W, 3) uint8 if there is one.
 
-    `keypoints` (K, 2) are px of the image. `visibility` (K,) says how a keypoint is drawn: 2 (visible) as a filled
+    `keypoints` (K, 2) are px of the image, or of the crop of a `Picture`.
+    `visibility` (K,) says how a keypoint is drawn: 2 (visible) as a filled
     dot, 1 (occluded) as a hollow dot, 0 (not labelled) not at all, and its bones neither. So is NaN. A prediction has
     no visibility: with None all keypoints are filled. Bones have the colour of their side.
 
@@ -70,3 +90,11 @@ def draw_person(
                 path_effects=[withStroke(linewidth=line_width_pt, foreground=rim)],
                 zorder=3,
             )
+
+
+def add_legend(figure: Figure) -> None:
+    """Say above `figure` what the colours of skeletons mean."""
+    dot = partial(Line2D, [], [], linestyle="", marker="o", markersize=4)
+    marks = {f"the person's {side}": dot(color=SIDE_COLORS[side]) for side in ("left", "right")}
+    marks |= {"neither": dot(color=SIDE_COLORS["centre"]), "occluded": dot(color="black", markerfacecolor="white")}
+    figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=len(marks))

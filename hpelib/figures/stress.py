@@ -7,12 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hpelib.data.crops import Picture
 from hpelib.figures import style
 from hpelib.figures.skeletons import show_image
 
 
-def level_sheet(crops: Mapping[str, Mapping[float, np.ndarray]], factors_per_row: int = 2) -> Figure:
-    """One person's crops (H, W, 3) uint8 by factor and level: a strip for each factor, with its name at the left."""
+def level_sheet(crops: Mapping[str, Mapping[float, Picture]], factors_per_row: int = 2) -> Figure:
+    """One person by factor and level: a strip for each factor, with its name at the left."""
     longest = max(len(strip) for strip in crops.values())
     rows = -(-len(crops) // factors_per_row)
     with style.apply():

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.data.crops import Crop
+from hpelib.data.crops import Crop, Picture
 from hpelib.figures.errors import ErrorExample, error_sheet, share_bars
 from hpelib.metrics.errors import KINDS
 from hpelib.skeletons import COCO17
@@ -36,9 +36,12 @@ def test_bars_are_means_over_seeds_stacked_in_the_order_of_kinds():
             np.testing.assert_allclose([bar.get_x() for bar in bars], np.cumsum(expected) - expected, atol=1e-9)
 
 
+PIXELS = np.zeros((48, 40, 3), np.uint8)
+
+
 def test_an_example_ties_the_prediction_to_the_truth():
     keypoints = np.arange(34.0).reshape(17, 2)
-    crop = Crop(np.zeros((48, 40, 3), np.uint8), keypoints, np.full(17, 2), np.eye(2, 3))
+    crop = Crop(PIXELS, keypoints, np.full(17, 2), np.eye(2, 3), Picture(PIXELS, 1, 0))
     example = ErrorExample("swap", 9, crop, np.array([3.0, 40.0]))
     (axes,) = error_sheet([example], COCO17).axes
     assert axes.get_title() == "swap: left wrist"

@@ -4,7 +4,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hpelib.codecs import make_codec
-from hpelib.data.crops import Crop, to_image
+from hpelib.data.crops import Crop, Picture, to_image
 from hpelib.figures import style
 from hpelib.figures.heatmaps import (
     View,
@@ -26,7 +26,7 @@ def a_view(seed=0, peak=1.0, codec="dark"):
     keypoints = np.random.default_rng(seed).uniform(8, 40, (1, 17, 2)).astype(np.float32)
     heatmaps, _ = codec.encode(keypoints, np.full((1, 17), 2))
     matrix = codec.crop_matrix(np.array([60.0, 50.0]), np.array([96.0, 128.0]), 0.0)
-    crop = Crop(PIXELS, keypoints[0], np.full(17, 2, np.uint8), matrix)
+    crop = Crop(PIXELS, keypoints[0], np.full(17, 2, np.uint8), matrix, Picture(PIXELS, 1, 0))
     return View(crop, COCO17, keypoints[0] + 1, {"heatmaps": peak * heatmaps[0].numpy()}, codec.stride)
 
 
@@ -36,7 +36,7 @@ def test_a_heatmap_pixel_is_centred_on_its_crop_pixel(stride_px):
     heatmap[5, 9] = 1.0
     figure = Figure(figsize=(4.8, 6.4), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
-    draw_heatmap(axes, PIXELS, heatmap, stride_px=stride_px)
+    draw_heatmap(axes, PIXELS, heatmap, stride_px=stride_px, interpolation="nearest")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     rows, columns = np.nonzero(np.asarray(canvas.buffer_rgba())[..., :3].sum(-1))
@@ -75,7 +75,9 @@ def test_joint_maps_share_limits_and_mark_each_keypoint_in_its_own_panel():
     *panels, bar = joint_maps(view).axes
     assert [axes.get_title() for axes in panels][:2] == ["nose", "left eye"]
     assert {axes.images[1].get_clim() for axes in panels} == {(0.0, float(view.heatmaps.max()))}
-    np.testing.assert_allclose(panels[7].lines[0].get_xydata()[0], view.found[7])
+    truth, found = panels[7].lines
+    np.testing.assert_allclose(truth.get_xydata()[0], view.crop.keypoints[7])
+    np.testing.assert_allclose(found.get_xydata()[0], view.found[7])
     assert bar.get_xlabel() == "heatmap value"
 
 
@@ -91,13 +93,13 @@ def test_comparison_has_a_row_for_each_network_with_one_colour_scale():
     figure = network_comparison(views)
     rows = np.array(figure.axes[:8]).reshape(2, 4)
     assert [row[0].get_ylabel() for row in rows] == ["hrnet w32", "ditn w32"]
-    assert [axes.get_title() for axes in rows[0]] == ["crop", "annotation", "prediction", "heatmaps"]
+    assert [axes.get_title() for axes in rows[0]] == ["person", "annotation", "prediction", "heatmaps"]
     assert [len(axes.collections) > 0 for axes in rows[0]] == [False, True, True, False]
     assert [dots(axes) for axes in rows[0]] == [0, 16, 17, 0]
     maps = [row[3].images[1] for row in rows]
     assert maps[0].get_clim() == maps[1].get_clim() == (0.0, views["hrnet_w32"].heatmaps.max())
     assert maps[0].cmap == maps[1].cmap == style.HEATMAP_COLORS
-    np.testing.assert_array_equal(maps[1].get_array(), views["ditn_w32"].heatmaps.max(0))
+    np.testing.assert_array_equal(maps[1].get_array()[1:-1, 1:-1], views["ditn_w32"].heatmaps.max(0))
     assert len(style.to_png(figure)) < style.MAX_BYTES
 
 
@@ -107,12 +109,14 @@ def test_before_and_after_has_a_row_for_each_person_with_one_colour_scale():
         for seed, person in enumerate(("easy", "small"))
     }
     grid = np.array(before_after(people).axes[:10]).reshape(2, 5)
-    assert [axes.get_title() for axes in grid[0]] == ["annotation", "hrnet", "heatmaps", "de hrnet", "heatmaps"]
+    assert [axes.get_title() for axes in grid[0]] == [
+        *("annotation", "hrnet", "hrnet:\nheatmaps", "de hrnet", "de hrnet:\nheatmaps")
+    ]
     assert [row[0].get_ylabel() for row in grid] == ["easy", "small"]
     assert [dots(axes) for axes in grid[1]] == [17, 17, 0, 17, 0]
     highest = max(view.heatmaps.max() for views in people.values() for view in views.values())
     assert {axes.images[1].get_clim() for axes in grid[:, 2::2].flat} == {(0.0, highest)}
-    np.testing.assert_array_equal(grid[1, 4].images[1].get_array(), people["small"]["de_hrnet"].heatmaps.max(0))
+    np.testing.assert_array_equal(grid[1, 4].images[1].get_array()[1:-1, 1:-1], people["small"]["de_hrnet"].heatmaps.max(0))
 
 
 def test_scene_shows_the_prediction_in_image_pixels():
@@ -122,7 +126,7 @@ def test_scene_shows_the_prediction_in_image_pixels():
     found = np.concatenate([offsets for offsets in drawn if offsets.any()])
     expected = view.found * 2 + (12, -14)
     np.testing.assert_allclose(sorted(found.tolist()), sorted(expected.tolist()), atol=1e-3)
-    assert figure.axes[1].images[1].get_array().shape == (100, 120)
+    assert figure.axes[1].images[1].get_array()[1:-1, 1:-1].shape == (100, 120)
 
 
 def dots(axes):

@@ -2,10 +2,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hpelib.data.crops import Crop
+from hpelib.data.crops import Crop, Picture
 from hpelib.figures import style
+from hpelib.figures.bones import bone_sheet
 from hpelib.figures.heatmaps import View
-from hpelib.figures.looks import draw_change, draw_panel, look_sheet, panels_of
+from hpelib.figures.looks import Panel, draw_change, draw_panel, look_sheet, panels_of
 from hpelib.records import Quantity
 from hpelib.skeletons import COCO17
 
@@ -15,12 +16,13 @@ RANDOM = np.random.default_rng(0)
 
 def a_view(**looks):
     """A view of looks that no record knows, which are drawn as features."""
-    crop = Crop(PIXELS, np.zeros((17, 2)), np.zeros(17), np.eye(2, 3))
+    crop = Crop(PIXELS, np.zeros((17, 2)), np.zeros(17), np.eye(2, 3), Picture(PIXELS, 1, 0))
     return View(crop, COCO17, np.zeros((17, 2)), looks, (4.0, 4.0))
 
 
 def panels(kind, look, keypoint=None):
-    return panels_of(Quantity("it", "", kind), look, keypoint)
+    found = panels_of(Quantity("it", "", kind), look, keypoint)
+    return {title: panel.values for title, panel in found.items()}
 
 
 def test_heatmaps_are_those_of_the_keypoint_or_of_all():
@@ -38,16 +40,55 @@ def test_even_shares_are_one():
     np.testing.assert_allclose(scales["it, scale 2"], 1)
 
 
-def test_channel_weights_go_from_high_to_low():
+def test_channel_weights_stand_in_the_order_of_the_channels():
     weights = np.array([0.2, 0.9, 0.4, 0.1, 0.8, 0.3]).reshape(6, 1, 1)
-    np.testing.assert_allclose(panels("gate", weights)["it"], [0.9, 0.8, 0.4, 0.3, 0.2, 0.1])
-    np.testing.assert_allclose(panels("detail_gate", weights)["it"], [0.9, 0.2, 0.8, 0.4, 0.3, 0.1])
+    np.testing.assert_array_equal(panels("gate", weights)["it"], weights.ravel())
     betas = np.stack([weights, 1 - weights])
-    np.testing.assert_allclose(panels("competition", betas)["it: share of the first"], sorted(weights.ravel())[::-1])
+    np.testing.assert_array_equal(panels("competition", betas)["it: share of the first"], weights.ravel())
     kernels = np.stack([np.full((3, 3), 1.0), np.full((3, 3), -2.0)])
-    np.testing.assert_allclose(panels("kernels", kernels)["it: size"], [6, 3])
-    np.testing.assert_allclose(panels("deviations", np.array([[1.0, 4.0], [9.0, 4.0]]))["it, px"], [6, 2])
+    np.testing.assert_allclose(panels("kernels", kernels)["it: norm"], [3, 6])
+    np.testing.assert_allclose(panels("kernels", kernels[:, :1, :1])["it: 1x1"], [1, -2])
+    np.testing.assert_allclose(panels("deviations", np.array([[1.0, 4.0], [9.0, 4.0]]))["it"], [2, 6])
     assert not panels("means", np.ones((5, 2)))
+
+
+def test_details_from_above_are_marked():
+    (panel,) = panels_of(Quantity("it", "", "detail_gate"), np.full((6, 1, 1), 0.5)).values()
+    assert panel.parts == {"details from the branch above": 2, "the branch itself": 4}
+    _, axes = plt.subplots()
+    draw_panel(axes, PIXELS, panel)
+    details, branch = axes.lines
+    assert (details.get_xdata().tolist(), branch.get_xdata().tolist()) == ([1, 2], [3, 4, 5, 6])
+    assert details.get_color() != branch.get_color()
+    assert axes.get_ylim() == (0, 1.05), "the whole scale of a gate"
+
+
+def test_groups_have_a_map_each_and_gates_their_whole_scale():
+    maps = RANDOM.uniform(0.71, 0.75, (3, 4, 3))
+    found = panels_of(Quantity("it", "", "group_gate"), maps)
+    assert list(found) == ["it, group 1", "it, group 2", "it, group 3"]
+    np.testing.assert_array_equal(found["it, group 3"].values, maps[2])
+    (mean,) = panels_of(Quantity("it", "", "gate"), maps).values()
+    assert {panel.limits for panel in (*found.values(), mean)} == {(0, 1)}
+
+
+def test_what_is_parted_has_one_scale(monkeypatch):
+    monkeypatch.setattr("hpelib.figures.looks.quantity", lambda name: Quantity(name, "", "parts"))
+    view = a_view(informative=np.full((2, 4, 3), 3.0), redundant=np.full((2, 4, 3), 0.1))
+    _, informative, redundant, *_ = look_sheet({"easiest": view}, "informative|redundant").axes
+    assert informative.images[1].get_clim() == redundant.images[1].get_clim() == (0, 3)
+
+
+def test_bones_stand_by_name_with_a_mark_for_each_person(monkeypatch):
+    monkeypatch.setattr("hpelib.figures.bones.quantity", lambda name: Quantity(name, "", "gate"))
+    weights = {person: RANDOM.random((38, 1, 1)) for person in ("easiest", "hardest")}
+    (axes,) = bone_sheet({person: a_view(cab=values) for person, values in weights.items()}, "cab").axes
+    for line, (person, values) in zip(axes.lines, weights.items(), strict=True):
+        assert line.get_label() == person
+        np.testing.assert_array_equal(line.get_xdata(), values.ravel())
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[:2] == ["left ankle - left knee: left ankle", "left knee"]
+    assert axes.get_xlim() == (0, 1)
 
 
 def test_of_features_their_size_counts_and_of_a_single_map_its_sign():
@@ -70,7 +111,7 @@ def test_a_column_has_one_scale_for_everybody():
     drawn = figure.axes[:6]
     assert [axes.get_ylabel() for axes in drawn] == ["easy", "", "", "hard", "", ""]
     assert [axes.get_title() for axes in drawn[:3]] == ["", "map", "gate"]
-    assert {drawn[i].images[1].get_clim() for i in (1, 4)} == {(0.2, 0.4)}
+    assert {drawn[i].images[1].get_clim() for i in (1, 4)} == {(0, 0.4)}
     assert drawn[2].get_ylim() == drawn[5].get_ylim()
     assert len(style.to_png(figure)) < style.MAX_BYTES
 
@@ -92,7 +133,7 @@ def test_arrows_start_where_a_point_lies_and_lead_to_where_it_is_taken_from():
     offsets = np.zeros((2, 8, 6))
     offsets[:, 5, 3] = (0.5, -0.25)  # right and up
     _, axes = plt.subplots()
-    draw_panel(axes, PIXELS, offsets)
+    draw_panel(axes, PIXELS, Panel(offsets, "px"))
     (arrows,) = [drawn for drawn in axes.collections if hasattr(drawn, "U")]
     (moved,) = np.flatnonzero(np.hypot(arrows.U, arrows.V))
     np.testing.assert_allclose(arrows.get_offsets()[moved], (3 * 8, 5 * 8))
@@ -106,5 +147,6 @@ def test_no_change_is_transparent_and_both_directions_are_seen():
     draw_change(axes, PIXELS, change, 1.0)
     mappable = axes.images[1]
     assert mappable.get_clim() == (-1.0, 1.0)
-    assert mappable.get_alpha()[0, 0] == 0
-    assert mappable.get_alpha()[1, 0] == mappable.get_alpha()[1, 1] > mappable.get_alpha()[0, 1] > 0
+    alpha = mappable.get_alpha()[1:-1, 1:-1]
+    assert alpha[0, 0] == 0
+    assert alpha[1, 0] == alpha[1, 1] > alpha[0, 1] > 0

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from hpelib.attribution import attribute
 from hpelib.figures import style
 from hpelib.figures.heatmaps import View, common_limits, draw_heatmap
-from hpelib.figures.looks import draw_change, draw_panel, panels_of
+from hpelib.figures.looks import Panel, draw_change, draw_panel, panels_of
 from hpelib.figures.skeletons import draw_person
 from hpelib.records import quantity
 from hpelib.study.config import networks_on, study_runs
@@ -96,27 +96,27 @@ class Explorer(Gallery):
         error = "not labelled" if np.isnan(distance_px) else f"{distance_px:.1f} px off"
         with style.apply():
             figure, grid = style.panels(3 + max(1, len(panels)), 4, 1.05 * view.aspect)
-            draw_person(grid[0], crop.pixels, crop.keypoints, crop.visibility, view.skeleton)
-            draw_heatmap(grid[1], crop.pixels, view.heatmaps[k], limits, view.stride_px)
-            draw_change(grid[2], crop.pixels, view.heatmaps[k] - free.heatmaps[k], max(limits[1], 1e-6))
+            draw_person(grid[0], crop.picture, crop.keypoints, crop.visibility, view.skeleton)
+            draw_heatmap(grid[1], crop.picture, view.heatmaps[k], limits, view.stride_px)
+            draw_change(grid[2], crop.picture, view.heatmaps[k] - free.heatmaps[k], max(limits[1], 1e-6))
             titles = f"{run}: person {person}", f"{keypoint.replace('_', ' ')}: {error}", "changed by the occluder"
             for axes, title in zip(grid, titles, strict=False):
                 axes.set_title(title)
                 axes.plot(*truth, "o", color="white", markersize=8, fillstyle="none", markeredgewidth=1.5)
                 axes.plot(*found, "x", color=style.SKY, markersize=7, markeredgewidth=2)
             if pixels is not None:
-                draw_change(grid[3], crop.pixels, pixels, max(np.abs(pixels).max(), 1e-6))
+                draw_change(grid[3], crop.picture, pixels, max(np.abs(pixels).max(), 1e-6))
                 grid[3].set_title("orange speaks for it, purple against")
             for axes, (title, panel) in zip(grid[3:], panels, strict=False):
-                draw_panel(axes, crop.pixels, panel)
+                draw_panel(axes, crop.picture, panel)
                 axes.set_title(textwrap.fill(title, TITLE_WIDTH))
         return figure
 
-    def _panels(self, view: View, layer: str, keypoint: int, channel: int) -> list[tuple[str, np.ndarray]]:
+    def _panels(self, view: View, layer: str, keypoint: int, channel: int) -> list[tuple[str, Panel]]:
         look = view.looks[layer]
         if channel and look.ndim == 3 and look.shape[1:] != (1, 1):
             number = min(channel, len(look))
-            return [(f"{quantity(layer).title}: {number} of {len(look)}", look[number - 1])]
+            return [(f"{quantity(layer).title}: {number} of {len(look)}", Panel(look[number - 1], "value"))]
         return list(panels_of(quantity(layer), look, keypoint).items())[:MAX_PANELS]
 
 

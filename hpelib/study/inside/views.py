@@ -16,6 +16,7 @@ from hpelib.data.people import People
 from hpelib.figures.heatmaps import View
 from hpelib.inference import predict
 from hpelib.layers.choices import require_choice
+from hpelib.losses import bone_heatmaps
 from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins
 from hpelib.study.config import RECIPE, Run, load_params, networks_on, profile_params, study_runs
@@ -97,7 +98,8 @@ class Gallery:
         """Person number `person` as the run `name` sees it, once for each of `masks`.
 
         A mask (H, W) is true where a pixel of the crop is hidden behind grey. There is no flip test: a heatmap is what
-        the network said. The looks also hold `target`, the heatmaps of the annotation.
+        the network said. The looks also hold `target`, the heatmaps of the annotation, and for a network
+        that learns bones `bone_target`, their maps.
 
         Raises:
             ValueError: the run is unknown.
@@ -109,9 +111,17 @@ class Gallery:
         found, _ = codec.decode(looks["heatmaps"])
         target, _ = codec.encode(crop.keypoints[None], crop.visibility[None])
         looks["target"] = target.expand_as(looks["heatmaps"])
+        if "bones" in looks:
+            size, joints = looks["bones"].shape[-2:], torch.from_numpy(crop.keypoints[None] / np.float32(codec.stride))
+            bones = bone_heatmaps(joints.to(target.device), torch.tensor(self.people.skeleton.bones), size, codec.sigma)
+            looks["bone_target"] = bones.expand_as(looks["bones"])
         return [
             View(
-                crop=replace(crop, pixels=np.where(mask[..., None], np.uint8(GREY), crop.pixels)),
+                crop=replace(
+                    crop,
+                    pixels=np.where(mask[..., None], np.uint8(GREY), crop.pixels),
+                    picture=crop.picture.hidden(mask, GREY),
+                ),
                 skeleton=self.people.skeleton,
                 found=found[i].cpu().numpy(),
                 looks={key: look[i].float().cpu().numpy() for key, look in looks.items()},
@@ -163,6 +173,16 @@ def fixed_people(people: People) -> dict[str, int]:
         "small": np.where(hidden <= np.median(hidden), size_px, np.inf).argmin(),
     }
     return {name: int(complete[place]) for name, place in chosen.items()}
+
+
+def ranked_people(gallery: Gallery) -> dict[str, int]:
+    """Positions of the easiest, the median and the hardest person by the mean score of the gallery's networks.
+
+    Only persons with the most labelled keypoints are considered.
+    """
+    labelled = (gallery.people.visibility > 0).sum(axis=1)
+    ranks = [person for person in gallery.persons("easiest") if labelled[person] == labelled.max()]
+    return {"easiest": ranks[0], "median": ranks[len(ranks) // 2], "hardest": ranks[-1]}
 
 
 def _hide(images: Tensor, mask: np.ndarray) -> Tensor:

@@ -53,7 +53,7 @@ def level_crops(people: People, person: int, side_px: int) -> dict[str, dict[flo
     """What a network is shown of one person at each level of each factor: squares (side_px, side_px, 3) uint8 RGB."""
     settings = InputSettings(input_size=(side_px, side_px), heatmap_size=(side_px, side_px))
     of_person = np.flatnonzero(people.factors["person"] == person)
-    crops = [crop_person(people, row, settings).pixels for row in of_person]
+    crops = [crop_person(people, row, settings).picture for row in of_person]
     return {factor: {level: crops[position(factor, level)] for level in levels} for factor, levels in LEVELS.items()}
 
 

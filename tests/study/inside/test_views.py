@@ -56,7 +56,7 @@ def test_every_network_has_a_baseline_or_is_one_and_a_story():
 def test_every_story_shows_what_its_network_has(study):
     gallery = first_seeds(study, "coco")
     assert list(gallery.runs) == list(NETWORKS)
-    beside = r"stage[23]\..*dysample.*|.*dysample\dto[12]|(decoder\d|stage4)_sah|rfm\d\d+_se|dlm_(mu|sigma)"
+    beside = r"up[12]_sge|stage[23]\..*dysample.*|.*dysample\dto[12]|(decoder\d|stage4)_sah|rfm\d\d+_se|dlm_(mu|sigma)"
     for network, record in records().items():
         (view,) = gallery.look(network, 0)
         told = {name for name in view.looks if any(re.fullmatch(story.looks, name) for story in record.stories)}
