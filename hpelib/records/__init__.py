@@ -29,6 +29,7 @@ Kind = Literal[
     "offsets",  # (x, y) in px of the sampled map, (N, 2, groups, h, w)
     "kernels",  # weights of a convolution
     "means",  # where keypoints are expected, (x, y) in crop px, (N, K, 2)
+    "density",  # of deviations from the mean, up to 6 standard deviations, (N, 1, h, w)
     "deviations",  # how far they are expected from there, (x, y) in crop px, (N, K, 2)
 ]
 

@@ -116,7 +116,9 @@ def test_before_and_after_has_a_row_for_each_person_with_one_colour_scale():
     assert [dots(axes) for axes in grid[1]] == [17, 17, 0, 17, 0]
     highest = max(view.heatmaps.max() for views in people.values() for view in views.values())
     assert {axes.images[1].get_clim() for axes in grid[:, 2::2].flat} == {(0.0, highest)}
-    np.testing.assert_array_equal(grid[1, 4].images[1].get_array()[1:-1, 1:-1], people["small"]["de_hrnet"].heatmaps.max(0))
+    np.testing.assert_array_equal(
+        grid[1, 4].images[1].get_array()[1:-1, 1:-1], people["small"]["de_hrnet"].heatmaps.max(0)
+    )
 
 
 def test_scene_shows_the_prediction_in_image_pixels():

@@ -113,7 +113,7 @@ class Gallery:
         looks["target"] = target.expand_as(looks["heatmaps"])
         if "bones" in looks:
             size, joints = looks["bones"].shape[-2:], torch.from_numpy(crop.keypoints[None] / np.float32(codec.stride))
-            bones = bone_heatmaps(joints.to(target.device), torch.tensor(self.people.skeleton.bones), size, codec.sigma)
+            bones = bone_heatmaps(joints.to(target.device), network.bone_joints, size, codec.sigma)
             looks["bone_target"] = bones.expand_as(looks["bones"])
         return [
             View(

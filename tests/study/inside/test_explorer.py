@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_seeds_that_are_there(trained):
     summary = dataclasses.replace(evaluation.summary, seeds=(0, 1))
     arrays = {name: np.repeat(getattr(evaluation, name), 2, axis=0) for name in ARRAYS}
     arrays["keypoint_scores"][0] = 0
-    save(dataclasses.replace(evaluation, summary=summary, **arrays), run.evaluation)
+    save(dataclasses.replace(evaluation, summary=summary, matches={}, **arrays), run.evaluation)
     np.testing.assert_allclose(explorer.scores, [expected], rtol=1e-6)
 
 
