@@ -8,10 +8,6 @@ such a look. Over many persons two shares are measured:
     person_share  the variance over persons (mean over units and positions) as a share of the variance over persons,
                   units and positions. 0: every person gets the same. A gate that weighs channels, but always alike,
                   has many alive units if the weighing moves at all, and a person_share near 0.
-
-A learned density is the same for all persons by its definition. It is one unit, alive if it has a shape of its own: if
-at least `LEAST_SHAPE` of its mass lies elsewhere than in a Gaussian of its means and deviations in x and y. A Gaussian
-of any place and width adds nothing, because the network learns means and deviations anyway.
 """
 
 import re
@@ -27,7 +23,6 @@ from hpelib.records import Kind, quantity
 
 ACTS, CONSTANT, OFF = "acts", "constant", "off at this input"
 LEAST_ALIVE, LEAST_PERSON_SHARE = 0.1, 0.01  # a tenth of the units; a tenth of the standard deviation over all
-LEAST_SHAPE = 0.05  # of a density's mass: half of the absolute difference, summed over all places
 # offsets, means and deviations in px: less moves nothing; kernels in units of the features that they weigh
 TOLERANCE: Mapping[Kind, float] = {"offsets": 0.02, "means": 0.25, "deviations": 0.25, "kernels": 1e-4}
 OTHERWISE = 0.002  # of gates and shares from 0 to 1, and of features after a norm
@@ -84,9 +79,6 @@ def _units(look: Tensor, kind: Kind) -> Tensor:
 
 
 def _judge(sums: list[Sums], kinds: list[Kind]) -> tuple[int, float, float, str]:
-    if "density" in kinds:
-        ((count, total, _),) = sums
-        return _judge_density(total[0] / count)
     units, alive, over_persons, over_all = 0, 0, 0.0, 0.0
     for (count, total, squares), kind in zip(sums, kinds, strict=True):
         mean = total / count
@@ -100,20 +92,3 @@ def _judge(sums: list[Sums], kinds: list[Kind]) -> tuple[int, float, float, str]
     share = float(over_persons / over_all) if over_all > 0 else 0.0
     acts = alive >= LEAST_ALIVE * units and share >= LEAST_PERSON_SHARE
     return units, alive / units, share, ACTS if acts else CONSTANT
-
-
-def _judge_density(density: np.ndarray) -> tuple[int, float, float, str]:
-    """The same for a density (side * side,) over a square."""
-    side = round(len(density) ** 0.5)
-    shares = density.reshape(side, side) / density.sum()
-    gaussian = np.outer(*(_gaussian_like(shares.sum(axis=other)) for other in (1, 0)))
-    shaped = np.abs(shares - gaussian).sum() / 2 >= LEAST_SHAPE
-    return 1, float(shaped), 0.0, ACTS if shaped else CONSTANT
-
-
-def _gaussian_like(shares: np.ndarray) -> np.ndarray:
-    """The Gaussian that has the mean and the deviation of `shares` of positions in a row; its sum is 1."""
-    places = np.arange(len(shares))
-    mean = shares @ places
-    gaussian = np.exp(-((places - mean) ** 2) / 2 / (shares @ (places - mean) ** 2))
-    return gaussian / gaussian.sum()
