@@ -23,7 +23,7 @@ from hpelib.figures.skeletons import show_image
 from hpelib.records import Quantity, quantity
 
 ARROWS = 12  # across a map
-MAX_PANEL_IN = 1.7  # width of a panel where there are few
+MAX_PANEL_IN = 1.4  # width of a panel where there are few
 LETTERS_PER_IN = 14  # of titles
 CHANGE_COLORS = "PuOr_r"  # orange for more, purple for less: colour-blind readers can tell them apart
 PART_COLORS = (style.ORANGE, style.BLUE)

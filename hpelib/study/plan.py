@@ -19,9 +19,8 @@ from pathlib import Path
 import grimp
 
 from hpelib.records import records
-from hpelib.study.config import work_folder
+from hpelib.study.config import load_params, work_folder
 from hpelib.study.stages import COMPUTING, stages
-from hpelib.study.structure import load_checked
 from hpelib.study.trial import try_runs
 
 MODELS = "hpelib.models."
@@ -105,4 +104,4 @@ def _imports(code: str) -> list[ast.ImportFrom]:
 
 
 if __name__ == "__main__":
-    write_plan(load_checked())
+    write_plan(load_params())

@@ -34,6 +34,11 @@ class Clone:
         self.params |= {"extra": {"datasets": ["lsp"], "networks": ["hrnet"]}, "control": "hrnet"}
         ablation = self.params["ablations"]["de_hrnet"]
         self.params["ablations"] = {"de_hrnet": ablation | {"rows": {row: ablation["rows"][row] for row in ROWS}}}
+        for profile in self.params["profiles"].values():  # recipes of rows that are gone
+            if "paper_recipes" in profile:
+                profile["paper_recipes"] = {
+                    name: own for name, own in profile["paper_recipes"].items() if name == "de_hrnet"
+                }
         profile = self.profile = self.params["profiles"]["quick"]
         profile["mannequins"]["plain"]["persons"] = PERSONS
         profile["inputs"]["batch_size"] = 8
