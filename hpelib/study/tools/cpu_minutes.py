@@ -14,6 +14,7 @@ import pandas as pd
 from hpelib.figures.curves import accuracy_against_minutes
 from hpelib.figures.style import save
 from hpelib.study.config import load_params, work_folder
+from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import describe
 from hpelib.study.results.tables import Comparison
 
@@ -55,7 +56,7 @@ def main() -> None:
     times, folder = read_cpu(work_folder(params)), Path("reports") / params["profile"]
     lines = [INTRODUCTION]
     for dataset in params["all_datasets"]:
-        compared = Comparison.read(params, dataset)
+        compared = Comparison.read(Study(params), dataset)
         found, summary = measure(compared, times), compared.summary
         if found.empty:
             continue

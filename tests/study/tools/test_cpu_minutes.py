@@ -2,6 +2,7 @@
 
 import pytest
 
+from hpelib.study.results.comparisons import Study
 from hpelib.study.results.tables import Comparison
 from hpelib.study.tools.cpu_minutes import measure, read_cpu
 
@@ -18,7 +19,7 @@ def test_minutes_are_those_of_the_last_training_of_each_seed(study, params, tmp_
     (tmp_path / "cpu.csv").write_text(TIMES)
     times = read_cpu(tmp_path)
     assert times.groupby("kind")["cpu_s"].sum().to_dict() == {"train": 120.0, "evaluate": 5.0}
-    (found,) = measure(Comparison.read(params, "mpii"), times).to_dict("records")
+    (found,) = measure(Comparison.read(Study(params), "mpii"), times).to_dict("records")
     assert found["name"] == "hourglass", "the other was not timed here"
     assert (found["value"], found["minutes"]) == (42.0, 1.0)
 
