@@ -62,6 +62,7 @@ class InProcess:
             nbformat.write(scrub(nb), failed)
             print(f"the notebook failed: see {failed}", file=sys.stderr)
             raise
+        Path(output_path).unlink(missing_ok=True)  # may be a link into DVC's cache, which papermill would write into
         return scrub(nb)
 
 

@@ -164,3 +164,13 @@ def test_a_page_whose_networks_were_not_run_ends_there_and_says_so(folder):
     page = Path("target.ipynb").read_text()
     assert "**Not run.** ditn was not trained" in page
     assert '"traceback"' not in page
+
+
+def test_a_page_is_not_written_through_a_link(folder):
+    """DVC's cache may lie behind links in the folder of results."""
+    write_notebook("times")
+    Path("cache").write_text("as it was")
+    Path("page.ipynb").symlink_to("cache")
+    assert papermill("page.ipynb").returncode == 0
+    assert Path("cache").read_text() == "as it was"
+    assert outputs("page.ipynb")[-1] == ["1"]

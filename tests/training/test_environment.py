@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from hpelib.study.steps.evaluate import make_test
 from hpelib.training.processes import make_accelerator
 from hpelib.training.recipe import Recipe
 
@@ -44,3 +46,9 @@ def test_variables_that_would_change_a_training_are_ignored_or_named():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(describe_training())
+
+
+def test_variables_that_change_what_is_computed_are_named_by_tests_too(monkeypatch):
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    with pytest.warns(UserWarning, match="ONEDNN_DEFAULT_FPMATH_MODE=BF16"), pytest.raises(AttributeError):
+        make_test(None, None, None, None)
