@@ -120,12 +120,12 @@ def joint_maps(view: View) -> Figure:
 
 
 def network_comparison(views: Mapping[str, View]) -> Figure:
-    """One row for each network on the same person: crop, annotation, prediction, maximum over the heatmaps.
+    """One row for each network on the same person: annotation, prediction, maximum over the heatmaps.
 
     `views` has the networks' names. All rows have the same colour scale.
     """
     rows = {textwrap.fill(name.replace("_", " "), 16): [view] for name, view in views.items()}
-    return _answer_sheet(rows, ("person", "annotation", "prediction", "heatmaps"), width_in=4.5)
+    return _answer_sheet(rows, ("annotation", "prediction", "heatmaps"), width_in=3.2)
 
 
 def before_after(people: Mapping[str, Mapping[str, View]]) -> Figure:
@@ -145,7 +145,7 @@ def _answer_sheet(
 ) -> Figure:
     """Rows of one person's annotation and every network's answer to it, below `titles`.
 
-    An answer takes two columns. The annotation stands before the answers; a column before it shows the crop alone.
+    The annotation takes the first column, every answer two.
     """
     limits = common_limits(*(view.heatmaps for views in rows.values() for view in views))
     columns = len(titles)
@@ -156,11 +156,9 @@ def _answer_sheet(
             axes.set_title(title)
         for row, (name, views) in zip(grid.reshape(-1, columns), rows.items(), strict=True):
             row[0].set_ylabel(name)
-            crop, answers = views[0].crop, columns - 2 * len(views)
-            for axes in row[: answers - 1]:
-                show_image(axes, crop.picture)
-            draw_person(row[answers - 1], crop.picture, crop.keypoints, crop.visibility, views[0].skeleton)
-            for view, found, heatmap in zip(views, row[answers::2], row[answers + 1 :: 2], strict=True):
+            crop = views[0].crop
+            draw_person(row[0], crop.picture, crop.keypoints, crop.visibility, views[0].skeleton)
+            for view, found, heatmap in zip(views, row[1::2], row[2::2], strict=True):
                 draw_person(found, crop.picture, view.found, None, view.skeleton)
                 strongest = view.heatmaps.max(axis=0)
                 mappable = draw_heatmap(heatmap, crop.picture, strongest, limits, view.stride_px)

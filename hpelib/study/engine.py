@@ -91,8 +91,7 @@ def run_cells(nb: nbformat.NotebookNode) -> None:
             cell.outputs.append(new_output("display_data", rich.data, metadata=rich.metadata or {}))
         print(captured.stdout, end="", flush=True)
         if isinstance(result.error_in_exec, NotRunError):
-            said = f"**Not run.** {result.error_in_exec}"
-            cell.outputs = [new_output("display_data", {"text/markdown": said})]
+            cell.outputs = [new_output("display_data", {"text/markdown": f"**Not run.** {result.error_in_exec}"})]
             return
         result.raise_error()
 

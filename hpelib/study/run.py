@@ -15,6 +15,7 @@ import os
 import resource
 import runpy
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -217,6 +218,7 @@ def main() -> None:
             "dvc cache dir --local FOLDER; dvc config --local cache.type symlink"
         )
     LOGS.mkdir(exist_ok=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores interrupts
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     with another(given.profile):
         study = Study(given.jobs or default_jobs())
