@@ -125,7 +125,7 @@ def network_comparison(views: Mapping[str, View]) -> Figure:
     `views` has the networks' names. All rows have the same colour scale.
     """
     rows = {textwrap.fill(name.replace("_", " "), 16): [view] for name, view in views.items()}
-    return _answer_sheet(rows, ("annotation", "prediction", "heatmaps"), width_in=3.2)
+    return _answer_sheet(rows, ("annotation", "prediction", "heatmaps"), width_in=3.0)
 
 
 def before_after(people: Mapping[str, Mapping[str, View]]) -> Figure:

@@ -97,4 +97,5 @@ def add_legend(figure: Figure) -> None:
     dot = partial(Line2D, [], [], linestyle="", marker="o", markersize=4)
     marks = {f"the person's {side}": dot(color=SIDE_COLORS[side]) for side in ("left", "right")}
     marks |= {"neither": dot(color=SIDE_COLORS["centre"]), "occluded": dot(color="black", markerfacecolor="white")}
-    figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=len(marks))
+    columns = len(marks) if figure.get_figwidth() > 4 else 2  # inches: a narrow sheet would cut a long line off
+    figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=columns)
