@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -13,43 +14,53 @@ from matplotlib.ticker import LogLocator, NullLocator
 from hpelib.figures import style
 
 COSTS = {"macs": (1e9, "GMACs"), "params": (1e6, "million parameters")}  # column: unit and its name
+FLOOR = {"color": "black", "linestyle": "--", "linewidth": 0.8}
 HATCHES = {"-": None, "--": "////", "-.": "....", ":": "xxxx"}
 
 
-def learning_curves(history: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
+def learning_curves(history: pd.DataFrame, metrics: Mapping[str, str], floor: float | None = None) -> Figure:
     """One panel for each metric against the epoch: mean over seeds, with a band of one standard deviation.
 
     Args:
         history: columns name, seed, epoch and those of `metrics`; NaN where a metric was not measured.
         metrics: the axis label of each column to draw.
+        floor: what needs no learning from pictures, of the last metric, as a dashed line.
     """
     figure = _seed_bands(history, "epoch", metrics, "epoch")
     for axes in figure.axes:
         axes.xaxis.get_major_locator().set_params(integer=True)
+    if floor is not None:
+        figure.axes[-1].axhline(floor, **FLOOR)
     return figure
 
 
-def pck_curves(table: pd.DataFrame, metrics: Mapping[str, str], threshold: str) -> Figure:
+def pck_curves(
+    table: pd.DataFrame, metrics: Mapping[str, str], threshold: str, floor: pd.DataFrame | None = None
+) -> Figure:
     """PCK in percent against the threshold: mean over seeds, with a band of one standard deviation.
 
     Args:
         table: columns name, seed, threshold and those of `metrics`.
         metrics: the axis label of each column to draw.
         threshold: the label of the other axis, such as "threshold / head size".
+        floor: the same without name and seed, of what needs no learning from pictures, as a dashed line.
     """
     figure = _seed_bands(table, "threshold", metrics, threshold)
     for axes in figure.axes:
         highest = 10 * math.ceil(max(line.get_ydata().max() for line in axes.lines) / 10)  # percent, in full tens
         axes.set(xlim=(0, table["threshold"].max()), ylim=(0, max(10, highest)))
+    for axes, metric in zip(figure.axes, metrics if floor is not None else (), strict=False):
+        axes.plot(floor["threshold"], floor[metric], **FLOOR)
     return figure
 
 
-def joint_bars(table: pd.DataFrame, label: str) -> Figure:
+def joint_bars(table: pd.DataFrame, label: str, floors: Mapping[str, float] = MappingProxyType({})) -> Figure:
     """Bars with intervals, one for each joint and network. Both keep the order of their first appearance.
 
     Args:
         table: columns name, joint, value, low, high; low and high may be NaN.
         label: name and unit of the value, such as "PCKh@0.5 (%)".
+        floors: of joints, what needs no learning from pictures, as dashed lines.
     """
     _require(table, ("name", "joint", "value", "low", "high"))
     joints, names = table["joint"].unique(), table["name"].unique()
@@ -66,10 +77,48 @@ def joint_bars(table: pd.DataFrame, label: str) -> Figure:
                 offset, rows["value"], width, color=face, hatch=hatch, edgecolor="white", linewidth=0.5, label=name
             )
             axes.errorbar(offset, rows["value"], spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
+        for place, joint in enumerate(joints):
+            if joint in floors:
+                axes.hlines(floors[joint], place - 0.45, place + 0.45, **FLOOR)
         axes.set_xticks(range(len(joints)), [joint.replace("_", " ") for joint in joints])
         axes.set_ylabel(label)
         axes.grid(axis="x", visible=False)
         _add_legend(figure, axes)
+    return figure
+
+
+def row_intervals(
+    table: pd.DataFrame, seeds: pd.DataFrame, labels: Mapping[str, str], floors: Mapping[str, float]
+) -> Figure:
+    """One panel for each dataset, with a line for each row of an ablation: its mean, its interval and its seeds.
+
+    The first row of a dataset is what the others are compared with: the grey line goes on from its mean.
+
+    Args:
+        table: columns dataset, row, value, and low and high, the interval of the gain over the first row, laid about
+            the value; NaN where there is none.
+        seeds: columns dataset, row, value.
+        labels: of each dataset, name and unit of the value; panels are in this order.
+        floors: of datasets, what needs no learning from pictures, as a dashed line.
+    """
+    _require(table, ("dataset", "row", "value", "low", "high"))
+    with style.apply():
+        height_in = 0.22 * table.groupby("dataset").size().max() + 0.2
+        figure, grid = style.panels(len(labels), len(labels), height_in * len(labels) / style.WIDTH_IN)
+        for axes, (dataset, label) in zip(grid, labels.items(), strict=True):
+            rows = table[table["dataset"] == dataset].reset_index(drop=True)
+            spread = np.abs(rows[["low", "high"]].sub(rows["value"], axis=0)).to_numpy().T
+            axes.axvline(rows["value"].iloc[0], color="#BBBBBB", linewidth=2, zorder=1)
+            axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
+            look = {"fmt": "none", "ecolor": style.BLUE, "elinewidth": 1.2, "capsize": 2}
+            axes.errorbar(rows["value"], rows.index, xerr=spread, **look)
+            axes.plot(rows["value"], rows.index, "D", color=style.BLUE, markersize=4)
+            points = seeds[seeds["dataset"] == dataset]
+            axes.plot(points["value"], points["row"].map(dict(zip(rows["row"], rows.index, strict=True))), "k.", ms=3)
+            if dataset in floors:
+                axes.axvline(floors[dataset], **FLOOR)
+            axes.set_yticks(rows.index, rows["row"].str.replace("_", " "))
+            axes.set(title=dataset, xlabel=label)
     return figure
 
 
@@ -88,7 +137,7 @@ def accuracy_against_cost(table: pd.DataFrame, label: str, floor: float | None =
             _against(axes, table, cost, unit)
             axes.set(xlabel=title, ylabel=label)
             if floor is not None:
-                axes.axhline(floor, color="black", linestyle="--", linewidth=0.8)
+                axes.axhline(floor, **FLOOR)
         _add_legend(figure, grid[0])
     return figure
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hpelib.data.crops import Picture
 from hpelib.figures import style
+from hpelib.figures.curves import FLOOR
 from hpelib.figures.skeletons import show_image
 
 
@@ -30,7 +31,9 @@ def level_sheet(crops: Mapping[str, Mapping[float, Picture]], factors_per_row: i
     return figure
 
 
-def level_curves(table: pd.DataFrame, units: Mapping[str, str], label: str, columns: int = 5) -> Figure:
+def level_curves(
+    table: pd.DataFrame, units: Mapping[str, str], label: str, floor: pd.DataFrame | None = None, columns: int = 5
+) -> Figure:
     """One panel for each factor: the figure of each network from the easy level on the left to the hardest one.
 
     Bands are the intervals. Steps between levels are drawn equally wide, in the order of `table`.
@@ -39,6 +42,7 @@ def level_curves(table: pd.DataFrame, units: Mapping[str, str], label: str, colu
         table: columns network, factor, level, value, low and high.
         units: of the levels of each factor, for the axes; panels are in this order.
         label: what value, low and high are, with the unit.
+        floor: columns factor, level and value of what needs no learning from pictures, as a dashed line.
 
     Raises:
         ValueError: the table is empty.
@@ -56,6 +60,8 @@ def level_curves(table: pd.DataFrame, units: Mapping[str, str], label: str, colu
                 curve = rows[rows["network"] == name].set_index("level").loc[levels]
                 axes.plot(steps, curve["value"], label=name, **look | {"markersize": 3.5, "linewidth": 1.1})
                 axes.fill_between(steps, curve["low"], curve["high"], color=look["color"], alpha=0.15, lw=0)
+            if floor is not None:
+                axes.plot(steps, floor[floor["factor"] == factor].set_index("level").loc[levels, "value"], **FLOOR)
             axes.set_xticks(steps, [f"{level:g}" for level in levels])
             axes.set(title=factor, xlabel=unit, ylim=(0, top))
             axes.yaxis.set_major_locator(MaxNLocator(5))

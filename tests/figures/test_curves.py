@@ -10,6 +10,7 @@ from hpelib.figures.curves import (
     learning_curves,
     pareto_front,
     pck_curves,
+    row_intervals,
 )
 
 
@@ -109,6 +110,43 @@ def test_every_network_is_a_point_at_its_minutes():
     (axes,) = accuracy_against_minutes(table, "AP (%)").axes
     points = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
     assert points == [[2.0, 40.0], [3.0, 38.0]]
+
+
+def test_the_floor_is_drawn_where_a_score_is_an_axis():
+    history = a_history(seeds=2)
+    loss, score = learning_curves(history, {"loss": "loss", "ap": "AP (%)"}, floor=20.0).axes
+    assert len(loss.lines) == len(score.lines) - 1
+    assert set(score.lines[-1].get_ydata()) == {20.0}
+    table = history.rename(columns={"epoch": "threshold", "loss": "correct"})
+    floor = pd.DataFrame({"threshold": [0.0, 5.0], "correct": [1.0, 3.0]})
+    (axes,) = pck_curves(table, {"correct": "within (%)"}, "threshold", floor).axes
+    np.testing.assert_array_equal(axes.lines[-1].get_xydata(), floor)
+    bars = pd.DataFrame(
+        [("a", "wrist", 60, 55, 70), ("a", "knee", 80, 75, 82)], columns=["name", "joint", "value", "low", "high"]
+    )
+    (axes,) = joint_bars(bars, "PCK (%)", {"knee": 12.0}).axes
+    (line,) = axes.collections[-1].get_segments()
+    np.testing.assert_allclose(line, [(0.55, 12), (1.45, 12)])
+
+
+def test_rows_of_an_ablation_have_their_interval_their_seeds_and_the_first_row_beside_them():
+    nan = np.nan
+    rows = [("mpii", "baseline", 50.0, nan, nan), ("mpii", "full", 60.0, 55.0, 66.0), ("coco", "full", 20.0, nan, nan)]
+    table = pd.DataFrame(rows, columns=["dataset", "row", "value", "low", "high"])
+    seeds = pd.DataFrame({"dataset": "mpii", "row": ["baseline", "full", "full"], "value": [50.0, 58.0, 62.0]})
+    mpii, coco = row_intervals(table, seeds, {"mpii": "PCKh (%)", "coco": "AP (%)"}, {"mpii": 29.0}).axes
+    assert (mpii.get_title(), mpii.get_xlabel(), coco.get_xlabel()) == ("mpii", "PCKh (%)", "AP (%)")
+    assert [label.get_text() for label in mpii.get_yticklabels()] == ["baseline", "full"]
+    bar = mpii.collections[0].get_segments()[1]
+    np.testing.assert_allclose(bar, [(55, 1), (66, 1)])
+    lines = [line.get_xydata().tolist() for line in mpii.lines]
+    assert [[50, 0], [58, 1], [62, 1]] in lines
+    assert [[50, 0], [60, 1]] in lines
+    assert [[29, 0], [29, 1]] in lines, "the floor"
+    assert len(coco.lines) == len(mpii.lines) - 1
+    top, bottom = (axes.get_ylim() for axes in (mpii, coco))
+    assert top[0] > top[1], "the first row is on top"
+    assert bottom[0] > bottom[1]
 
 
 def test_markers_of_curves_that_coincide_do_not():

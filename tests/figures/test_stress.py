@@ -37,6 +37,9 @@ def test_curves_run_from_easy_to_hard_with_equal_steps():
     band = light.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (40, 56)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["hrnet", "ditn"]
+    floor = a_table().query("network == 'ditn'").assign(value=7.0)
+    light, _ = level_curves(a_table(), {"light": "relative", "blur": "px"}, "PCKh@0.5 (%)", floor).axes
+    np.testing.assert_array_equal(light.lines[-1].get_xydata(), [(0, 7), (1, 7), (2, 7)])
 
 
 def test_an_empty_table_is_refused():

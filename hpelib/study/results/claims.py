@@ -8,9 +8,9 @@ import pandas as pd
 from hpelib.metrics.statistics import (
     NOT_RUN,
     NOT_TESTABLE,
+    SEEN,
     VERDICTS,
     holm,
-    needed_error,
     persons_needed,
     seeds_needed,
     verdict,
@@ -31,20 +31,11 @@ COLUMNS = (
 )
 MEASUREMENT = ["better", "worse", "dataset", "metric"]  # claims that share these are one measurement
 MEASURED = (
-    "ours",
-    *OF_DIFFERENCE,
-    "pictures",
-    "persons",
-    "p_below",
-    "p_holm",
-    "p_below_holm",
-    "training",
-    "profile",
-    "verdict",
-    "reason",
+    *("ours", *OF_DIFFERENCE, "seeds", "pictures", "persons"),
+    *("p_below", "p_holm", "p_below_holm", "training", "profile", "verdict", "reason"),
 )
 AT_MOST = "% or less"
-COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
+COUNT_VERDICTS = COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
 
 
 def read_claims(path: Path = CLAIMS) -> pd.DataFrame:
@@ -70,9 +61,9 @@ def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
     - `ours`, `low`, `high`: the claimed difference as measured here, averaged over seeds, with its 95 % interval over
       pictures and seeds. `p` is two-sided; `p_holm` is corrected for the measurements of the paper that can be tested.
     - `p_below_holm`: of a gain as large as claimed, corrected for the claims of the paper that can be tested.
-    - `detectable`, `picture_sd`, `seed_sd`, `seeds`, `noise`: as in `Difference`; of that many `pictures`.
+    - `detectable`, `picture_sd`, `seed_sd`, `freedom`, `seeds`, `pictures`: as in `Difference`.
     - `training`: how long and by whose recipe. `profile`: "full size" for claims about sizes.
-    - `reason`: why nothing can be tested.
+    - `reason`: why nothing can be tested, or was not run.
 
     Args:
         claims: what `read_claims` returns, or some of its rows: all claims of a paper, or p values are too small.
@@ -129,20 +120,52 @@ def tally(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def answer(found: pd.DataFrame) -> str:
-    """What was seen of the claimed gains, in two sentences."""
+    """What was seen of the claimed gains, in a sentence or two."""
     rows = measurements(found)
-    counted = rows["verdict"].value_counts()
-    several = ", ".join(f"{counted[each]} {each}" for each in VERDICTS if each in counted)
-    tested = rows["detectable"].where(~rows["verdict"].isin([NOT_RUN, NOT_TESTABLE])).dropna()
-    parts = [f"Of {len(rows)} measured gains that the papers claim in accuracy, at this size: {several or 'none'}."]
-    if len(tested):
-        smaller = (rows.loc[tested.index, "claimed"] < tested).sum()
-        parts.append(
-            "This study sees a true gain four times in five if it is at least "
-            f"{tested.min():.1f} to {tested.max():.1f} points; {smaller} of the {len(tested)} that it could test are "
-            "claimed to be smaller than that."
-        )
-    return " ".join(parts)
+    counted = rows["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+    total, tested = len(rows), len(_tested(found))
+    if not tested:
+        return f"None of the {total} gains in accuracy that the papers claim could be tested at this size."
+    several = ", ".join(f"{counted[each]} {each}" for each in VERDICTS[:4] if counted[each] or each == SEEN)
+    return (
+        f"The papers claim {total} gains in accuracy, and {tested} of them could be tested at this size: {several}. "
+        f"{counted[NOT_TESTABLE]} others cannot be tested here, and {counted[NOT_RUN]} are about networks that were "
+        "not run."
+    )
+
+
+def detectable(found: pd.DataFrame) -> str:
+    """The smallest gains that the tested comparisons show, beside those that are claimed, in a sentence or two."""
+    rows = _tested(found)
+    if rows.empty:
+        return "As none could be tested, no gain of any size would have been seen."
+    claimed, smallest = rows["claimed"].dropna(), rows["detectable"]
+    return (
+        f"Half of the tested comparisons need a true gain of {smallest.median():.1f} points or more to show it four "
+        f"times in five; the most exact one needs {smallest.min():.1f}. The papers claim {claimed.median():.1f} points "
+        f"in the median, and {(claimed < smallest[claimed.index]).sum()} of {len(claimed)} printed gains are too small "
+        "to be seen here."
+    )
+
+
+def detectable_table(found: pd.DataFrame) -> pd.DataFrame:
+    """For each figure: how many gains were tested, what is claimed, and what could be detected; medians, in points."""
+    rows = _tested(found)
+    grouped = rows.assign(figure=rows["metric"] + ", " + rows["dataset"]).groupby("figure", sort=False)
+    table = grouped.agg(
+        tested=("id", "size"),
+        claimed=("claimed", "median"),
+        detectable=("detectable", "median"),
+        **{"best detectable": ("detectable", "min")},
+        seeds=("seeds", "max"),
+        persons=("persons", "max"),
+    )
+    return table.round({"claimed": 2, "detectable": 1, "best detectable": 1}).astype({"seeds": int, "persons": int})
+
+
+def _tested(found: pd.DataFrame) -> pd.DataFrame:
+    rows = measurements(found)
+    return rows[~rows["verdict"].isin([NOT_RUN, NOT_TESTABLE])]
 
 
 def size_answer(found: pd.DataFrame) -> str:
@@ -152,10 +175,9 @@ def size_answer(found: pd.DataFrame) -> str:
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a ledger as cells for a reader."""
+    """Rows of a ledger as cells for a reader: eight columns, of which the last is p where all rows were tested."""
     unit = found["metric"].where(found["unit"] != AT_MOST, "% in " + found["metric"])
     claimed = found["difference"].where(found["claimed"] < 0, "+" + found["difference"])
-    tested = found["low"].notna()
     bounds = found[["low", "high"]].itertuples(index=False)
     intervals = pd.Series([f" {brackets(*each, '+.2f')}" for each in bounds], found.index, object)
     cells = {
@@ -164,10 +186,15 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
         "compared": found["better"] + " with " + found["worse"],
         "figure": unit + ", " + found["dataset"],
         "paper": claimed.where(found["difference"] != "", "no figure"),
-        "ours": found["ours"].map("{:+.2f}".format, na_action="ignore") + intervals.where(tested, ""),
+        "ours": found["ours"].map("{:+.2f}".format, na_action="ignore") + intervals.where(found["low"].notna(), ""),
         "detectable": found["detectable"].map("{:.1f}".format, na_action="ignore"),
-        "verdict": found["verdict"] + (": " + found["reason"]).fillna(""),
     }
+    if found["p_holm"].notna().all():
+        cells["p (Holm)"] = found["p_holm"].map("{:.3f}".format)
+    elif found["verdict"].nunique() > 1:
+        cells["verdict"] = found["verdict"] + (": " + found["reason"]).fillna("")
+    else:
+        cells["reason"] = found["reason"]
     return pd.DataFrame(cells, dtype=object).fillna("")
 
 
@@ -176,28 +203,29 @@ def page(found: pd.DataFrame) -> str:
     controls, sizes = found["kind"] == "control", found["metric"].isin(COUNTS)
     claims = found[~controls & ~sizes]
     groups = {each.capitalize(): claims[claims["verdict"] == each] for each in VERDICTS}
-    groups |= {"Parameters and compute": found[sizes], "Controls of ours": found[controls & ~sizes]}
-    parts = [
-        f"### {title}\n\n{table(rows).to_markdown(index=False, disable_numparse=True)}"
-        for title, rows in groups.items()
-        if len(rows)
-    ]
+    groups |= {f"Parameters and compute: {each}": found[sizes & (found["verdict"] == each)] for each in COUNT_VERDICTS}
+    groups |= {f"Controls of ours: {each}": found[controls & (found["verdict"] == each)] for each in VERDICTS}
+    parts = []
+    for title, rows in groups.items():
+        cells = table(rows).replace("", np.nan).dropna(axis=1, how="all").fillna("")
+        if len(rows):
+            parts.append(f"### {title}\n\n{cells.to_markdown(index=False, disable_numparse=True)}")
     return "\n\n".join(parts)
 
 
 def power_table(found: pd.DataFrame) -> pd.DataFrame:
     """What it would take to see each claimed gain four times in five, from the variances of the tested measurements.
 
-    One row for each dataset, metric and claimed size. A cell is NaN where no number is enough, because the other source
-    of chance alone is too large.
+    One row for each dataset, metric and claimed size. A cell is infinite where no number is enough, because the other
+    source of chance alone is too large.
     """
-    rows = found[found["error"].notna() & (found["claimed"] > 0) & (found["kind"] == "claim")]
+    rows = found[found["seed_sd"].notna() & (found["claimed"] > 0) & (found["kind"] == "claim")]
     lines = []
     for (dataset, metric, claimed), part in rows.groupby(["dataset", "metric", "claimed"]):
         picture_sd, seed_sd = (float(np.sqrt((part[name] ** 2).mean())) for name in ("picture_sd", "seed_sd"))
         person_sd = picture_sd * part["persons"].iloc[0] ** 0.5
-        line = {"figure": f"{metric}, {dataset}", "claimed": claimed, "standard error needed": needed_error(claimed)}
-        for seeds in (1, 3, 5, 10):
-            line[f"persons, {seeds} seed{'s' * (seeds > 1)}"] = persons_needed(claimed, person_sd, seed_sd, seeds)
+        line = {"figure": f"{metric}, {dataset}", "claimed": claimed}
+        for seeds in (3, 5, 10, 20):
+            line[f"persons, {seeds} seeds"] = persons_needed(claimed, person_sd, seed_sd, seeds)
         lines.append(line | {"seeds, persons as here": seeds_needed(claimed, picture_sd, seed_sd)})
-    return pd.DataFrame(lines).replace(np.inf, np.nan)
+    return pd.DataFrame(lines)

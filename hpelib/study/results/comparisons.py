@@ -8,32 +8,32 @@ import numpy as np
 import pandas as pd
 
 from hpelib.data.crops import crop_regions
+from hpelib.data.people import People
 from hpelib.formats import FORMATS
 from hpelib.metrics.coco import FIGURES
 from hpelib.metrics.statistics import (
     NOT_RUN,
     NOT_TESTABLE,
-    Difference,
     Interval,
-    SeedNoise,
+    detectable,
     difference,
-    pooled_noise,
+    holm,
+    picture_sd,
     redrawn_means,
     redraws,
+    verdict,
 )
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Run, make_dataset, networks_on, profile_params, study_runs
+from hpelib.study.config import Dataset, Run, make_dataset, networks_on, profile_params, study_runs
 from hpelib.study.evaluation import Evaluation, join, load
 from hpelib.study.results.measurements import has_own_recipe, training
 
-# A gain of PCKh had this standard deviation over three seeds in the study recorded before this one (root mean square of
-# nine differences on mannequins); gains of AP had 0.7. It stands in where no training of a kind has a second seed.
-EARLIER = SeedNoise(1.2**2 / 2, 16, "an earlier study (sd 1.2)")
 ACTS = "acts"  # the state of a mechanism in `Evaluation.liveness`
 # What belongs to a network or to a machine: sides of a comparison may differ in it.
 OF_NETWORK = {"heatmap_size", "sigma", "loss", "loss_options"}
 OF_MACHINE = {"seed", "workers", "image_cache_mb", "checkpoint_steps", "compile", "device", "processes"}
-OF_DIFFERENCE = ("low", "high", "p", "error", "freedom", "detectable", "picture_sd", "seed_sd", "seeds", "noise")
+OF_DIFFERENCE = ("low", "high", "p", "detectable", "picture_sd", "seed_sd", "freedom")
+ONE_SEED = "one seed: it does not show what another seed would change"
 
 
 class Study:
@@ -43,7 +43,6 @@ class Study:
         self.params = params
         self.find = cache(self._find)
         self.redrawn = cache(self._redrawn)
-        self.noise = cache(self._noise)
         self.floor = cache(self._floor)
 
     def runs(self, entry: str, dataset: str) -> list[Run]:
@@ -80,18 +79,6 @@ class Study:
         low, high = np.nanquantile(found[0].mean(axis=0), (0.025, 0.975))
         return Interval(float(np.mean(self.find(entry, dataset).values(metric))), float(low), float(high))
 
-    def _noise(self, dataset: str, metric: str, of_rows: bool) -> SeedNoise:
-        """What a new seed changes in a figure of one training, of whole networks or of rows of ablations."""
-        entries = networks_on(self.params, dataset)
-        if of_rows:
-            entries = [f"{paper}:{row}" for paper, of in self.params["ablations"].items() for row in of["rows"]]
-        found = [evaluation for entry in entries if (evaluation := self.find(entry, dataset))]
-        values = [each for evaluation in found if len(each := evaluation.values(metric)) > 1]
-        noise = pooled_noise(values, f"pooled over {len(values)} {'rows' if of_rows else 'networks'}")
-        if noise is None and of_rows:
-            return max(EARLIER, self.noise(dataset, metric, False), key=lambda each: each.variance)
-        return noise or EARLIER
-
     def _floor(self, dataset: str, metric: str) -> tuple[str, float] | None:
         """The best of `references`, by its name."""
         found = self.references(dataset)
@@ -116,33 +103,51 @@ class Study:
         """One figure of one entry against that of another, over the seeds that both have.
 
         Returns:
-            `ours` (the gain), `OF_DIFFERENCE`, `p_below`, `pictures`, `persons`, `training`, `profile`, and `verdict`
-            with its `reason` where nothing can be tested. Without a verdict, the p values have the word.
+            `ours` (the gain), `OF_DIFFERENCE`, `p_below`, `seeds`, `pictures`, `persons`, `training`, `profile`, and
+            `verdict` with its `reason` where nothing can be tested. Without a verdict, the p values have the word.
         """
         sides = [self.find(entry, dataset) for entry in (better, worse)]
-        seeds = [seed for seed in sides[0].summary.seeds if seed in sides[1].summary.seeds] if all(sides) else []
-        values = [side.of_seeds(seeds).values(metric) for side in sides if seeds]
-        if not all(values) or not values or np.isnan(values).any():
-            return {"verdict": NOT_RUN}
-        gains, summary = np.subtract(*values), sides[0].summary
-        row = {"ours": float(gains.mean()), "seeds": len(seeds), "profile": summary.profile}
+        if any(side and not side.values(metric) for side in sides):
+            return {"verdict": NOT_TESTABLE, "reason": f"this study does not measure {metric}"}
+        if None in sides:
+            missing = [entry for entry, side in zip((better, worse), sides, strict=True) if side is None]
+            return {"verdict": NOT_RUN, "reason": "; ".join(self._remedy(entry, dataset) for entry in missing)}
+        seeds = [seed for seed in sides[0].summary.seeds if seed in sides[1].summary.seeds]
+        values = [side.of_seeds(seeds).values(metric) for side in sides]
+        if not seeds or np.isnan(values).any():
+            return {"verdict": NOT_TESTABLE, "reason": "no seed in common" if not seeds else f"{metric} is undefined"}
+        gain, summary = float(np.subtract(*values).mean()), sides[0].summary
+        row = {"ours": gain, "seeds": len(seeds), "persons": summary.persons, "profile": summary.profile}
         row["training"] = training(summary, has_own_recipe(self.params, better))
         drawn = [self.redrawn(entry, dataset, metric) for entry in (better, worse)]
         if None in drawn:
             return row | {"verdict": NOT_TESTABLE, "reason": f"{metric} has no interval"}
         places = [[side.summary.seeds.index(seed) for seed in seeds] for side in sides]
         change = np.mean([drawn[0][0][i] - drawn[1][0][j] for i, j in zip(*places, strict=True)], axis=0)
-        of_rows = ":" in better or ":" in worse
-        found = difference(gains, change, drawn[0][1], self.noise(dataset, metric, of_rows))
-        row |= {name: getattr(found, name) for name in OF_DIFFERENCE}
-        row |= {
-            "pictures": drawn[0][1],
-            "persons": summary.persons,
-            "p_below": found.p_below(claimed),
-        }
-        reason = self._unequal(better, worse, dataset) or _off(sides[0], needs)
-        reason = reason or self._at_floor(max(map(np.mean, values)), found, dataset, metric)
+        row |= {"pictures": drawn[0][1], "picture_sd": picture_sd(change, drawn[0][1])}
+        if len(seeds) > 1:
+            found = difference(*values, change, drawn[0][1])
+            row |= {name: getattr(found, name) for name in OF_DIFFERENCE} | {"p_below": found.p_below(claimed)}
+        needed = max(np.nan_to_num(claimed), detectable(row["picture_sd"], 0, np.inf, 1))
+        reason = _off(sides[0], needs) or self._unequal(better, worse, dataset)
+        reason = reason or self._at_floor(max(map(np.mean, values)), needed, dataset, metric)
+        reason = reason or ("" if len(seeds) > 1 else ONE_SEED)
         return row | ({"verdict": NOT_TESTABLE, "reason": reason} if reason else {})
+
+    def _remedy(self, entry: str, dataset: str) -> str:
+        """Why there is no evaluation of an entry, and what would make one, in words."""
+        network, _, row = entry.partition(":")
+        if self.runs(entry, dataset):
+            return f"{entry} on {dataset} is not finished: run `make study`"
+        others = [
+            name
+            for name in self.params["profiles"]
+            if network in profile_params(self.params | {"profile": name})["networks"] and not row
+        ]
+        if self.params["profile"] in others:
+            return f"add {network} to `networks` in params.yaml and {dataset} to the datasets"
+        known = f", as the profiles {', '.join(others)} have" if others else ""
+        return f"this profile has no {entry} on {dataset}: give it one in params.yaml{known}"
 
     def _unequal(self, better: str, worse: str, dataset: str) -> str:
         """In what the two sides differ beyond what is compared, in words; empty where they stand on equal footing."""
@@ -153,9 +158,10 @@ class Study:
         words = [f"{name} ({settings[0][name]} and {settings[1][name]})" for name in different]
         return f"unequal footing: {', '.join(words)}" if words else ""
 
-    def _at_floor(self, best: float, found: Difference, dataset: str, metric: str) -> str:
+    def _at_floor(self, best: float, needed: float, dataset: str, metric: str) -> str:
+        """Why the better side is too near to the floor, in words; empty if more than `needed` points are between."""
         floor = self.floor(dataset, metric)
-        if floor is None or best - floor[1] > found.detectable:
+        if floor is None or best - floor[1] > needed:
             return ""
         return f"at the floor: {floor[0]} has {floor[1]:.1f}, the better side {best:.1f}"
 
@@ -200,16 +206,41 @@ def redrawn(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, int] | Non
     return means.T, len(np.unique(evaluation.image_ids))
 
 
+def judge(found: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what `Study.compare` returned, with `p_holm`, corrected for these rows, and a verdict in all of them.
+
+    As no size is claimed, verdicts are "seen", "opposite" and "no difference beyond the detectable" where it has none.
+    """
+    columns = found.columns.union(["ours", *OF_DIFFERENCE, "verdict", "reason"], sort=False)
+    found = found.reindex(columns=columns).astype({"verdict": object, "reason": object})
+    open_ = found["verdict"].isna()
+    found["p_holm"] = holm(found["p"].where(open_))
+    judged = found.loc[open_, ["ours", "p_holm"]].itertuples(index=False)
+    found.loc[open_, "verdict"] = [verdict(*each, np.nan) for each in judged]
+    return found
+
+
 def mean_pose(params: dict, dataset: str) -> dict[str, float]:
     """The figures, in percent, of the training persons' mean pose, put into every annotated box of the test split."""
     chosen = make_dataset(params, dataset)
-    form = FORMATS[chosen.format]
-    train, people = form.read(chosen, "train"), form.scored(form.read(chosen, "test"))
+    people = scored_people(chosen)
+    keypoints = put_mean_pose(chosen, people)
+    return FORMATS[chosen.format].figures(chosen, people, keypoints, np.ones(keypoints.shape[:2]))
+
+
+def scored_people(dataset: Dataset, split: str = "test") -> People:
+    """The persons of a split that are scored."""
+    form = FORMATS[dataset.format]
+    return form.scored(form.read(dataset, split))
+
+
+def put_mean_pose(dataset: Dataset, people: People) -> np.ndarray:
+    """The mean pose of the training persons in the box of each of `people`: (N, K, 2) px of their pictures."""
+    train = FORMATS[dataset.format].read(dataset, "train")
     heights = [crop_regions(each.centers, each.sizes_px, (3, 4))[:, 1, None, None] for each in (train, people)]
     places = np.where(train.visibility[..., None] > 0, train.keypoints - train.centers[:, None], np.nan)
     mean = np.nanmean(places / heights[0], axis=0)  # (K, 2) in heights of the box
-    keypoints = people.centers[:, None] + mean * heights[1]
-    return form.figures(chosen, people, keypoints, np.ones(keypoints.shape[:2]))
+    return people.centers[:, None] + mean * heights[1]
 
 
 def _settings(run: Run) -> dict:

@@ -28,6 +28,7 @@ def index(params: dict, folder: Path) -> str:
         describe=describe,
         answer=claims.answer(found),
         size_answer=claims.size_answer(found),
+        detectable=claims.detectable(found),
         tally=claims.tally(found).to_markdown(),
         papers={paper: records()[paper].title for paper in params["ablations"]},
         left_out=papers.left_out(params, papers.read_results()),

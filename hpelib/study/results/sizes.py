@@ -7,39 +7,49 @@ import pandas as pd
 def measure(counts: pd.DataFrame) -> pd.DataFrame:
     """The rows of `data/paper_sizes.csv` with our counts, and with the differences in percent of the printed figures.
 
-    Added to what `hpelib.study.entries.read_counts` returns are `params_difference` and `gflops_difference`, the latter
-    in the unit that the paper prints. A difference is NaN where the printed figure or its unit is not known.
+    Added to what `hpelib.study.entries.read_counts` returns are `gflops`, our count in the unit that the paper prints,
+    `params_difference` and `gflops_difference`. They are NaN where the printed figure or its unit is not known.
     """
     sizes = counts[counts["entry"] == ""].reset_index(drop=True)
     macs, legacy = sizes["MACs (G)"], sizes["legacy GFLOPs"]
     binary = {f"MACs / 2^{power}": macs * 1e9 / 2**power for power in (20, 30)}
     ours = {"MACs / 1e9": macs, "legacy / 2^30": legacy} | binary
-    in_unit = np.select([sizes["printed_unit"] == unit for unit in ours], [*ours.values()], np.nan)
+    sizes["gflops"] = np.select([sizes["printed_unit"] == unit for unit in ours], [*ours.values()], np.nan)
     sizes["params_difference"] = 100 * (sizes["params (M)"] / sizes["printed_params_M"] - 1)
-    sizes["gflops_difference"] = 100 * (in_unit / sizes["printed_gflops"] - 1)
+    sizes["gflops_difference"] = 100 * (sizes["gflops"] / sizes["printed_gflops"] - 1)
     return sizes
 
 
+def within(rows: pd.DataFrame, column: str, percent: float = 2.0) -> tuple[int, int]:
+    """How many differences are at most so large, and how many there are."""
+    found = rows[column].dropna()
+    return int((found.abs() <= percent).sum()), len(found)
+
+
 def table(sizes: pd.DataFrame) -> pd.DataFrame:
-    """What `measure` returns, or the rows of one paper, as cells for a reader. Unknown figures are empty cells."""
+    """What `measure` returns, or the rows of one paper, as cells for a reader: "printed → counted (difference)"."""
+    macs = _cells(sizes["MACs (G)"], "{:#.4g} G MACs")
+    gflops = _pairs(sizes["printed_gflops"], sizes["gflops"], sizes["gflops_difference"])
+    unknown = sizes["printed_gflops"].notna() & sizes["gflops"].isna()
+    gflops = gflops.mask(unknown, _cells(sizes["printed_gflops"], "{:g}") + " → " + macs)
+    params = _pairs(sizes["printed_params_M"], sizes["params (M)"], sizes["params_difference"])
     return pd.DataFrame(
         {
             "network": sizes["row"],
             "source": sizes["table"],
             "kind": sizes["kind"],
             "input": sizes["input"],
-            "keypoints": sizes["keypoints"],
-            "params (M), paper": _cells(sizes["printed_params_M"], "{:g}"),
-            "params (M)": _cells(sizes["params (M)"], "{:#.4g}"),
-            "params, difference": _cells(sizes["params_difference"], "{:+z.1f} %"),
-            "GFLOPs, paper": _cells(sizes["printed_gflops"], "{:g}"),
-            "unit, paper": sizes["printed_unit"],
-            "MACs (G)": _cells(sizes["MACs (G)"], "{:#.4g}"),
-            "legacy GFLOPs": _cells(sizes["legacy GFLOPs"], "{:#.4g}"),
-            "GFLOPs, difference": _cells(sizes["gflops_difference"], "{:+z.1f} %"),
+            "params (M)": params.where(params != "", _cells(sizes["params (M)"], "{:#.4g}")),
+            "GFLOPs": gflops.where(gflops != "", macs),
+            "unit": sizes["printed_unit"],
             "note": sizes["note"],
         }
     )
+
+
+def _pairs(printed: pd.Series, counted: pd.Series, difference: pd.Series) -> pd.Series:
+    cells = _cells(printed, "{:g}") + " → " + _cells(counted, "{:#.4g}") + _cells(difference, " ({:+z.1f} %)")
+    return cells.where(difference.notna(), "")
 
 
 def ratio_table(ratios: pd.DataFrame) -> pd.DataFrame:

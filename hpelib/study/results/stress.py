@@ -15,28 +15,32 @@ import pandas as pd
 from hpelib.data.crops import crop_person
 from hpelib.data.loader import InputSettings
 from hpelib.data.people import People
+from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.metrics.statistics import (
     LEVEL,
     NOT_RUN,
-    SeedNoise,
     bootstrap,
+    detectable,
     difference,
     holm,
-    pooled_noise,
     redrawn_means,
     standard_deviation,
 )
 from hpelib.records import baselines
 from hpelib.skeletons import MPII16
+from hpelib.study.config import Dataset
 from hpelib.study.evaluation import Hits
-from hpelib.study.results.comparisons import EARLIER
+from hpelib.study.results.comparisons import put_mean_pose
 from hpelib.study.results.measurements import brackets, interval_cells
 
 METRIC = "PCKh@0.5"
 SMALL = [*MPII16.groups["Wrist"], *MPII16.groups["Ankle"]]
 LARGE = [*MPII16.groups["Shoulder"], *MPII16.groups["Hip"]]
 GROUPS = {"Mean": slice(None), **MPII16.groups}
+
+MEAN_POSE = "mean pose"  # stands in tables and charts beside the networks
+FLOOR = "floor"
 
 Pair = tuple[np.ndarray, np.ndarray]  # hits on what is hard and on what is easy, both (S, P, k)
 
@@ -55,6 +59,12 @@ def level_crops(people: People, person: int, side_px: int) -> dict[str, dict[flo
     of_person = np.flatnonzero(people.factors["person"] == person)
     crops = [crop_person(people, row, settings).picture for row in of_person]
     return {factor: {level: crops[position(factor, level)] for level in levels} for factor, levels in LEVELS.items()}
+
+
+def mean_pose_hits(dataset: Dataset, people: People) -> np.ndarray:
+    """The hits (1, P, F, 16) of the mean pose of the training persons of `dataset`, put into every region shown."""
+    scores = FORMATS[dataset.format].keypoint_scores(people, put_mean_pose(dataset, people))
+    return scores.reshape(1, -1, len(pictures()), scores.shape[-1])
 
 
 def level_table(hits: Hits) -> pd.DataFrame:
@@ -114,30 +124,31 @@ def comparisons(hits: np.ndarray, hidden: np.ndarray) -> dict[str, Pair]:
     }
 
 
-def story_table(hits: Hits, hidden: np.ndarray) -> pd.DataFrame:
+def story_table(hits: Hits, hidden: np.ndarray, floor: np.ndarray) -> pd.DataFrame:
     """Whether a paper's network gains more over its baseline where it is hard than where it is easy.
 
-    One row for each network that has hits, and whose baseline has them, and each story of `comparisons`. Columns:
-    network, baseline, story, the figures of `gains`, and `p_holm` and `p_hard_holm`, corrected for all stories of
-    a network.
+    One row for each story of `comparisons` and each network that has hits, and whose baseline has them, from two seeds
+    or more. Columns: network, baseline, story, the figures of `gains`; `floor`, whether no network is far enough above
+    the mean pose where it is hard; and `p_holm` and `p_hard_holm`, corrected for the stories of a network that can be
+    tested.
 
-    Shapes: hidden (N, 16) bool, one row for each picture of each person: whether a keypoint is hidden.
+    Shapes: hidden (N, 16) bool, one row for each picture of each person: whether a keypoint is hidden; floor
+    (1, P, F, 16), the hits of the mean pose.
     """
     hidden = hidden.reshape(-1, len(pictures()), hidden.shape[-1])
-    stories = {network: comparisons(found, hidden) for network, found in hits.items()}
-    names = next(iter(stories.values()), {})
-    noises = {story: _noises([each[story] for each in stories.values()]) for story in names}
+    stories = {network: comparisons(found, hidden) for network, found in (hits | {MEAN_POSE: floor}).items()}
     rows = [
         {"network": network, "baseline": baseline, "story": story}
-        | gains(stories[network][story], stories[baseline][story], noises[story])
+        | gains(*(stories[name][story] for name in (network, baseline, MEAN_POSE)))
         for network, baseline in baselines(hits).items()
-        if network in hits and baseline in hits
-        for story in names
+        if all(name in hits and len(hits[name]) > 1 for name in (network, baseline))
+        for story in stories[network]
     ]
-    columns = ["network", "baseline", "story", "persons", *(f"{name}{end}" for name in SIDES for end in ENDS)]
+    columns = ["network", "baseline", "story", "persons", *(f"{name}{end}" for name in SIDES for end in ENDS), FLOOR]
     table = pd.DataFrame(rows, columns=columns)
     for p, corrected in (("change_p", "p_holm"), ("hard_p", "p_hard_holm")):
-        table[corrected] = table.groupby("network")[p].transform(lambda values: holm(values))
+        tested = table[p].where(~table[FLOOR].astype(bool))
+        table[corrected] = tested.groupby(table["network"]).transform(lambda values: holm(values))
     return table
 
 
@@ -145,38 +156,36 @@ SIDES = ("easy", "hard", "change")
 ENDS = ("", "_low", "_high", "_p", "_detectable")
 
 
-def _noises(pairs: Sequence[Pair]) -> dict[str, SeedNoise]:
-    """What a new seed changes in a network's figures of one story, pooled over all networks."""
-    sides = {"easy": [easy for _, easy in pairs], "hard": [hard for hard, _ in pairs]}
-    sides["change"] = [hard - easy for hard, easy in pairs]
-    values = {name: [100 * np.nanmean(each, axis=(1, 2)) for each in of] for name, of in sides.items()}
-    return {name: pooled_noise(of, f"pooled over {len(of)} networks") or EARLIER for name, of in values.items()}
-
-
-def gains(ours: Pair, theirs: Pair, noises: dict[str, SeedNoise]) -> dict[str, float]:
+def gains(ours: Pair, theirs: Pair, floor: Pair) -> dict[str, float]:
     """The gain over a baseline on easy hits, on hard hits, and the change between them, paired keypoint by keypoint.
 
     A keypoint counts if all four hits of it are known.
 
     Returns:
-        `persons`, how many have a keypoint that counts; and for each of `SIDES` the gain in percentage points, its 95 %
-        interval over persons (with all pictures of a person) and seeds, its p value and what could be detected.
+        `persons`, how many have a keypoint that counts; for each of `SIDES` the gain in percentage points, its 95 %
+        interval over persons (with all pictures of a person) and seeds, its p value and what could be detected; and
+        `floor`: whether the better side is no farther above the mean pose, where it is hard, than the smallest gain
+        that so many persons show.
 
     Raises:
-        ValueError: no keypoint counts.
+        ValueError: no keypoint counts, or there is a single seed.
     """
-    change = (ours[0] - theirs[0]) - (ours[1] - theirs[1])
-    counted = ~np.isnan(change[0])
-    persons = np.flatnonzero(counted.any(axis=1))
+    counted = ~np.isnan((ours[0] - theirs[0]) - (ours[1] - theirs[1]))
+    persons = np.flatnonzero(counted[0].any(axis=1))
     if not len(persons):
         raise ValueError("no keypoint counts on both sides of a comparison")
     row = {"persons": len(persons)}
-    for name, each in {"easy": ours[1] - theirs[1], "hard": ours[0] - theirs[0], "change": change}.items():
-        kept = np.where(counted, each, np.nan)[:, persons]
-        redrawn = redrawn_means(kept.mean(axis=0), np.arange(len(persons)))
-        found = difference(100 * np.nanmean(kept, axis=(1, 2)), redrawn, len(persons), noises[name])
+    sides = [dict(zip(SIDES, (easy, hard, hard - easy), strict=True)) for hard, easy in (ours, theirs)]
+    for name in SIDES:
+        kept = [np.where(counted, side[name], np.nan)[:, persons] for side in sides]
+        redrawn = redrawn_means((kept[0] - kept[1]).mean(axis=0), np.arange(len(persons)))
+        found = difference(*(100 * np.nanmean(each, axis=(1, 2)) for each in kept), redrawn, len(persons))
         row |= {name: found.gain, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_p": found.p}
         row[f"{name}_detectable"] = found.detectable
+        if name == "hard":
+            best = max(np.nanmean(each) for each in kept)
+            room = 100 * (best - np.nanmean(np.where(counted[:1], floor[0], np.nan)))
+            row[FLOOR] = bool(room <= detectable(found.picture_sd, 0, np.inf, 1))
     return row
 
 
@@ -189,14 +198,15 @@ def _better(stories: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def story_answer(stories: pd.DataFrame) -> str:
     """What a `story_table` says, in a few sentences."""
     if stories.empty:
-        return "No network was run beside its baseline."
+        return "No network and its baseline were run from two seeds or more, so nothing is compared."
     better, more = _better(stories)
     named = "".join(f"; {row.network}, {row.story}" for row in stories[more].itertuples())
-    low, high = stories["hard_detectable"].min(), stories["hard_detectable"].max()
+    tested = stories[~stories[FLOOR]]
     return (
-        f"Of {len(stories)} comparisons, a paper's network is better than its baseline where it is hard in "
-        f"{better.sum()}, and gains more there than where it is easy in {more.sum()}{named}. A gain where it is hard "
-        f"is seen four times in five if it has at least {low:.1f} to {high:.1f} points."
+        f"Of {len(tested)} comparisons, a paper's network is better than its baseline where it is hard in "
+        f"{better.sum()}, and gains more there than where it is easy in {more.sum()}{named}. Half of the comparisons "
+        f"need a true gain of {tested['hard_detectable'].median():.1f} points or more to show it four times in five. "
+        f"{stories[FLOOR].sum()} more stand at the floor, where no difference can be told."
     )
 
 
@@ -212,6 +222,7 @@ def story_page(stories: pd.DataFrame) -> str:
             for row in stories.itertuples()
         ]
         cells = pd.Series(cells, stories.index)
+        cells = cells.mask(stories[FLOOR], FLOOR)
         cells = cells.mask(better, "better: " + cells)
         cells = cells.mask(more, "**" + cells + "**")
         table = stories.assign(pair=stories["network"] + " against " + stories["baseline"], cell=cells)

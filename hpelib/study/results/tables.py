@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, OPPOSITE, SEEN, bootstrap, holm, verdict
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, bootstrap
 from hpelib.records import baselines, records
-from hpelib.study.config import networks_on, study_runs
+from hpelib.study.config import make_dataset, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, Summary
-from hpelib.study.results.comparisons import Study
+from hpelib.study.results.comparisons import Study, judge, put_mean_pose, scored_people
 from hpelib.study.results.measurements import interval_cells, over_seeds
 
 
@@ -90,19 +90,10 @@ class Comparison:
         found = pd.DataFrame(
             row | self.study.compare(*pair, dataset, metric) for row, pair in zip(rows, pairs, strict=True)
         )
-        if found.empty:
-            return found
-        found = found.reindex(columns=[*found.columns.union(["verdict", "reason"], sort=False)]).astype(
-            {"verdict": object}
-        )
-        open_ = found["verdict"].isna()
-        found["p_holm"] = holm(found["p"].where(open_))
-        judged = found.loc[open_, ["ours", "p_holm"]].itertuples(index=False)
-        found.loc[open_, "verdict"] = [verdict(*each, np.nan) for each in judged]
-        return found
+        return found if found.empty else judge(found)
 
     def results_table(self) -> pd.DataFrame:
-        """One row per network: mean and standard deviation over seeds, cost and `differences`; then the references."""
+        """One row per network: mean and standard deviation over seeds, and cost; then the references."""
         costs = pd.DataFrame(
             {
                 "params (M)": f"{found.summary.params / 1e6:.3f}",
@@ -112,13 +103,30 @@ class Comparison:
             for found in self.evaluations.values()
         )
         table = self.over_seeds(self.summary.form.columns).join(costs.set_axis([*self.evaluations])).fillna(NOT_RUN)
-        if not self.differences.empty:
-            found = self.differences.set_index("name")
-            table["baseline"] = found["baseline"]
-            table[f"{self.summary.form.main_metric}, difference"] = interval_cells(found, "ours", "+.1f")
-            table["verdict"] = found["verdict"]
         references = self.references.pivot(index="network", columns="metric", values="value")
-        return pd.concat([table, references.reindex(columns=self.summary.form.columns).map("{:.1f}".format)]).fillna("")
+        cells = references.reindex(columns=self.summary.form.columns).map("{:.1f}".format, na_action="ignore")
+        return pd.concat([table, cells]).fillna("")
+
+    def difference_table(self) -> pd.DataFrame:
+        """The `differences` as cells for a reader, one row per network that has its baseline beside it."""
+        found, metric = self.differences, self.summary.form.main_metric
+        if found.empty:
+            return pd.DataFrame(columns=["network", "baseline", metric])
+        means = self.main.mean()
+        tested = found["low"].notna()
+        cells = {
+            "network": found["name"],
+            "baseline": found["baseline"],
+            metric: found["name"].map(means).map("{:.1f}".format),
+            f"{metric}, baseline": found["baseline"].map(means).map("{:.1f}".format),
+            "difference": found["ours"].map("{:+.1f}".format),
+        }
+        if tested.any():
+            cells["difference"] = interval_cells(found, "ours", "+.1f").where(tested, cells["difference"])
+            cells["detectable"] = found["detectable"].map("{:.1f}".format, na_action="ignore")
+            cells["p (Holm)"] = found["p_holm"].map("{:.3f}".format, na_action="ignore")
+        cells["verdict"] = found["verdict"] + (": " + found["reason"]).fillna("")
+        return pd.DataFrame(cells).fillna("")
 
     @cached_property
     def references(self) -> pd.DataFrame:
@@ -130,28 +138,57 @@ class Comparison:
         found = self.references.loc[self.references["metric"] == metric, "value"]
         return None if found.empty else float(found.max())
 
+    @cached_property
+    def floor_curve(self) -> pd.DataFrame:
+        """Threshold by threshold, how many keypoints the mean pose finds: columns threshold, correct (percent)."""
+        dataset = make_dataset(self.study.params, self.summary.dataset)
+        people = scored_people(dataset)
+        return self.summary.form.curve(people, put_mean_pose(dataset, people))
+
+    @cached_property
+    def val_floor(self) -> float:
+        """The figure of learning curves, in percent, that the mean pose has on the val split."""
+        dataset = make_dataset(self.study.params, self.summary.dataset)
+        people = scored_people(dataset, "val")
+        (figure,) = self.summary.form.keypoint_figure(people, put_mean_pose(dataset, people)).values()
+        return figure
+
     def detectable(self) -> str:
         """The smallest difference from a baseline that can be seen here, in one sentence."""
-        found = self.differences["detectable"].dropna() if "detectable" in self.differences else pd.Series()
+        found = pd.Series() if self.differences.empty else self.differences["detectable"].dropna()
         if found.empty:
-            return "No network was run beside its baseline."
-        noise = ", ".join(self.differences["noise"].dropna().unique())
-        return (
-            "A true difference from a baseline is seen here four times in five if it has at least "
-            f"{found.min():.1f} to {found.max():.1f} points; smaller ones need more persons or seeds. "
-            f"Noise over seeds: {noise}."
-        )
+            return "No network and its baseline have two seeds, so no difference of any size would be seen."
+        names = self.differences.loc[found.index, "name"]
+        each = ", ".join(f"{size:.1f} ({name})" for name, size in zip(names, found, strict=True))
+        return f"The smallest true difference from the baseline that is seen four times in five, in points: {each}."
 
     def conclusion(self) -> str:
         """Which networks are better than their baselines and which are not, in a few sentences."""
-        best = self.main.mean().idxmax()
-        parts = [f"The highest mean {self.summary.form.main_metric} is that of {best}."]
-        for word, part in self.differences.groupby("verdict", sort=False) if len(self.differences) else ():
+        parts, found = [], self.differences
+        titles = {SEEN: "Better than the baseline beyond chance", OPPOSITE: "Worse beyond chance"}
+        for word in (SEEN, OPPOSITE, NOTHING, NOT_TESTABLE) if len(found) else ():
+            part = found[found["verdict"] == word]
             cells = [f"{row.name} ({row.ours:+.1f} against {row.baseline})" for row in part.itertuples(index=False)]
-            title = {SEEN: "Better than the baseline beyond chance", OPPOSITE: "Worse beyond chance"}.get(word, word)
+            title = titles.get(word, word[0].upper() + word[1:])
             reasons = f" ({'; '.join(part['reason'].unique())})" if word == NOT_TESTABLE else ""
-            parts.append(f"{title[0].upper()}{title[1:]}: {', '.join(cells)}{reasons}.")
-        return " ".join(parts)
+            if cells or word == SEEN:
+                parts.append(f"{title}: {', '.join(cells) or 'none'}{reasons}.")
+        return " ".join(
+            [*parts, f"The highest mean {self.summary.form.main_metric} is that of {self.main.mean().idxmax()}."]
+        )
+
+    def floor_statement(self) -> str:
+        """How far the networks are above what needs no learning, in one sentence; empty without a floor."""
+        metric, means = self.summary.form.main_metric, self.main.mean()
+        floor = self.floor(metric)
+        return (
+            ""
+            if floor is None
+            else (
+                f"Without learning from pictures {metric} is {floor:.1f}; the lowest network, {means.idxmin()}, is "
+                f"{means.min() - floor:.1f} points above that and the highest {means.max() - floor:.1f}."
+            )
+        )
 
     def calibration(self) -> pd.DataFrame:
         """Whether a heatmap's maximum says how right its keypoint is: one row per network, means over seeds.

@@ -8,6 +8,7 @@ says how many test persons and seeds show a true gain of 0.3 points four times i
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hpelib.study.config import load_params
@@ -20,9 +21,9 @@ def power(ledger: pd.DataFrame, claimed: float, dataset: str, metric: str) -> pd
     Raises:
         ValueError: the ledger has no tested difference of this metric on this dataset.
     """
-    rows = ledger[(ledger["dataset"] == dataset) & (ledger["metric"] == metric) & ledger["error"].notna()]
+    rows = ledger[(ledger["dataset"] == dataset) & (ledger["metric"] == metric) & ledger["seed_sd"].notna()]
     if rows.empty:
-        known = ledger.loc[ledger["error"].notna(), ["metric", "dataset"]].drop_duplicates()
+        known = ledger.loc[ledger["seed_sd"].notna(), ["metric", "dataset"]].drop_duplicates()
         pairs = ", ".join(f"{row.metric} on {row.dataset}" for row in known.itertuples())
         raise ValueError(f"no difference of {metric} on {dataset} was tested; tested are: {pairs or 'none'}")
     return claims.power_table(rows.assign(claimed=claimed, kind="claim"))
@@ -36,4 +37,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     path = Path("reports") / load_params()["profile"] / "claims/claims.csv"
     table = power(pd.read_csv(path), given.gain, given.dataset, given.metric)
-    print(table.T.to_string(header=False, float_format="%.4g", na_rep="no number is enough"))
+    print(table.replace(np.inf, np.nan).T.to_string(header=False, float_format="%.4g", na_rep="no number is enough"))

@@ -43,24 +43,31 @@ def ledger(params: dict, *rows: tuple, unit: str = "points") -> pd.DataFrame:
 
 
 def test_verdicts_follow_from_the_comparison(study, params):
-    study(FULL, "mpii", [80, 82])
-    study(FLAT, "mpii", [40, 41])
-    study(HOURGLASS, "mpii", [60, 61])
-    study(HRNET, "mpii", [60.5, 60.5])
+    study(FULL, "mpii", [80, 80.1])
+    study(FLAT, "mpii", [40, 40.1])
+    study(HOURGLASS, "mpii", [60, 60.1])
+    study(HRNET, "mpii", [60.05, 60.05])
     rows = [
         (FULL, FLAT, "mpii", "PCKh@0.5", "0.3"),
         (FLAT, FULL, "mpii", "PCKh@0.5", "0.3"),
-        (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "90"),
+        (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "40"),
         (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "0.3"),
         (HOURGLASS, HRNET, "coco", "AP_det", "0.3"),
         (HOURGLASS, HRNET, "mpii", "AUC", "0.3"),
     ]
     found = ledger(params, *rows)
-    wanted = [SEEN, OPPOSITE, SMALLER, NOTHING, NOT_RUN, NOT_RUN]
+    wanted = [SEEN, OPPOSITE, SMALLER, NOTHING, NOT_RUN, NOT_TESTABLE]
     assert found["verdict"].tolist() == wanted
-    assert found["ours"].tolist()[:4] == [40.5, -40.5, 0, 0]
+    assert found["ours"].tolist()[:4] == pytest.approx([40, -40, 0, 0])
     expected = Study(params).compare(FULL, FLAT, "mpii", "PCKh@0.5")
     assert found.iloc[0][["low", "high", "p"]].tolist() == pytest.approx([expected[n] for n in ("low", "high", "p")])
+    assert "claim 5 gains in accuracy, and 3 of them could be tested at this size: 1 seen, 1 opposite, 1 smaller" in (
+        claims.answer(found)
+    )
+    tested = found["detectable"].iloc[:3]
+    assert f"{tested.median():.1f} points or more" in claims.detectable(found)
+    (row,) = claims.detectable_table(found).itertuples()
+    assert (row.tested, row.claimed, row.seeds, row.persons) == (3, 0.3, 2, 20)
 
 
 def test_one_measurement_is_tested_and_counted_once_and_controls_stand_apart(study, params):
@@ -76,7 +83,7 @@ def test_one_measurement_is_tested_and_counted_once_and_controls_stand_apart(stu
     found = claims.ledger(Study(params), control, COUNTS)
     assert found["p_holm"].tolist() == found["p"].tolist(), "families of their own"
     assert claims.tally(found).to_numpy().sum() == 1
-    assert "### Controls of ours" in claims.page(found)
+    assert "### Controls of ours: " in claims.page(found)
 
 
 def test_a_claim_of_a_mechanism_that_is_off_is_not_tested(study, params):
@@ -119,9 +126,10 @@ def test_cells_of_a_claim(study, params):
     row, shown = found.iloc[0], cells.iloc[0]
     assert shown["ours"] == f"+40.50 [{row['low']:+.2f}, {row['high']:+.2f}]"
     assert (shown["compared"], shown["figure"]) == ("hourglass:full with hourglass:flat", "Head, mpii")
-    assert (shown["detectable"], shown["verdict"]) == (f"{row['detectable']:.1f}", "seen")
+    assert (shown["detectable"], shown["p (Holm)"]) == (f"{row['detectable']:.1f}", f"{row['p_holm']:.3f}")
     missing = claims.table(ledger(params, (HOURGLASS, HRNET, "mpii", "PCKh@0.5", "0.3"))).iloc[0]
-    assert (missing["ours"], missing["detectable"], missing["verdict"]) == ("", "", "not run")
+    assert (missing["ours"], missing["detectable"]) == ("", "")
+    assert missing["reason"].startswith("hourglass on mpii is not finished")
 
 
 def test_power_is_of_the_variances_that_were_measured(study, params):
@@ -131,7 +139,7 @@ def test_power_is_of_the_variances_that_were_measured(study, params):
     row = found.iloc[0]
     small, large = claims.power_table(found).to_dict("records")
     assert (small["claimed"], large["claimed"]) == (0.3, 5)
-    assert math.isnan(small["persons, 10 seeds"]), "seeds alone hide it"
+    assert math.isinf(small["persons, 10 seeds"]), "seeds alone hide it"
     expected = persons_needed(5, row["picture_sd"] * 20**0.5, row["seed_sd"], 10)
     assert large["persons, 10 seeds"] == expected
     own = power(found, 5.0, "mpii", "PCKh@0.5").iloc[0]

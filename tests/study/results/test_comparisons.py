@@ -12,7 +12,7 @@ from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import study_runs
 from hpelib.study.evaluation import load, save
 from hpelib.study.results import comparisons
-from hpelib.study.results.comparisons import EARLIER, Study
+from hpelib.study.results.comparisons import ONE_SEED, Study
 
 NETWORK, ROW = "hourglass", "hourglass:flat"
 FULL, FLAT = "hourglass:full", "hourglass:flat"
@@ -47,15 +47,14 @@ def test_a_difference_has_both_sources_of_chance(study, params):
     study(FLAT, "mpii", [40, 43])
     measured = Study(params)
     row = measured.compare(FULL, FLAT, *PCKH, claimed=50)
-    noise = measured.noise(*PCKH, True)
-    assert (noise.variance, noise.freedom) == ((2 + 4.5) / 2, 2)
     scores = [measured.find(entry, "mpii").keypoint_scores.mean(axis=0) for entry in (FULL, FLAT)]
-    expected = difference([40, 39], redrawn_means(scores[0] - scores[1], np.arange(20) // 2), 10, noise)
+    redrawn = redrawn_means(scores[0] - scores[1], np.arange(20) // 2)
+    expected = difference([80, 82], [40, 43], redrawn, 10)
     assert row["ours"] == 39.5
-    for name in ("low", "high", "p", "picture_sd", "seed_sd", "detectable"):
+    for name in ("low", "high", "p", "picture_sd", "seed_sd", "detectable", "freedom"):
         assert row[name] == pytest.approx(getattr(expected, name)), name
     assert row["p_below"] == pytest.approx(expected.p_below(50))
-    assert (row["seeds"], row["pictures"], row["persons"], row["noise"]) == (2, 10, 20, "pooled over 2 rows")
+    assert (row["seeds"], row["pictures"], row["persons"]) == (2, 10, 20)
     assert "verdict" not in row
 
 
@@ -72,39 +71,52 @@ def test_average_precision_is_redrawn_itself(study, params):
     assert row["picture_sd"] == pytest.approx(np.std(sides[0] - sides[1], ddof=1) * math.sqrt(10 / 9))
 
 
-def test_a_single_seed_has_the_noise_of_others_and_is_marked(study, params):
+def test_a_single_seed_is_shown_and_not_tested(study, params):
     study(FULL, "mpii", [80])
     study(FLAT, "mpii", [40])
-    assert Study(params).compare(FULL, FLAT, *PCKH)["noise"] == EARLIER.source, "nothing has a second seed"
-    study("hourglass", "mpii", [50, 60])
     row = Study(params).compare(FULL, FLAT, *PCKH)
-    assert (row["noise"], row["seeds"]) == ("pooled over 1 networks", 1), "the larger one"
-    assert row["seed_sd"] == pytest.approx(10)
+    assert (row["verdict"], row["reason"], row["ours"], row["seeds"]) == (NOT_TESTABLE, ONE_SEED, 40, 1)
+    assert row.keys() & {"low", "p", "detectable"} == set()
 
 
 def test_only_seeds_of_both_sides_are_compared(study, params):
-    study(FULL, "mpii", [80, 10])
-    study(FLAT, "mpii", [40])
+    study(FULL, "mpii", [80, 82, 10])
+    params["ablation_seeds"] = [0, 1, 2]
+    study(FLAT, "mpii", [40, 41])
     row = Study(params).compare(FULL, FLAT, *PCKH)
-    assert (row["seeds"], row["ours"]) == (1, 40)
+    assert (row["seeds"], row["ours"]) == (2, 40.5)
 
 
-def test_what_was_not_measured_is_not_run(study, params):
+def test_what_was_not_run_names_what_would_run_it(study, params):
     study("hourglass", "mpii", [50, 60])
-    for worse in ("hrnet", "hrnet_w48"):
-        assert Study(params).compare("hourglass", worse, *PCKH) == {"verdict": NOT_RUN}
+    params["profiles"]["large"] = {"base": "tiny", "networks": {"hrnet_w48": {"model": "hrnet_w48"}}}
+    reasons = {
+        "hrnet": "hrnet on mpii is not finished: run `make study`",
+        "hrnet_w48": "this profile has no hrnet_w48 on mpii: give it one in params.yaml, as the profiles large have",
+        "hourglass:none": "this profile has no hourglass:none on mpii: give it one in params.yaml",
+    }
+    params["ablations"]["hourglass"]["datasets"] = ["coco"]
+    for worse, reason in reasons.items():
+        assert Study(params).compare("hourglass", worse, *PCKH) == {"verdict": NOT_RUN, "reason": reason}
+    params["networks"] = ["hourglass"]
+    assert Study(params).compare("hourglass", "hrnet", *PCKH)["reason"].startswith("add hrnet to `networks`")
+    row = Study(params).compare("hourglass", "hrnet_w48", "mpii", "time (ms)")
+    assert row == {"verdict": NOT_TESTABLE, "reason": "this study does not measure time (ms)"}
 
 
 def test_nothing_is_tested_at_the_floor(study, params, monkeypatch):
     study(FULL, "mpii", [52, 53])
     study(FLAT, "mpii", [12, 13])
-    assert "verdict" not in Study(params).compare(FULL, FLAT, *PCKH)
-    floor = {"PCKh@0.5": 52.0}
-    monkeypatch.setattr(comparisons, "mean_pose", lambda params, dataset: floor)
+    monkeypatch.setattr(comparisons, "mean_pose", lambda params, dataset: {"PCKh@0.5": 12.0})
+    assert "verdict" not in Study(params).compare(FULL, FLAT, *PCKH, claimed=40)
+    row = Study(params).compare(FULL, FLAT, *PCKH, claimed=41)
+    assert row["verdict"] == NOT_TESTABLE, "a gain as claimed has no room"
+    assert row["reason"] == "at the floor: mean pose has 12.0, the better side 52.5"
+    monkeypatch.setattr(comparisons, "mean_pose", lambda params, dataset: {"PCKh@0.5": 50.0})
     row = Study(params).compare(FULL, FLAT, *PCKH)
-    assert row["verdict"] == NOT_TESTABLE
-    assert row["reason"].startswith("at the floor: mean pose has 52.0")
-    floor["PCKh@0.5"] = 1.0
+    assert 2.8 * row["picture_sd"] > 2.5, "the pictures could show nothing between the floor and the better side"
+    assert row["reason"].startswith("at the floor")
+    monkeypatch.setattr(comparisons, "mean_pose", lambda params, dataset: {"PCKh@0.5": 1.0})
     study("hourglass", "mpii", [51], labels="shuffled")
     assert "shuffled labels has 51.0" in Study(params).compare(FULL, FLAT, *PCKH)["reason"]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hpelib.study.entries import COUNTS
-from hpelib.study.results.sizes import measure, table
+from hpelib.study.results.sizes import measure, table, within
 
 PRINTED = {
     "paper": "Anon.",
@@ -50,13 +50,14 @@ def test_differences_are_taken_in_the_printed_unit(unit, gflops):
     assert [row[count] for count in COUNTS] == [30, 8, 9]
 
 
-def test_cells_keep_quoted_figures_apart_and_are_empty_where_nothing_is_printed():
-    first, second = table(counted({"printed_params_M": 123, "printed_gflops": 456}, UNPRINTED)).to_dict("records")
-    quoted = {name: cell for name, cell in first.items() if cell in ("123", "456")}
-    assert quoted == {"params (M), paper": "123", "GFLOPs, paper": "456"}
-    assert [first[name] for name in ("params (M)", "MACs (G)", "params, difference")] == ["30.00", "8.000", "-75.6 %"]
-    assert second["network"] == "None"
-    assert {second[name] for name in second if "paper" in name or "difference" in name} == {""}
+def test_cells_keep_quoted_figures_apart_and_are_ours_alone_where_nothing_is_printed():
+    sizes = counted({"printed_params_M": 123, "printed_gflops": 456}, UNPRINTED, {"printed_unit": "unknown"})
+    first, second, third = table(sizes).to_dict("records")
+    assert (first["params (M)"], first["GFLOPs"]) == ("123 → 30.00 (-75.6 %)", "456 → 8.000 (-98.2 %)")
+    assert (second["network"], second["params (M)"], second["GFLOPs"]) == ("None", "30.00", "8.000 G MACs")
+    assert third["GFLOPs"] == "7.1 → 8.000 G MACs", "a unit that is not known is not compared"
+    assert within(sizes, "params_difference") == (0, 2)
+    assert within(sizes, "params_difference", 10) == (1, 2)
 
 
 def test_pages_of_results_need_no_torch():

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from hpelib.mannequins.stress import LEVELS, pictures
-from hpelib.metrics.statistics import SeedNoise
 from hpelib.skeletons import MPII16
 from hpelib.study.results import stress
 
@@ -67,30 +66,41 @@ def test_levels_are_means_over_the_keypoints_that_the_last_level_keeps():
             assert row["persons"] == (5 if (factor, joints) == ("truncation", "Ankle") else 6)
 
 
-NOISE = dict.fromkeys(stress.SIDES, SeedNoise(2.0, 8, "pooled"))
+def floor(share: float = 0.0, persons: int = 6) -> np.ndarray:
+    """Hits (1, P, F, 16) of a mean pose that is right about this share of all keypoints."""
+    return np.full((1, persons, F, K), share)
 
 
 def test_gains_by_hand():
     nan = np.nan
-    # one seed, two persons with two keypoints; the second person's second keypoint is cut off where it is hard
+    # two persons with two keypoints; the second person's second keypoint is cut off where it is hard
     ours = np.array([[[1, 1], [1, nan]]]), np.array([[[1, 0], [0, 1]]])
     theirs = np.array([[[0, 0], [1, nan]]]), np.array([[[1, 0], [1, 1]]])
-    found = stress.gains(ours, theirs, NOISE)
+    ours, theirs = ([each.repeat(2, axis=0) for each in side] for side in (ours, theirs))
+    nothing = 0 * ours[0][:1], 0 * ours[0][:1]
     # hard gains 1, 1, 0; easy gains 0, 0, -1; changes 1, 1, 1
+    found = stress.gains(ours, theirs, nothing)
     assert (found["hard"], found["easy"], found["change"]) == pytest.approx((200 / 3, -100 / 3, 100))
     assert found["persons"] == 2
-    assert found["change_low"] == pytest.approx(100 - 2 * stats.t.ppf(0.975, 8)), "persons agree, seeds do not"
-    swapped = stress.gains(theirs, ours, NOISE)
-    assert swapped["change"] == pytest.approx(-100)
+    assert found["change_low"] == pytest.approx(100), "persons and seeds agree"
+    second = [each.copy() for each in theirs]
+    second[0][1, 0, 0] = 1  # under the second seed the baseline finds one where it is hard
+    found = stress.gains(ours, second, nothing)
+    seeds = [[100, 100], [0, 100 / 3]]  # the change of each side is 1/3 and -2/3, or -1/3
+    assert found["change"] == pytest.approx(100 - 100 / 6)
+    assert found["change_p"] > 0.05
+    assert np.var(seeds[1], ddof=1) == pytest.approx((100 / 3) ** 2 / 2)
+    assert stress.gains(theirs, ours, nothing)["change"] == pytest.approx(-100)
+    assert stress.gains(ours, theirs, ours)["floor"], "the mean pose is as good as the better side"
     with pytest.raises(ValueError, match="no keypoint counts"):
-        stress.gains((ours[0] * nan, ours[1]), theirs, NOISE)
+        stress.gains((ours[0] * nan, ours[1]), theirs, nothing)
 
 
 def test_intervals_draw_persons_with_both_networks_and_both_pictures_at_once():
-    ours, theirs = some_hits(0, persons=40), some_hits(1, persons=40)
+    ours, theirs = (some_hits(seed, seeds=1, persons=40).repeat(2, axis=0) for seed in (0, 1))  # seeds change nothing
     hard, easy = stress.position("blur", 6), 0
     pairs = [(of[:, :, hard], of[:, :, easy]) for of in (ours, theirs)]
-    found = stress.gains(*pairs, dict.fromkeys(stress.SIDES, SeedNoise(0, 1e6, "none")))
+    found = stress.gains(*pairs, [0 * each[:1] for each in pairs[0]])
     change = np.nanmean((ours - theirs)[:, :, hard] - (ours - theirs)[:, :, easy], axis=(0, 2))  # (P,)
     assert found["change"] == pytest.approx(100 * change.mean())
     half = 100 * stats.sem(change) * stats.t.ppf(0.975, 39)
@@ -121,9 +131,9 @@ def test_stories_compare_the_joints_that_they_name():
 
 def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
     hits = {"hrnet": some_hits(0), "de_hrnet": some_hits(1), "daunet": some_hits(2)}
-    table = stress.story_table(hits, hidden_by_panel())
+    table = stress.story_table(hits, hidden_by_panel(), floor())
     assert set(zip(table["network"], table["baseline"], strict=True)) == {("de_hrnet", "hrnet")}
-    own = stress.story_table(hits | {"de_hrnet": hits["hrnet"]}, hidden_by_panel())
+    own = stress.story_table(hits | {"de_hrnet": hits["hrnet"]}, hidden_by_panel(), floor())
     assert (own[[*stress.SIDES]] == 0).all(axis=None)
     assert "better" not in stress.story_page(own)
     page = stress.story_page(table)
@@ -132,13 +142,20 @@ def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
     )
     assert "de_hrnet against hrnet" in page
     assert "|" not in stress.story_page(table.iloc[:0])
+    one_seed = {name: found[:1] for name, found in hits.items()}
+    assert stress.story_table(one_seed, hidden_by_panel(), floor()).empty
+    assert not table["floor"].all()
+    everywhere = stress.story_table(hits, hidden_by_panel(), floor(1.0))
+    assert everywhere["floor"].all()
+    assert everywhere["p_hard_holm"].isna().all(), "nothing is tested at the floor"
+    assert "| floor" in stress.story_page(everywhere)
 
 
 @pytest.mark.parametrize(
     ("hard", "change", "better", "bold"), [(3.0, 2.0, True, True), (3.0, -2.0, True, False), (-1.0, 2.0, False, False)]
 )
 def test_less_worse_is_not_better(hard, change, better, bold):
-    table = stress.story_table({"hrnet": some_hits(0), "ditn": some_hits(1)}, hidden_by_panel())
+    table = stress.story_table({"hrnet": some_hits(0), "ditn": some_hits(1)}, hidden_by_panel(), floor())
     row = table.iloc[[-1]].assign(easy=hard - change, hard=hard, change=change, p_holm=0.01, p_hard_holm=0.01)
     page = stress.story_page(row)
     assert (("better: " in page), ("**" in page)) == (better, bold)

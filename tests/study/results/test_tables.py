@@ -149,11 +149,12 @@ def test_a_difference_is_of_the_same_pictures(make_evaluation, compared, gain, v
     assert row.picture_sd == pytest.approx(0, abs=1e-9), "what is hard for both cancels out"
     assert row.ours == pytest.approx(np.mean(gain))
     assert row.low < row.ours < row.high, "seeds differ"
-    table = found.results_table()
-    assert table["verdict"].tolist() == ["", verdict, ""]
-    assert table.loc["ditn", "baseline"] == "hrnet"
+    (cells,) = found.difference_table().to_dict("records")
+    assert (cells["network"], cells["baseline"], cells["verdict"]) == ("ditn", "hrnet", verdict)
+    assert cells["difference"] == f"{row.ours:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+    assert (cells["detectable"], cells["p (Holm)"]) == (f"{row.detectable:.1f}", f"{row.p_holm:.3f}")
     assert words in found.conclusion()
-    assert f"{row.detectable:.1f} to {row.detectable:.1f} points" in found.detectable()
+    assert f"in points: {row.detectable:.1f} (ditn)." in found.detectable()
 
 
 def test_maxima_of_heatmaps_are_held_against_scores():
@@ -169,7 +170,14 @@ def test_without_a_baseline_beside_it_nothing_is_compared(make_evaluation, compa
     alone = compared({"ditn": make_evaluation(STRONG)}, ["ditn", "hrnet"])
     assert alone.conclusion() == "The highest mean PCKh@0.5 is that of ditn."
     assert alone.differences.empty
-    assert "baseline" not in alone.results_table()
+    assert alone.difference_table().empty
+
+
+def test_a_single_seed_is_not_judged(make_evaluation, compared):
+    found = compared({name: make_evaluation((value,)) for name, value in (("hrnet", 50.0), ("ditn", 70.0))})
+    (cells,) = found.difference_table().to_dict("records")
+    assert (cells["difference"], cells["verdict"]) == ("+20.0", f"not testable here: {comparisons.ONE_SEED}")
+    assert "No network and its baseline have two seeds" in found.detectable()
 
 
 def test_nothing_evaluated_is_an_error_that_says_what_to_run():
@@ -234,6 +242,7 @@ def test_references_are_the_mean_pose_and_the_control(params, put, make_evaluati
     assert found.results_table().loc["shuffled labels", "PCKh@0.5"] == "3.2"
     assert found.floor("PCKh@0.5") == 5.0
     assert found.floor("Knee") is None
+    assert "PCKh@0.5 is 5.0; the lowest network, hourglass, is 49.0 points above" in found.floor_statement()
 
 
 def test_histories_are_of_all_runs(params, tmp_path, monkeypatch):
