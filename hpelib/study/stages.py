@@ -60,6 +60,7 @@ def stages(params: dict) -> Iterator[Stage]:
     models = tuple(f"hpelib.models.{name}" for name in records())
     yield "baselines", ("notebooks/networks/baselines.ipynb",), study, models
     yield "codecs", ("notebooks/codecs.ipynb",), {}, ()
+    yield "ablations", ("notebooks/ablations.ipynb",), rows, ()
     yield "claims", ("notebooks/claims.ipynb",), rows, ()
     sized = {"ablations": params["ablations"], "networks": profile["networks"], "inputs": profile["inputs"]}
     sized |= {"models": full_size_models(params)}

@@ -1,0 +1,90 @@
+"""All rows of all papers' ablations, each beside the first row of its paper."""
+
+import numpy as np
+import pandas as pd
+
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, standard_deviation
+from hpelib.study.config import make_dataset
+from hpelib.study.results.comparisons import Study, judge
+from hpelib.study.results.measurements import interval_cells, with_sd
+
+NAMES = ("paper", "dataset", "row")
+
+
+def measure(study: Study) -> pd.DataFrame:
+    """One line for each row and dataset, in the order of params.yaml.
+
+    Columns: `NAMES`, metric; `value` and `sd`, mean and standard deviation over seeds in percent, NaN where it was not
+    run; and for all but the first row of a paper, which is the reference, its gain over that one: what `Study.compare`
+    and `judge` return, corrected for the rows of the paper on the dataset.
+    """
+    parts = []
+    for paper, ablation in study.params["ablations"].items():
+        first, *others = ablation["rows"]
+        for dataset in ablation["datasets"]:
+            metric = make_dataset(study.params, dataset).form.main_metric
+            lines = [_line(study, paper, dataset, row, metric) for row in (first, *others)]
+            gains = [study.compare(f"{paper}:{row}", f"{paper}:{first}", dataset, metric) for row in others]
+            judged = judge(pd.DataFrame(gains, index=range(1, len(lines))))
+            parts.append(pd.DataFrame(lines).join(judged.drop(columns="seeds", errors="ignore")))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _line(study: Study, paper: str, dataset: str, row: str, metric: str) -> dict:
+    values = of_seeds(study, paper, dataset, row, metric)
+    mean, sd = (float(np.mean(values)), standard_deviation(values)) if values else (np.nan, np.nan)
+    names = dict(zip(NAMES, (paper, dataset, row), strict=True))
+    return names | {"metric": metric, "value": mean, "sd": sd, "seeds": len(values)}
+
+
+def of_seeds(study: Study, paper: str, dataset: str, row: str, metric: str) -> list[float]:
+    """The figure of a row from each of its seeds, in percent; none if it was not run."""
+    found = study.find(f"{paper}:{row}", dataset)
+    return found.values(metric) if found else []
+
+
+def table(measured: pd.DataFrame) -> pd.DataFrame:
+    """What `measure` returns, as cells for a reader."""
+    ours, tested = measured["ours"].map("{:+.1f}".format, na_action="ignore"), measured["low"].notna()
+    values = [NOT_RUN if np.isnan(row.value) else with_sd(row.value, row.sd) for row in measured.itertuples()]
+    cells = {
+        **{name: measured[name] for name in NAMES},
+        "figure": pd.Series(values, measured.index) + " " + measured["metric"],
+        "gain over the first row": interval_cells(measured, "ours", "+.1f").where(tested, ours),
+        "detectable": measured["detectable"].map("{:.1f}".format, na_action="ignore"),
+        "p (Holm)": measured["p_holm"].map("{:.3f}".format, na_action="ignore"),
+        "verdict": measured["verdict"] + (": " + measured["reason"]).fillna(""),
+    }
+    return pd.DataFrame(cells, dtype=object).fillna("")
+
+
+def answer(measured: pd.DataFrame) -> str:
+    """What the rows say, in a few sentences."""
+    rows = measured[measured["verdict"].notna()]
+    counts = rows["verdict"].value_counts()
+    tested = rows[rows["verdict"].isin([SEEN, OPPOSITE, NOTHING])]
+    better = ", ".join(f"{row.paper}:{row.row} on {row.dataset} ({row.ours:+.1f})" for row in _of(rows, SEEN))
+    worse = ", ".join(f"{row.paper}:{row.row} on {row.dataset} ({row.ours:+.1f})" for row in _of(rows, OPPOSITE))
+    untested = f"{counts.get(NOT_TESTABLE, 0)} cannot be tested and {counts.get(NOT_RUN, 0)} were not run."
+    if tested.empty:
+        return f"Of {len(rows)} rows with parts switched on or off, none can be tested here: {untested}"
+    smallest = tested["detectable"].median()
+    return (
+        f"Of {len(rows)} rows with parts switched on or off, {len(tested)} can be compared with the first row of their "
+        f"paper. Better beyond chance: {better or 'none'}. Worse: {worse or 'none'}. {untested} Half of the "
+        f"comparisons need a true gain of {smallest:.1f} points or more to show it four times in five."
+    )
+
+
+def _of(rows: pd.DataFrame, verdict: str):
+    return rows[rows["verdict"] == verdict].itertuples()
+
+
+def points(study: Study, measured: pd.DataFrame) -> pd.DataFrame:
+    """Each row's figure from each seed, for charts: columns dataset, row, value."""
+    lines = [
+        {"dataset": row.dataset, "row": row.row, "value": value}
+        for row in measured.itertuples()
+        for value in of_seeds(study, row.paper, row.dataset, row.row, row.metric)
+    ]
+    return pd.DataFrame(lines, columns=["dataset", "row", "value"])

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, OPPOSITE, SEEN, holm
+from hpelib.study.results import ablations
+from hpelib.study.results.comparisons import ONE_SEED, Study
+
+
+@pytest.fixture
+def rows(study, params):
+    """`rows(flat, full)` are the measured rows of an ablation whose first row is `none`."""
+    study("hourglass", "mpii", [50, 50])  # the parameters of a study with an ablation
+    of = {"none": {"options": {"widths": [4, 4]}}} | params["ablations"]["hourglass"]["rows"]
+    params["ablations"]["hourglass"]["rows"] = of
+
+    def measured(**values):
+        for row, figures in values.items():
+            study(f"hourglass:{row}", "mpii", figures)
+        return ablations.measure(Study(params)).set_index("row")
+
+    return measured
+
+
+def test_every_row_is_compared_with_the_first_of_its_paper(rows, params):
+    found = rows(none=[50, 50.1], flat=[40, 40.1], full=[90, 90.1])
+    assert found.index.tolist() == ["none", "flat", "full"]
+    assert found["value"].tolist() == pytest.approx([50.05, 40.05, 90.05])
+    assert found["seeds"].tolist() == [2, 2, 2]
+    assert np.isnan(found.loc["none", "ours"])
+    expected = Study(params).compare("hourglass:full", "hourglass:none", "mpii", "PCKh@0.5")
+    assert found.loc["full", "ours"] == 40
+    assert found.loc["full", ["low", "high"]].tolist() == pytest.approx([expected["low"], expected["high"]])
+    assert found["p_holm"].tolist()[1:] == pytest.approx(holm(found["p"].tolist()[1:]))
+    assert found["verdict"].tolist()[1:] == [OPPOSITE, SEEN]
+    cells = ablations.table(found.reset_index()).set_index("row")
+    assert cells.loc["none", "gain over the first row"] == ""
+    assert cells.loc["full", "gain over the first row"].startswith("+40.0 [+")
+    assert "hourglass:full on mpii (+40.0)" in ablations.answer(found.reset_index())
+    dots = ablations.points(Study(params), found.reset_index())
+    assert dots.loc[dots["row"] == "flat", "value"].tolist() == [40, 40.1]
+
+
+def test_rows_of_one_seed_and_rows_that_were_not_run_have_no_verdict(rows):
+    found = rows(none=[50], flat=[40])
+    assert (found.loc["flat", "verdict"], found.loc["flat", "reason"]) == (NOT_TESTABLE, ONE_SEED)
+    assert found.loc["full", "verdict"] == NOT_RUN
+    cells = ablations.table(found.reset_index()).set_index("row")
+    assert cells.loc["flat", "gain over the first row"] == "-10.0", "without an interval"
+    assert cells.loc["full", "figure"].startswith(NOT_RUN)
+    assert "none can be tested here: 1 cannot be tested and 1 were not run" in ablations.answer(found.reset_index())
