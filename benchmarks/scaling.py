@@ -165,7 +165,7 @@ def _train(photographs: Photographs, run: Run, folder: Path) -> tuple[float, flo
         make_objective(run.recipe.loss, loader.codec, run.recipe.loss_options),
         run.recipe,
         folder / "checkpoint.pt",
-        folder / "log.jsonl",
+        folder / "log.json",
         validate=lambda network: {"end_s": time.perf_counter()},
     )
     epoch_s = np.median(np.diff([epoch["end_s"] for epoch in fitted]))

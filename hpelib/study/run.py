@@ -187,12 +187,12 @@ def execute(stage: str, commands: str | list[str], cpu: Path) -> None:
 
 
 def latest_score(stage: str) -> str:
-    """The last line of a training's log, such as " (epoch 2, OKS 39.7)"; nothing before its first epoch has ended."""
+    """The last record of a training's log, such as " (epoch 2, OKS 39.7)"; nothing before its first epoch has ended."""
     kind, _, item = stage.partition("@")
-    log = LOGS / f"{item}.jsonl"
+    log = LOGS / "learning" / f"{item}.json"
     if kind not in LONG or not log.is_file():
         return ""
-    record = json.loads(log.read_text().splitlines()[-1])
+    record = json.loads(log.read_text())[-1]
     metric, value = list(record.items())[-1]
     return f" (epoch {record['epoch']}, {metric} {value:.1f})"
 

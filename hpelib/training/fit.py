@@ -35,7 +35,7 @@ def fit(
 
     The full state is kept at `checkpoint`. If that file exists, training goes on from it and ends with the weights of
     an uninterrupted training: the order and augmentation of persons depend on (seed, epoch, person) alone, and the
-    random state is part of the checkpoint. The records also go to `log`, one JSON line for each epoch.
+    random state is part of the checkpoint. The records also go to `log`, a JSON list that DVC draws as curves.
 
     Several processes may call this together. In every step each takes the share that its `loader` gives it, and their
     gradients are averaged. After an epoch all take the first process's buffers, which hold the statistics of batch
@@ -195,8 +195,8 @@ def _learning_rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 def _write_log(path: Path, history: list[dict]) -> None:
-    lines = "".join(json.dumps(record) + "\n" for record in history)
-    write_whole(path, lambda temporary: temporary.write_text(lines))
+    text = "[\n" + ",\n".join(map(json.dumps, history)) + "\n]\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def _print_record(record: dict, epochs: int) -> None:

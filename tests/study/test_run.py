@@ -300,9 +300,9 @@ def test_the_time_that_is_left_comes_from_the_profile(tiny):
 @pytest.mark.parametrize(("stage", "shown"), [("train@coco-hrnet-0", " (epoch 2, OKS 39.7)"), ("tables@coco", "")])
 def test_the_latest_score_of_a_training_is_shown(tmp_path, monkeypatch, stage, shown):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "logs").mkdir()
-    lines = '{"epoch": 1, "loss": 2, "OKS": 1}\n{"epoch": 2, "loss": 1, "OKS": 39.69}\n'
+    (tmp_path / "logs/learning").mkdir(parents=True)
+    records = '[{"epoch": 1, "loss": 2, "OKS": 1}, {"epoch": 2, "loss": 1, "OKS": 39.69}]'
     for item in ("coco-hrnet-0", "coco"):
-        (tmp_path / f"logs/{item}.jsonl").write_text(lines)
+        (tmp_path / f"logs/learning/{item}.json").write_text(records)
     assert latest_score(stage) == shown
     assert latest_score("train@coco-hrnet-1") == "", "it has not begun"

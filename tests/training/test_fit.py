@@ -71,7 +71,7 @@ def run_fit(people, folder, recipe, inputs=INPUTS, **extra):
         make_objective("mse", loader.codec),
         recipe,
         folder / "run.pt",
-        folder / "log.jsonl",
+        folder / "log.json",
         **extra,
     )
     return model, history
@@ -113,7 +113,7 @@ def test_equals_a_plain_loop(people, tmp_path, schedule, factor):
             step += 1
     assert_same_weights(model, expected)
     assert [record["loss"] for record in history] == pytest.approx([np.mean(epoch) for epoch in losses])
-    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == history
+    assert json.loads((tmp_path / "log.json").read_text()) == history
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
@@ -191,7 +191,7 @@ def test_goes_on_from_any_batch_to_the_same_weights(people, tmp_path, after, pre
             raise StopHere
         return objective(output, batch)
 
-    files = (tmp_path / "run.pt", tmp_path / "log.jsonl")
+    files = (tmp_path / "run.pt", tmp_path / "log.json")
     with pytest.raises(StopHere):
         fit(model, loader, interrupt, recipe, *files)
     resumed, resumed_history = run_fit(people, tmp_path, recipe)
@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(people, tmp_path):
     model, loader = make_tiny(), make_loader(people, INPUTS, train=True)
     broken = lambda output, batch: output["heatmaps"].sum() * float("nan")  # noqa: E731
     with pytest.raises(FloatingPointError, match=r"epoch 1.*learning rate 0\.01"):
-        fit(model, loader, broken, Recipe(epochs=1, learning_rate=0.01), tmp_path / "c.pt", tmp_path / "l.jsonl")
+        fit(model, loader, broken, Recipe(epochs=1, learning_rate=0.01), tmp_path / "c.pt", tmp_path / "l.json")
     assert not (tmp_path / "c.pt").exists()
 
 
@@ -247,4 +247,4 @@ def train_and_die(people, folder, recipe, after: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return make_objective("mse", loader.codec)(output, batch)
 
-    fit(model, loader, die, recipe, folder / "run.pt", folder / "log.jsonl")
+    fit(model, loader, die, recipe, folder / "run.pt", folder / "log.json")

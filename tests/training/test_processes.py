@@ -74,7 +74,7 @@ def run_training(images: Path, folder: Path, recipe: dict, dies_after: int = 0) 
         return {"mean_x_px": float(found[-1].keypoints[..., 0].mean())}
 
     torch.manual_seed(0)
-    history = fit(Tiny(), loader, watched, recipe, folder / "run.pt", folder / "log.jsonl", validate)
+    history = fit(Tiny(), loader, watched, recipe, folder / "run.pt", folder / "log.json", validate)
     record = {"losses": [loss.item() for loss in losses], "history": history, "index": found[-1].index.tolist()}
     np.save(folder / f"keypoints{rank}.npy", found[-1].keypoints)
     (folder / f"rank{rank}.json").write_text(json.dumps(record))

@@ -45,7 +45,7 @@ def train_once(params: dict, dataset: str, persons: int, scale: float, seed: int
     objective = make_objective(run.recipe.loss, loader.codec, run.recipe.loss_options)
     validate = make_validation(run, run.recipe.device, 0, 1)
     with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder) / "checkpoint.pt", Path(folder) / "log.jsonl"
+        files = Path(folder) / "checkpoint.pt", Path(folder) / "log.json"
         (*_, last) = fit(network, loader, objective, run.recipe, *files, validate)
     return weights | {"seed": seed} | last
 
