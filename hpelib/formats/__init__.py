@@ -23,9 +23,12 @@ from hpelib.skeletons import Skeleton, make_skeleton
 
 SPLITS = ("train", "val", "test")
 MAY_SHARE = "may_share_pictures"  # what an entry of any format may say: pictures of other splits are accepted
+DRAWN = ("persons", "draw")  # what the entry of any training split may say: train on so many, drawn from this seed
 KINDS = {  # of the values of an entry; all others are text
     MAY_SHARE: (bool,),
     "max_persons": (int,),
+    "persons": (int,),
+    "draw": (int,),
     "fraction": (int, float),
     "numbers": (list, tuple),
     "merged": (dict,),
@@ -66,7 +69,7 @@ class Format(ABC):
         """
         if split not in dataset.splits:
             raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
-        files, optional = dataset.splits[split] or {}, (*self.optional, MAY_SHARE)
+        files, optional = dataset.splits[split] or {}, (*self.optional, MAY_SHARE, *(DRAWN if split == "train" else ()))
         if wrong := sorted(set(self.required) - set(files) | set(files) - {*self.required, *optional}):
             raise ValueError(
                 f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of "

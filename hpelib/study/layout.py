@@ -39,6 +39,8 @@ class Split(TypedDict, total=False):
     fraction: Share
     merged: dict[str, dict[str, Any]]
     max_persons: Count
+    persons: Count
+    draw: Whole
     may_share_pictures: bool
 
 

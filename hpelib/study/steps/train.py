@@ -45,14 +45,20 @@ def build_network(run: Run, people: People) -> nn.Module:
 
 
 def training_people(run: Run) -> People:
-    """The persons to train on. For the control, their labels are shuffled.
+    """The persons to train on: those of the split, or as many as the `persons` of its entry says. Control: shuffled.
+
+    They are drawn by the entry's seed `draw`, 0 unless told. Of one seed, a smaller draw is a part of a larger one.
 
     Raises:
         FileNotFoundError: the dataset was not prepared.
-        ValueError: its annotations changed since.
+        ValueError: its annotations changed since, or it has fewer persons than the entry asks for.
     """
     require_prepared(run.dataset)
-    people = read_split(run.dataset, "train")
+    people, entry = read_split(run.dataset, "train"), run.dataset.form.files(run.dataset, "train")
+    if (count := entry.get("persons", len(people))) > len(people):
+        raise ValueError(f"dataset {run.dataset.name}, split train: persons is {count}, but it has {len(people)}")
+    if "persons" in entry:
+        people = people.take(np.sort(np.random.default_rng(entry.get("draw", 0)).permutation(len(people))[:count]))
     return people if run.labels == "true" else shuffle_labels(people, run.seed)
 
 
@@ -121,14 +127,14 @@ def _train(run: Run, network: nn.Module, people: People, images: ImageCache | No
 
 
 def log_path(run: Run) -> Path:
-    """The file with one JSON line for each epoch, called as the item of the pipeline's stage: logs/coco-hrnet-0.jsonl.
+    """The file with a record of each epoch, called as the item of the pipeline's stage: coco-hrnet-0.json.
 
-    The rows of an ablation, which a stage trains one after the other, share one file: logs/de_hrnet-0.jsonl.
+    The rows of an ablation, which a stage trains one after the other, share one file: de_hrnet-0.json. The folder is
+    that of `plots` in dvc.yaml.
     """
-    if run.is_control:
-        return Path("logs") / f"{run.dataset.name}.jsonl"
     item = [run.network, run.seed] if run.variant else [run.dataset.name, run.network, run.seed]
-    return Path("logs") / f"{'-'.join(map(str, item))}.jsonl"
+    name = run.dataset.name if run.is_control else "-".join(map(str, item))
+    return Path("logs/learning") / f"{name}.json"
 
 
 def make_validation(

@@ -76,6 +76,26 @@ def test_only_the_control_is_trained_on_shuffled_labels(prepared, params):
     assert not np.array_equal(training_people(control).keypoints, training_people(run).keypoints, equal_nan=True)
 
 
+def test_a_training_on_fewer_persons_draws_them_by_a_seed_of_its_own(prepared, params):
+    everybody = read_split(prepared("lsp"), "train").ids
+
+    def drawn(seed: int = 0, **entry: int) -> list[int]:
+        params["sets"]["lsp"]["splits"]["train"] = {"folder": "train"} | entry
+        return training_people(make_run(params, "hourglass", "lsp", seed)).ids.tolist()
+
+    three = drawn(persons=3)
+    assert len(three) == 3 < len(everybody)
+    assert three == sorted(three) == drawn(persons=3, draw=0) == drawn(seed=1, persons=3)
+    assert {tuple(drawn(persons=3, draw=draw)) for draw in range(9)} > {tuple(three)}
+    assert set(drawn(persons=2)) < set(three)
+    assert drawn(persons=len(everybody)) == drawn() == everybody.tolist()
+    with pytest.raises(ValueError, match=f"split train: persons is 9, but it has {len(everybody)}"):
+        drawn(persons=9)
+    params["sets"]["lsp"]["splits"]["test"] |= {"persons": 2}
+    with pytest.raises(ValueError, match="split test: missing or unknown: persons"):
+        read_split(make_run(params, "hourglass", "lsp", 0).dataset, "test")
+
+
 def test_initial_weights_depend_on_the_seed_alone(prepared, params):
     people = read_split(prepared("mpii"), "train")
 
