@@ -125,13 +125,21 @@ def answer(found: pd.DataFrame) -> str:
     counted = rows["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
     total, tested = len(rows), len(_tested(found))
     if not tested:
-        return f"None of the {total} gains in accuracy that the papers claim could be tested at this size."
+        return f"None of the {total} gains that the papers claim could be tested at this size{_reasons(rows)}."
     several = ", ".join(f"{counted[each]} {each}" for each in VERDICTS[:4] if counted[each] or each == SEEN)
     return (
         f"The papers claim {total} gains in accuracy, and {tested} of them could be tested at this size: {several}. "
-        f"{counted[NOT_TESTABLE]} others cannot be tested here, and {counted[NOT_RUN]} are about networks that were "
-        "not run."
+        f"{counted[NOT_TESTABLE]} others cannot be tested here{_reasons(rows)}, and {counted[NOT_RUN]} are about "
+        "networks that were not run."
     )
+
+
+def _reasons(rows: pd.DataFrame) -> str:
+    """How many rows cannot be tested for which reason: " (one seed 48, at the floor 6)"; empty if all can be tested."""
+    reasons = rows.loc[rows["verdict"] == NOT_TESTABLE, "reason"]
+    kinds = reasons.map(lambda reason: reason.partition(" under " if " under " in reason else ":")[0])
+    several = ", ".join(f"{kind} {count}" for kind, count in kinds.value_counts().items())
+    return f" ({several})" if several else ""
 
 
 def detectable(found: pd.DataFrame) -> str:

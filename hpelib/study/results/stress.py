@@ -214,7 +214,7 @@ def story_page(stories: pd.DataFrame) -> str:
     """A `story_table` as Markdown, stories against networks, after the names of the networks that were not run."""
     run = stories["network"].unique()
     missing = [f"{network} (against {baseline})" for network, baseline in baselines().items() if network not in run]
-    parts = [f"{NOT_RUN.capitalize()}: {', '.join(missing)}."] if missing else []
+    parts = [f"Not run from two seeds: {', '.join(missing)}."] if missing else []
     if len(run):
         better, more = _better(stories)
         cells = [

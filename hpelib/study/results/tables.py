@@ -181,13 +181,11 @@ class Comparison:
         """How far the networks are above what needs no learning, in one sentence; empty without a floor."""
         metric, means = self.summary.form.main_metric, self.main.mean()
         floor = self.floor(metric)
+        if floor is None:
+            return ""
         return (
-            ""
-            if floor is None
-            else (
-                f"Without learning from pictures {metric} is {floor:.1f}; the lowest network, {means.idxmin()}, is "
-                f"{means.min() - floor:.1f} points above that and the highest {means.max() - floor:.1f}."
-            )
+            f"Without learning from pictures {metric} is {floor:.1f}. Networks differ from that by "
+            f"{means.min() - floor:+.1f} ({means.idxmin()}) to {means.max() - floor:+.1f} points ({means.idxmax()})."
         )
 
     def calibration(self) -> pd.DataFrame:

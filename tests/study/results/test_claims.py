@@ -64,6 +64,7 @@ def test_verdicts_follow_from_the_comparison(study, params):
     assert "claim 5 gains in accuracy, and 3 of them could be tested at this size: 1 seen, 1 opposite, 1 smaller" in (
         claims.answer(found)
     )
+    assert "1 others cannot be tested here (this study does not measure AUC 1), and 1 are about" in claims.answer(found)
     tested = found["detectable"].iloc[:3]
     assert f"{tested.median():.1f} points or more" in claims.detectable(found)
     (row,) = claims.detectable_table(found).itertuples()
@@ -96,6 +97,7 @@ def test_a_claim_of_a_mechanism_that_is_off_is_not_tested(study, params):
     found = claims.ledger(Study(params), rows, COUNTS).iloc[0]
     assert (found["verdict"], found["reason"]) == (NOT_TESTABLE, "gate: constant under 2 of 2 seeds")
     assert np.isnan(found["p_holm"])
+    assert "could be tested at this size (gate: constant 1)." in claims.answer(found.to_frame().T)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def page(study, params, tmp_path):
     (folder / "claims").mkdir(parents=True)
     claim = dict.fromkeys(("id", "source", "claim", "input", "difference", "unit", "needs"), "")
     claim |= {"paper": "ditn", "kind": "claim", "better": "ditn", "worse": "hrnet", "dataset": "mpii", "claimed": 0.5}
-    claim |= {"metric": "PCKh@0.5", "verdict": "seen", "detectable": 1.04}
+    claim |= {"metric": "PCKh@0.5", "verdict": "seen", "reason": "", "detectable": 1.04}
     pd.DataFrame([claim]).to_csv(folder / "claims/claims.csv", index=False)
     (tmp_path / "data").mkdir(exist_ok=True)
     row = ("ditn", "3", "val", "HRNet-W48", "network", "hrnet_w48", "mpii", "val", "256x256", "PCKh@0.5", "75.1", "")

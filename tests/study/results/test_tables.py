@@ -242,7 +242,7 @@ def test_references_are_the_mean_pose_and_the_control(params, put, make_evaluati
     assert found.results_table().loc["shuffled labels", "PCKh@0.5"] == "3.2"
     assert found.floor("PCKh@0.5") == 5.0
     assert found.floor("Knee") is None
-    assert "PCKh@0.5 is 5.0; the lowest network, hourglass, is 49.0 points above" in found.floor_statement()
+    assert "PCKh@0.5 is 5.0. Networks differ from that by +49.0 (hourglass) to" in found.floor_statement()
 
 
 def test_histories_are_of_all_runs(params, tmp_path, monkeypatch):
