@@ -67,6 +67,8 @@ class Lsp(Leeds):
         files = self.files(dataset, split)
         people = read_lsp(dataset.root / files["folder"])
         first, last = files.get("numbers", (1, len(people)))
+        if not 1 <= first <= last <= len(people):
+            raise ValueError(f"{dataset.name} {split}: numbers {first} to {last} are no part of 1 to {len(people)}")
         parts = {"": people.take((people.ids >= first) & (people.ids <= last))}
         for name, other in files.get("merged", {}).items():
             root = Path(other["root"])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
+from inspect import signature
 from typing import Annotated, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -11,7 +12,12 @@ MOST = 20  # names in a message
 WORDS = {  # of pydantic, and ours
     **dict.fromkeys(("Input should", "Tuple should", "Value should"), "must"),
     **{"a valid integer": "a whole number", "a valid tuple": "a list", "a valid dictionary": "a mapping"},
-    **{"Field required": "is missing", " after validation": "", "Value error, ": ""},
+    **{
+        "Field required": "is missing",
+        "Extra inputs are not permitted": "is unknown",
+        " after validation": "",
+        "Value error, ": "",
+    },
 }
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
@@ -60,6 +66,18 @@ def require_types(what: str, owner: Callable, values: Mapping[str, object]) -> N
     """
     for name, value in values.items():
         _check(f"{what}: {name}", _validator(owner, name), value)
+
+
+def require_options(what: str, network: type, options: Mapping[str, object]) -> None:
+    """Check options of a network against its constructor, whose argument `num_keypoints` is none of them.
+
+    Raises:
+        ValueError: an option is unknown, of another type or out of its range. The message names it.
+    """
+    known = [name for name in signature(network).parameters if name != "num_keypoints"]
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"{what} has no option {', '.join(unknown)}; its options are {', '.join(known)}")
+    require_types(what, network.__init__, options)
 
 
 def require_layout(what: str, layout: type, value: dict) -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 import torch
 from torch import nn
 
-from hpelib.layers.choices import require_choice, require_types
+from hpelib.layers.choices import require_choice, require_options
 from hpelib.models import weights
 from hpelib.models.weights import load_weights
 from hpelib.records import presets
@@ -49,12 +49,8 @@ def create_model(
     record = known_names[name]
     preset = record.presets[name]
     cls = getattr(import_module(f"{__name__}.{record.name}"), record.cls)
-    known = [option for option in inspect.signature(cls).parameters if option != "num_keypoints"]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")
-    require_types(name, cls.__init__, options)
-    bones = {"bones": skeleton.bones} if skeleton and "bones" in known else {}
+    require_options(name, cls, options)
+    bones = {"bones": skeleton.bones} if skeleton and "bones" in inspect.signature(cls).parameters else {}
     chosen = dict(preset.options) | bones | options
     model = cls(num_keypoints=num_keypoints, **chosen)
     if not pretrained:

@@ -21,7 +21,7 @@ from timm.layers import ConvNormAct
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, Whole, require_choice
 from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.models.simple_baseline import SimpleBaseline
 
@@ -260,23 +260,23 @@ class DAUNet(SimpleBaseline):
     def __init__(
         self,
         num_keypoints: int = 17,
-        width: int = 64,
-        depths: Sequence[int] | None = None,
-        decoder_widths: Sequence[int] = (256, 256, 256),
+        width: Count = 64,
+        depths: Sequence[Count] | None = None,
+        decoder_widths: Sequence[Count] = (256, 256, 256),
         ibn: bool = True,
         scru: bool = True,
         sge: bool = True,
-        partial_ratio: int = 4,
+        partial_ratio: Count = 4,
         partial: Partial = "all",
         strip_form: StripForm = "spnet",
         strip_placement: Literal["all", "spnet"] = "all",
         pooled_shortcut: bool = False,
         skip: Literal["concat", "concat1x1", "none"] = "concat",
         level_block: Literal["none", "basic", "bottleneck"] = "none",
-        tail_blocks: int = 3,
-        head_kernel: int = 3,
+        tail_blocks: Whole = 3,
+        head_kernel: Count = 3,
         hard_split: bool = False,
-        sge_groups: int = 8,
+        sge_groups: Count = 8,
     ):
         require_choice("strip_placement", strip_placement, ("all", "spnet"))
         require_choice("partial", partial, ("all", "stride1", "added"))

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from timm.layers import EcaModule
 from torch import Tensor, nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, require_choice
 from hpelib.models.hrnet import HighResolutionModule, HRNet, Looks
 
 Gate = Literal["none", "se", "eca"]
@@ -270,7 +270,7 @@ class DEHRNet(HRNet):
     def __init__(
         self,
         num_keypoints: int = 17,
-        width: int = 32,
+        width: Count = 32,
         dem: Literal["off", "conv", "se", "eca"] = "se",
         branch_gate: Gate = "none",
         upsample: Literal["nearest", "dysample"] = "dysample",
@@ -278,13 +278,13 @@ class DEHRNet(HRNet):
         dem_residual: bool = False,
         gate_norm: bool = True,
         dropout: float = 0.1,
-        dysample_groups: int = 4,
+        dysample_groups: Count = 4,
         dysample_scope: bool = False,
         dysample_chained: bool = False,
-        modules: Sequence[int] = (1, 4, 3),
-        blocks: int = 4,
-        bottlenecks: int = 4,
-        stem_width: int = 64,
+        modules: Sequence[Count] = (1, 4, 3),
+        blocks: Count = 4,
+        bottlenecks: Count = 4,
+        stem_width: Count = 64,
     ):
         require_choice("dem", dem, DEM_GATES)
         require_choice("branch_gate", branch_gate, ("none", "se", "eca"))

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import require_choice, require_options
 from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.models.hrnet import HRNet, Looks
 from hpelib.models.simple_baseline import SimpleBaseline
@@ -234,7 +234,9 @@ class DITN(nn.Module):
     ):
         super().__init__()
         require_choice("backbone", backbone, BACKBONES)
-        self.backbone = BACKBONES[backbone](num_keypoints, **(backbone_options or {}))
+        options = backbone_options or {}
+        require_options(f"backbone_options of {backbone}", BACKBONES[backbone], options)
+        self.backbone = BACKBONES[backbone](num_keypoints, **options)
         self.multi_task = multi_task
         self.ditm = None
         if not multi_task:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from timm.layers import ConvNormAct, GlobalContext
 from torch import Tensor, nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, require_choice
 from hpelib.models.simple_baseline import SimpleBaseline
 
 Gate = Literal["relu", "sigmoid"]
@@ -127,15 +127,15 @@ class FRSBN(SimpleBaseline):
         self,
         num_keypoints: int = 17,
         encoder: str = "resnet34",
-        width: int = 64,
-        depths: Sequence[int] | None = None,
-        decoder_widths: Sequence[int] = (256, 256, 256, 128, 32),
+        width: Count = 64,
+        depths: Sequence[Count] | None = None,
+        decoder_widths: Sequence[Count] = (256, 256, 256, 128, 32),
         full_resolution: bool = True,
         gcb: bool = True,
         skip: bool = False,
         sa_mfcd: bool = True,
-        fused_width: int = 384,
-        gcb_ratio: int = 4,
+        fused_width: Count = 384,
+        gcb_ratio: Count = 4,
         distribution: Distribution = "reduced",
         gate: Gate = "relu",
     ):

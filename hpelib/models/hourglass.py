@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hpelib.layers.choices import Count
 from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.layers.sizes import require_multiple
 
@@ -147,9 +148,9 @@ class StackedHourglass(Stacks):
     def __init__(
         self,
         num_keypoints: int = 17,
-        stacks: int = 8,
-        widths: Sequence[int] = (256, 256, 256, 256, 256),
-        blocks: Sequence[int] = (1, 1, 1, 1, 1),
+        stacks: Count = 8,
+        widths: Sequence[Count] = (256, 256, 256, 256, 256),
+        blocks: Sequence[Count] = (1, 1, 1, 1, 1),
     ):
         width, block = widths[0], PreactivationBottleneck
         stem = nn.Sequential(

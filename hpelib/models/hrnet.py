@@ -13,6 +13,7 @@ from timm.models import hrnet
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from hpelib.layers.choices import Count
 from hpelib.layers.sizes import require_multiple
 
 Looks = dict[str, Tensor]
@@ -60,11 +61,11 @@ class HRNet(nn.Module):
     def __init__(
         self,
         num_keypoints: int = 17,
-        width: int = 32,
-        modules: Sequence[int] = (1, 4, 3),
-        blocks: int = 4,
-        bottlenecks: int = 4,
-        stem_width: int = 64,
+        width: Count = 32,
+        modules: Sequence[Count] = (1, 4, 3),
+        blocks: Count = 4,
+        bottlenecks: Count = 4,
+        stem_width: Count = 64,
         module: Callable[[Sequence[int], int, int], HighResolutionModule] = HighResolutionModule,
     ):
         super().__init__()

@@ -23,7 +23,7 @@ from timm.layers import ConvNormAct, SqueezeExcite
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, require_choice
 from hpelib.layers.flow import BASE_DENSITIES, BaseDensity, RealNVP, flow_density, residual_log_density
 from hpelib.layers.sizes import require_multiple
 from hpelib.models.hourglass import Hourglass, Looks, Stacks
@@ -243,16 +243,16 @@ class SADINet(Stacks):
         sfm: bool = True,
         dlm: bool = True,
         detached: bool = False,
-        stacks: int = 1,
-        widths: Sequence[int] = (64, 128, 256, 512),
-        blocks: Sequence[int] = (2, 2, 2, 4),
-        stem_width: int = 128,
-        sfm_width: int = 256,
-        head_widths: Sequence[int] = (128, 256, 512, 1024),
-        vector_width: int = 2048,
-        flow_width: int = 64,
+        stacks: Count = 1,
+        widths: Sequence[Count] = (64, 128, 256, 512),
+        blocks: Sequence[Count] = (2, 2, 2, 4),
+        stem_width: Count = 128,
+        sfm_width: Count = 256,
+        head_widths: Sequence[Count] = (128, 256, 512, 1024),
+        vector_width: Count = 2048,
+        flow_width: Count = 64,
         base_density: BaseDensity = "gaussian",
-        dilation: int = 2,
+        dilation: Count = 2,
     ):
         scales, width = len(head_widths), widths[0]
         if dlm and sfm and scales > len(widths):

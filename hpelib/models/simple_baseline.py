@@ -16,7 +16,7 @@ from itertools import pairwise
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from hpelib.layers.choices import require_choice
+from hpelib.layers.choices import Count, require_choice
 from hpelib.layers.heatmap_head import heatmap_head
 from hpelib.layers.sizes import require_multiple
 
@@ -48,9 +48,9 @@ class SimpleBaseline(ResNet):
         self,
         num_keypoints: int = 17,
         encoder: str = "resnet50",
-        width: int = 64,
-        depths: Sequence[int] | None = None,
-        deconv_widths: Sequence[int] = (256, 256, 256),
+        width: Count = 64,
+        depths: Sequence[Count] | None = None,
+        deconv_widths: Sequence[Count] = (256, 256, 256),
     ):
         require_choice("encoder", encoder, ENCODERS)
         block, paper_depths = ENCODERS[encoder]

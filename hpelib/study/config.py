@@ -196,10 +196,6 @@ def check_names(params: dict) -> None:
         ValueError: naming the first network, model or dataset that is not there or may not be called so.
     """
     profile = profile_params(params)
-    if unknown := sorted(profile.get("study", {}).keys() - params.keys()):
-        raise ValueError(
-            f"params.yaml: study of profile {params['profile']!r} sets {', '.join(unknown)}, which is none"
-        )
     for kind in ("networks", "datasets"):
         for name in profile[kind]:
             if not NAME.fullmatch(name):

@@ -1,15 +1,26 @@
 """What stands where in params.yaml: the types of its sections and values. Recipes and inputs check their own values."""
 
 import re
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from hpelib.formats import FORMATS
-from hpelib.layers.choices import STRICT, Count, Share, Whole, require_choice, require_layout
+from hpelib.layers.choices import (
+    STRICT,
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    Whole,
+    require_choice,
+    require_layout,
+    require_types,
+)
 
 NAME, PROFILE_NAME = re.compile(r"[A-Za-z0-9_]+"), re.compile(r"[A-Za-z0-9_-]+")
+FIRST_BLOCK = ("datasets", "networks", "extra", "all_datasets", "seeds", "ablation_seeds", "error_datasets", "control")
 DIAGNOSED = "coco"  # the format that has kinds of error
 
 
@@ -19,10 +30,20 @@ def _distinct(values: tuple) -> tuple:
     return values
 
 
+CLOSED = ConfigDict(strict=True, extra="forbid")
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
 SomeNames = Annotated[Names, Field(min_length=1)]
 Seeds = Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Merged(TypedDict):
+    """A set that joins a split of LSP: MPII with its files, or LSPET."""
+
+    __pydantic_config__ = CLOSED
+    root: Text
+    annotations: NotRequired[Text]
+    images: NotRequired[Text]
 
 
 class Split(TypedDict, total=False):
@@ -37,7 +58,7 @@ class Split(TypedDict, total=False):
     near_duplicates: Text
     numbers: tuple[Count, Count]
     fraction: Share
-    merged: dict[str, dict[str, Any]]
+    merged: dict[str, Merged]
     max_persons: Count
     persons: Count
     draw: Whole
@@ -84,17 +105,32 @@ class Network(Sections):
     datasets: NotRequired[dict[str, Sections]]
 
 
+class Mannequins(TypedDict):
+    """The persons of one level of difficulty."""
+
+    __pydantic_config__ = CLOSED
+    scale: Positive
+    seed: Whole
+    persons: Annotated[dict[Literal["train", "val", "test"], Count], Field(min_length=1)]
+
+
+class Stress(TypedDict):
+    __pydantic_config__ = CLOSED
+    seed: Whole
+    persons: Count
+
+
 class Profile(Sections):
     __pydantic_config__ = STRICT
     base: NotRequired[Text]
     threads: NotRequired[Count]
-    mannequins: NotRequired[dict[str, Any]]
-    stress: NotRequired[dict[str, Any]]
+    mannequins: NotRequired[Annotated[dict[str, Mannequins], Field(min_length=1)]]
+    stress: NotRequired[Stress]
     paper_recipes: NotRequired[dict[str, dict[str, Any]]]
     datasets: NotRequired[dict[str, Dataset]]
     networks: NotRequired[dict[str, Network]]
     study: NotRequired[dict[str, Any]]
-    stage_s: NotRequired[dict[str, float]]
+    stage_s: NotRequired[dict[str, NotNegative]]
 
 
 class Ablation(TypedDict):
@@ -151,6 +187,10 @@ def check_layout(params: dict) -> None:
         ]
         if missing and ("base" not in profile or base):
             raise ValueError(f"params.yaml: profile {name!r} has no {', '.join(missing)}")
+        study = profile.get("study", {})
+        for key in study:
+            require_choice(f"params.yaml: profiles.{name}.study", key, FIRST_BLOCK)
+        require_types(f"params.yaml: profiles.{name}.study", Params, study)
         for paper in profile.get("paper_recipes", {}):
             require_choice(f"params.yaml: profiles.{name}.paper_recipes", paper, params["ablations"])
     for name, entry in params["sets"].items():

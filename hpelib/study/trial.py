@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from hpelib.formats import SPLITS
 from hpelib.models import create_model
@@ -14,29 +15,43 @@ from hpelib.training.objectives import make_objective
 
 
 def try_runs(params: dict) -> None:
-    """Make codec, network and loss of every run and of every row of the ablations.
+    """Make codec, network and loss of every run and of every row of the ablations, and let each network see a picture.
 
-    Weights have shapes and no numbers, so that a network of full size takes a tenth of a second and no memory.
+    Tensors have shapes and no numbers, so that a network of full size takes a fifth of a second and no memory.
 
     Raises:
         ValueError: naming the first run that could not train.
     """
-    tried = set()
+    sizes: dict[str, tuple[int, int]] = {}  # of heatmaps, by what decides them
     for name, run in _runs(params):
         form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
-        key = json.dumps([run.model, run.options, form.skeleton.name], sort_keys=True)
+        key = json.dumps([run.model, run.options, form.skeleton.name, inputs.input_size], sort_keys=True)
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)
             if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
                 raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
             make_objective(recipe.loss, inputs.make_codec(), recipe.loss_options)
-            if key not in tried:
+            if key not in sizes:
                 with torch.device("meta"):
-                    create_model(run.model, form.skeleton.num_keypoints, skeleton=form.skeleton, **run.options)
+                    network = create_model(
+                        run.model, form.skeleton.num_keypoints, skeleton=form.skeleton, **run.options
+                    )
+                sizes[key] = _heatmap_size(network, inputs.input_size)
+            if sizes[key] != inputs.heatmap_size:
+                raise ValueError(
+                    f"inputs: heatmap_size is {inputs.heatmap_size}, but of an input of {inputs.input_size} px the "
+                    f"network makes heatmaps of {sizes[key]}, as (width, height)"
+                )
         except (ValueError, TypeError, RuntimeError, LookupError) as error:  # what layers say of a wrong number
             raise ValueError(f"params.yaml: {name} cannot train: {error}") from error
-        tried.add(key)
+
+
+@torch.no_grad()
+def _heatmap_size(network: nn.Module, input_size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of the heatmaps that a network on the device "meta" makes of an input of this (width, height)."""
+    heatmaps = network.eval()(torch.empty(1, 3, *input_size[::-1], device="meta"))  # (1, K, h, w)
+    return heatmaps.shape[3], heatmaps.shape[2]
 
 
 def _runs(params: dict) -> Iterator[tuple[str, Run]]:

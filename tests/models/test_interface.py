@@ -319,6 +319,11 @@ def test_a_network_is_added_with_two_files(tmp_path):
         ("sadi_net", {"rfm": 0}, "rfm must be a valid boolean, got 0"),
         ("hourglass", {"stacks": 2.0}, r"stacks must be a whole number, got 2\.0"),
         ("hourglass", {"widths": [8, "8"]}, r"widths\[1\] must be a whole number, got '8'"),
+        ("hourglass", {"stacks": 0}, "hourglass: stacks must be greater than or equal to 1, got 0"),
+        ("hrnet_w32", {"blocks": -1}, "hrnet_w32: blocks must be greater than or equal to 1, got -1"),
+        ("daunet_resnet50", {"tail_blocks": -1}, "tail_blocks must be greater than or equal to 0, got -1"),
+        ("ditn_w32", {"backbone_options": {"blocks": True}}, "backbone_options of hrnet: blocks must be .*got True"),
+        ("ditn_w32", {"backbone_options": {"widht": 8}}, "backbone_options of hrnet has no option widht; .*width"),
     ],
 )
 def test_an_option_of_another_type_is_named(name, option, message):

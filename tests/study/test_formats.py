@@ -211,6 +211,14 @@ def test_images_with_more_persons_than_ap_scores_are_counted_and_the_limit_can_b
     assert all_figures(dataset, people, truth(people))["AR_gt"] == pytest.approx(100)
 
 
+@pytest.mark.parametrize(("first", "last"), [(1, 4), (3, 2), (4, 9)])
+def test_numbers_that_are_no_part_of_the_set_are_refused(write_set, first, last):
+    dataset = write_set("lsp")  # three images to test
+    splits = dataset.splits | {"test": dataset.splits["test"] | {"numbers": [first, last]}}
+    with pytest.raises(ValueError, match=f"lsp test: numbers {first} to {last} are no part of 1 to 3"):
+        read_split(dataclasses.replace(dataset, splits=splits), "test")
+
+
 def test_a_set_on_which_the_metric_is_defined_for_nobody_is_refused(write_set):
     dataset = write_set("lsp")
     people = read_split(dataset, "test")

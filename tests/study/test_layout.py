@@ -13,6 +13,14 @@ from hpelib.study.trial import try_runs
 PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
 
 
+def night(params: dict, section: str) -> dict:
+    return params["profiles"]["night"][section]
+
+
+def merged_mpii(params: dict) -> dict:
+    return params["sets"]["lsp"]["splits"]["train"]["merged"]["mpii"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -40,6 +48,28 @@ PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").re
         (lambda p: p["profiles"]["quick"].pop("networks"), "profile 'quick' has no networks"),
         (lambda p: p["profiles"]["quick"]["networks"].update({5: {"model": "hourglass"}}), r"networks\[5\].* got 5"),
         (lambda p: p["profiles"]["paper"]["networks"]["hrnet"].update(pretrained=""), r"hrnet\.pretrained.* got ''"),
+        *(
+            (lambda p, k=k, v=v: p["profiles"]["quick"]["mannequins"]["plain"].update({k: v}), message)
+            for k, v, message in (
+                ("scale", 0, r"mannequins\.plain\.scale must be greater than 0"),
+                ("scale", "large", r"mannequins\.plain\.scale must be a valid number, got 'large'"),
+                ("seed", -1, r"mannequins\.plain\.seed must be greater than or equal to 0"),
+                ("size", 1, r"mannequins\.plain\.size is unknown, got 1"),
+                ("persons", {"train": 0}, r"mannequins\.plain\.persons\.train must be greater than or equal to 1"),
+                ("persons", {"tran": 9}, r"plain\.persons\.tran.* must be 'train', 'val' or 'test', got 'tran'"),
+                ("persons", {}, r"plain\.persons .*at least 1 item"),
+            )
+        ),
+        (lambda p: p["profiles"]["quick"].update(mannequins={}), r"quick\.mannequins .*at least 1 item"),
+        (lambda p: night(p, "stress").update(persons=2.5), r"night\.stress\.persons must be a whole number"),
+        (lambda p: night(p, "stress").pop("seed"), r"night\.stress\.seed is missing"),
+        (lambda p: night(p, "study").update(seeds=3), r"profiles\.night\.study: seeds must be a list, got 3"),
+        (lambda p: night(p, "study").update(datasets=[]), r"night\.study: datasets must have at least 1"),
+        (lambda p: night(p, "study").update(seed=[3]), r"night\.study='seed' is none of .*did you mean 'seeds'"),
+        (lambda p: night(p, "study").update(profile="quick"), r"night\.study='profile' is none of"),
+        (lambda p: night(p, "stage_s").update(train=-1), r"stage_s\.train must be greater than or equal to 0"),
+        (lambda p: merged_mpii(p).update(root=5), r"merged\.mpii\.root must be a valid string"),
+        (lambda p: merged_mpii(p).update(anotations="a.json"), r"merged\.mpii\.anotations is unknown"),
         (lambda p: p["profiles"]["quick"].update(paper_recipes={"ditnn": {}}), "paper_recipes='ditnn' is none of"),
         (lambda p: p["profiles"].update(x={"base": "mmpose-1x"}), "the base of profile 'x' has a base itself"),
         (
@@ -68,6 +98,13 @@ def test_a_place_of_another_form_is_named(tmp_path, change, message):
         ("inputs", {"sigma": -1}, "sigma must be greater than 0"),
         ("inputs", {"sigma": float("nan")}, "sigma must be a finite number"),
         ("inputs", {"input_size": [64]}, r"input_size\[1\] is missing"),
+        ("inputs", {"heatmap_size": [16, 16]}, r"\(16, 16\), but of an input of \(32, 32\) px .* heatmaps of \(8, 8\)"),
+        (
+            "inputs",
+            {"input_size": [32, 64]},
+            r"heatmap_size is \(8, 8\), .* heatmaps of \(8, 16\), as \(width, height\)",
+        ),
+        ("inputs", {"input_size": [33, 33]}, "hourglass on coco cannot train: .*33x33 px"),
         ("inputs", {"workers": -1}, "workers must be greater than or equal to 0"),
         ("recipe", {"loss": "foo"}, "hourglass on coco cannot train: loss='foo' is none of"),
         ("recipe", {"loss": "transfer", "loss_options": {"bone_wight": 1}}, "'bone_wight' is none of .*'bone_weight'"),

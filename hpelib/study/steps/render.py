@@ -29,9 +29,10 @@ def main(kind: str, recipe: str, target: str) -> None:
         made = {kind: write_stress(target, read_recipe(recipe), asked["persons"], asked["seed"], processes)}
     else:
         made = {}
-        for level, asked in profile["mannequins"].items():
-            drawn = read_recipe(recipe, level, asked["scale"])
-            written = write_mannequins(Path(target) / level, drawn, asked["persons"], asked["seed"], processes)
+        asked_of = profile["mannequins"]
+        recipes = {level: read_recipe(recipe, level, asked["scale"]) for level, asked in asked_of.items()}
+        for level, asked in asked_of.items():
+            written = write_mannequins(Path(target) / level, recipes[level], asked["persons"], asked["seed"], processes)
             made |= {f"{level}, {split}": counts for split, counts in written.items()}
     for name, counts in made.items():
         print(f"{name}: {counts['persons']} persons in {counts.get('images', counts.get('pictures'))} pictures")
