@@ -56,7 +56,8 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
     image_ids = column(persons, "image_id", source, dtype=np.int64)
     boxes = column(persons, "bbox", source, (4,))
     areas = column(persons, "area", source)
-    keypoints = column(persons, "keypoints", source, (skeleton.num_keypoints * 3,)).reshape(len(persons), -1, 3)
+    K = skeleton.num_keypoints
+    keypoints = column(persons, "keypoints", source, (3 * K,)).reshape(-1, K, 3)
     visibility = keypoints[..., 2]
     reject(~np.isin(visibility, (0, 1, 2)).all(1), source, "with a visibility other than 0, 1, 2, by id", ids)
 
@@ -81,6 +82,7 @@ def read_coco(annotation_json: str | Path, image_dir: str | Path, skeleton: Skel
         areas=areas[kept],
         factors=factor_table([persons[i] for i in kept], source),
         left_out={
+            "annotations of other categories": (~of_persons).sum(),
             "crowds": is_crowd.sum(),
             "persons without a labelled keypoint": (~labelled).sum(),
             "labelled persons without an area": (labelled & ~filled).sum(),
@@ -135,6 +137,7 @@ def read_detections(
     image_ids = column(persons, "image_id", detections_json, dtype=np.int64)
     boxes = column(persons, "bbox", detections_json, (4,))
     scores = column(persons, "score", detections_json)
+    reject(scores < 0, str(detections_json), "scores below 0, which would turn the order of persons round", scores)
     filled, outside = (boxes[:, 2:] > 0).all(1), _outside(boxes, _image_sizes(images, image_ids, detections_json))
     kept = np.flatnonzero(filled & ~outside)
     if not len(kept):
@@ -148,7 +151,11 @@ def read_detections(
         keypoints=np.zeros((len(kept), skeleton.num_keypoints, 2)),
         visibility=np.zeros((len(kept), skeleton.num_keypoints)),
         scores=scores[kept],
-        left_out={"boxes without extent": (~filled).sum(), "boxes outside their image": outside.sum()},
+        left_out={
+            "boxes of other categories": (~of_persons).sum(),
+            "boxes without extent": (~filled).sum(),
+            "boxes outside their image": outside.sum(),
+        },
     )
 
 

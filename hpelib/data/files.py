@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -32,6 +33,7 @@ ORIENTATION, UPRIGHT = 0x0112, 1  # the EXIF tag, and its value for an image tha
 JPEGS = ("JPEG", "MPO")  # Pillow's names of them
 START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"  # of a JPEG
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, but for those within its data
+FRAMES, PROGRESSIVE, SCAN = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"), b"\xff\xc2", b"\xff\xda"  # headers of a JPEG
 LEAST_MARKER = b"\xff\xc0"  # what is below is none, but ends the data
 MORE_DATA = b"\x55" * 256 + b"".join(bytes([0xFF, 0xD0 + k % 8]) + b"\x55" * 16 for k in range(16))  # for any restart
 
@@ -345,17 +347,34 @@ def _check_image(path: str) -> tuple[str, bytes, int]:
     return "", thumbnail.tobytes(), orientation
 
 
+def _unsent(before: set[tuple[int, int]], marker: bytes, header: bytes) -> set[tuple[int, int]]:
+    """What of a JPEG no scan up to this header has in full: pairs of a component and a coefficient.
+
+    A progressive JPEG that is cut between two scans has all pixels, but coarse ones. Source: ITU-T T.81, B.2.2, B.2.3.
+    """
+    if marker in FRAMES:  # a sequential scan has all 64 coefficients at once
+        return set(product(header[6::3], range(64 if marker == PROGRESSIVE else 1)))
+    if marker == SCAN:
+        *components, low, high, bits = header[1:]
+        if not bits & 15:  # of the low half: how many bits of each coefficient are still to come
+            return before - set(product(components[::2], range(low, high + 1)))
+    return before
+
+
 def _has_all_pixels(jpeg: bytes, pixels: np.ndarray) -> bool:
     """Whether all pixels of a JPEG, which OpenCV decodes to `pixels`, are in the file.
 
     OpenCV fills the lost part with grey and says nothing. Where all pixels are there, further bytes behind the image
     data change none; where some are missing, such bytes are taken for image data.
     """
-    position = 0
+    position, unsent = 0, set()
     while (marker := MARKER.search(jpeg, position)) and END_OF_IMAGE != marker[0] >= LEAST_MARKER:
         length = 0 if marker[0] == START_OF_IMAGE else int.from_bytes(jpeg[marker.end() : marker.end() + 2])
         position = marker.end() + length
-    if position > len(jpeg):
+        if position > len(jpeg):
+            return False
+        unsent = _unsent(unsent, marker[0], jpeg[marker.end() + 2 : position])
+    if unsent:
         return False
     data = jpeg[: marker.start() if marker else None].rstrip(b"\xff") + MORE_DATA + END_OF_IMAGE
     longer = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -170,11 +170,30 @@ def test_detections(tmp_path):
     assert people.scores.tolist() == [0.75, 0.25]
     np.testing.assert_array_equal(people.boxes, [[1, 2, 30, 40], [-2, 2, 30, 40]])
     assert not people.visibility.any()
+    assert people.left_out == {"boxes of other categories": 1, "boxes without extent": 1}
 
-    detections[0]["image_id"] = 99
+    detections[3]["score"] = -0.25  # a logit; the sum of products would put the best person last
+    (tmp_path / "boxes.json").write_text(json.dumps(detections))
+    with pytest.raises(ValueError, match=r"boxes\.json: 1 scores below 0, .*: -0\.25"):
+        read_detections(tmp_path / "boxes.json", path, tmp_path)
+
+    detections[3]["score"], detections[0]["image_id"] = 0.25, 99
     (tmp_path / "boxes.json").write_text(json.dumps(detections))
     with pytest.raises(ValueError, match=r"boxes\.json.*image_id: 99"):
         read_detections(tmp_path / "boxes.json", path, tmp_path)
+
+
+def test_annotations_of_other_categories_are_counted(tmp_path):
+    path = write(tmp_path, [annotation(1), annotation(2)])
+    edit(path, "annotations", 0, category_id=7)
+    assert read_coco(path, tmp_path).left_out == {"annotations of other categories": 1}
+
+
+def test_a_file_without_a_person_is_named(tmp_path):
+    path = write(tmp_path, [annotation(1)])
+    edit(path, "annotations", 0, category_id=7)
+    with pytest.raises(ValueError, match=r"persons\.json: annotations: none is a person with labelled keypoints"):
+        read_coco(path, tmp_path)
 
 
 @pytest.mark.skipif(not COCO_MINI.exists(), reason="needs the COCO photographs beside the repository")

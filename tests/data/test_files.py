@@ -196,6 +196,19 @@ def test_extraneous_bytes_do_not_hide_that_pixels_are_lost(tmp_path, end):
         check_images(people_in([tmp_path / "a.jpg"]))
 
 
+@pytest.mark.parametrize("scans", range(1, 10))
+def test_a_progressive_jpeg_that_is_cut_between_scans_is_truncated(tmp_path, scans):
+    """Its pixels are all there, but coarse: libjpeg's ten scans make them finer one by one."""
+    whole = encoded(".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    starts = [position for position in range(len(whole)) if whole[position : position + 2] == b"\xff\xda"]
+    assert len(starts) == 10
+    header = 2 + int.from_bytes(whole[starts[scans - 1] + 2 : starts[scans - 1] + 4])
+    end = next(at for at in range(starts[scans - 1] + header, len(whole)) if whole[at] == 0xFF and whole[at + 1])
+    (tmp_path / "cut.jpg").write_bytes(whole[:end])
+    with pytest.raises(ValueError, match=r"cut\.jpg \(truncated\)"):
+        check_images(people_in([tmp_path / "cut.jpg"]))
+
+
 def save_turned(path, orientation) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
     exif = Image.Exif()

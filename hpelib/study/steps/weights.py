@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -89,6 +90,8 @@ def load_network(run: Run, people: People, force: bool = False) -> nn.Module:
     path = find_weights(run)
     if path is None:
         raise FileNotFoundError(f"{weights_path(run)} not found; run: make study")
+    if path != weights_path(run):
+        logging.getLogger(__name__).info(f"{run.network} was not trained here: taking {path}, which the repository has")
     trained, asked = read_header(path).get("settings"), settings(run, people.skeleton.name)
     if trained is not None and not force and (changes := _differences(trained, asked)):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Pictures of one's own through a trained run: people found or given as boxes, their keypoints as JSON and drawn."""
 
 import io
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -74,6 +75,9 @@ def find_pictures(source: str | Path, upright_folder: Path) -> list[Path]:
     found = [path for path in files if path.suffix.lower() in SUFFIXES or path == source]
     if not found or not found[0].is_file():
         raise FileNotFoundError(f"{source}: no picture ({', '.join(SUFFIXES)}) there")
+    if others := [path.name for path in files if path not in found]:
+        what = f"{source}: {len(others)} entries are not read, because they are no {', '.join(SUFFIXES)}"
+        logging.getLogger(__name__).warning(f"{what}: {enumerate_first(others)}")
     names = [path.stem for path in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{source}: pictures that differ in their suffix only: {enumerate_first(twice)}; rename them")
@@ -126,8 +130,11 @@ def read_boxes(path: Path, pictures: list[Path]) -> Boxes:
     """
     entries = read_json(path)
     by_name = {picture.stem: str(picture) for picture in pictures}
-    if not isinstance(entries, dict) or entries.keys() - by_name.keys():
-        raise ValueError(f"{path}: must be boxes by picture name, one of {enumerate_first(list(by_name))}")
+    must = f"{path}: must be boxes by picture name, one of {enumerate_first([*by_name])}"
+    if not isinstance(entries, dict):
+        raise ValueError(f"{must}, got {entries!r:.120}")
+    if unknown := sorted(entries.keys() - by_name.keys()):
+        raise ValueError(f"{must}; no picture is called {enumerate_first(unknown)}")
     boxes = {}
     for name, values in entries.items():
         try:

@@ -51,6 +51,17 @@ def test_pictures_are_found_and_set_upright(pictures, tmp_path):
     assert find_pictures(tmp_path / "pictures" / "a.PNG", tmp_path) == [tmp_path / "pictures" / "a.PNG"]
 
 
+def test_what_is_not_read_is_named(tmp_path, caplog):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    for name in ("b.heic", "c.gif"):
+        (tmp_path / name).write_bytes(b"some")
+    (tmp_path / "sub").mkdir()
+    assert find_pictures(tmp_path, tmp_path / "upright") == [tmp_path / "a.png"]
+    (message,) = caplog.messages
+    assert "3 entries are not read" in message
+    assert message.endswith("b.heic, c.gif, sub")
+
+
 @pytest.mark.parametrize("source", ["nowhere", "empty", "nowhere.jpg"])
 def test_no_picture_is_named(tmp_path, source):
     (tmp_path / "empty").mkdir()
@@ -100,8 +111,8 @@ def test_boxes_are_read_by_picture_name(pictures, tmp_path):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"c": []}, "by picture name, one of a, b"),
-        ([[1, 2, 3, 4]], "by picture name"),
+        ({"c": []}, "by picture name, one of a, b; no picture is called c"),
+        ([[1, 2, 3, 4]], r"by picture name, one of a, b, got \[\[1, 2, 3, 4\]\]"),
         ({"a": [1, 2, 3]}, "'a' must be a list of boxes"),
         ({"a": [["x"] * 4]}, "'a' must be a list of boxes"),
         ({"a": [1, 2, 3, 4]}, "'a' must be a list of boxes"),

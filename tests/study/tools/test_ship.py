@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -31,10 +32,12 @@ def shipped(write_set, params, tmp_path, monkeypatch):
     return run, network.eval()
 
 
-def test_a_run_that_was_not_trained_takes_shipped_weights(shipped):
+def test_a_run_that_was_not_trained_takes_shipped_weights(shipped, caplog):
     run, network = shipped
     assert find_weights(run).is_relative_to(SHIPPED)
-    found = load_network(run, training_people(run))
+    with caplog.at_level(logging.INFO):
+        found = load_network(run, training_people(run))
+    assert f"hourglass was not trained here: taking {find_weights(run)}" in caplog.text
     images = torch.rand(2, 3, *reversed(run.inputs.input_size))
     with torch.no_grad():
         np.testing.assert_allclose(found(images), network(images), atol=2e-3)
