@@ -48,6 +48,8 @@ class InProcess:
     def execute_notebook(nb, kernel_name, *, input_path: str, output_path: str, **unused):
         from papermill.inspection import inspect_notebook
 
+        if Path(output_path).resolve() == Path(input_path).resolve():
+            raise ValueError(f"{output_path} is the notebook itself; give another place for the page")
         declared, given = inspect_notebook(input_path), nb.metadata.papermill.parameters
         if unknown := given.keys() - declared.keys():  # papermill only warns
             raise ValueError(f"{input_path} has no parameter {', '.join(unknown)}; it has {', '.join(declared)}")

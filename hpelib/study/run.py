@@ -211,6 +211,8 @@ def main() -> None:
     parser.add_argument("--profile", help="of params.yaml, in place of the one that it names")
     parser.add_argument("--jobs", type=int, help="stages at a time; by default one for each core, memory allowing")
     given = parser.parse_args()
+    if given.jobs is not None and given.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {given.jobs}")
     of_profile = Path("work") / (given.profile or load_params()["profile"])
     if link := next((folder for folder in (of_profile.parent, of_profile) if folder.is_symlink()), None):
         sys.exit(

@@ -166,6 +166,15 @@ def test_a_page_whose_networks_were_not_run_ends_there_and_says_so(folder):
     assert '"traceback"' not in page
 
 
+def test_a_notebook_is_not_written_over_by_its_page(folder):
+    write_notebook("open('ran', 'w')")
+    before = Path("source.ipynb").read_bytes()
+    done = papermill("./source.ipynb")
+    assert "source.ipynb is the notebook itself" in done.stderr.splitlines()[-1]
+    assert Path("source.ipynb").read_bytes() == before
+    assert not Path("ran").exists()
+
+
 def test_a_page_is_not_written_through_a_link(folder):
     """DVC's cache may lie behind links in the folder of results."""
     write_notebook("times")

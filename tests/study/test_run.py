@@ -246,6 +246,12 @@ def test_results_may_lie_on_another_disk(tiny, tmp_path_factory):
     assert tiny.events().count("start left") == 2
 
 
+def test_less_than_one_job_is_refused_and_does_not_wait_for_ever(tiny):
+    for jobs in ("0", "-1"):
+        _, errors = tiny.fails("--jobs", jobs)
+        assert errors.splitlines()[-1].endswith(f"--jobs must be at least 1, got {jobs}")
+
+
 @pytest.mark.parametrize("profile", ["", "tiny"])
 def test_a_folder_of_results_that_is_a_link_is_refused_before_anything_runs(tiny, tmp_path_factory, profile):
     link = tiny.root / "work" / profile

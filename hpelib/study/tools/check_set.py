@@ -7,6 +7,7 @@ and pictures there are beside the numbers that data/real_sets.yaml expects, and 
 file. `prepare` also decodes the pictures.
 """
 
+import argparse
 import hashlib
 import sys
 from dataclasses import replace
@@ -63,8 +64,12 @@ def describe_files(dataset: Dataset) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    chosen = real_dataset(load_params(), sys.argv[1])
-    counts = count(chosen, yaml.safe_load(KNOWN.read_text())[sys.argv[1]]["expect"])
+    known = yaml.safe_load(KNOWN.read_text())
+    parser = argparse.ArgumentParser("python -m hpelib.study.tools.check_set", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", choices=known)
+    name = parser.parse_args().dataset
+    chosen = real_dataset(load_params(), name)
+    counts = count(chosen, known[name]["expect"])
     print(counts.to_string(), describe_files(chosen).to_string(), sep="\n\n")
     if (counts["expected"] != counts["found"]).any():
         sys.exit(f"{chosen.root} is not the set that {KNOWN} describes")

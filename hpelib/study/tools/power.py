@@ -19,8 +19,10 @@ def power(ledger: pd.DataFrame, claimed: float, dataset: str, metric: str) -> pd
     """One line of `claims.power_table`, for a gain of one's own.
 
     Raises:
-        ValueError: the ledger has no tested difference of this metric on this dataset.
+        ValueError: the gain is not positive, or the ledger has no tested difference of this metric on this dataset.
     """
+    if not claimed > 0:
+        raise ValueError(f"a gain must be positive percentage points, got {claimed}")
     rows = ledger[(ledger["dataset"] == dataset) & (ledger["metric"] == metric) & ledger["seed_sd"].notna()]
     if rows.empty:
         known = ledger.loc[ledger["seed_sd"].notna(), ["metric", "dataset"]].drop_duplicates()
@@ -37,4 +39,5 @@ if __name__ == "__main__":
     given = parser.parse_args()
     path = Path("reports") / load_params()["profile"] / "claims/claims.csv"
     table = power(pd.read_csv(path), given.gain, given.dataset, given.metric)
-    print(table.replace(np.inf, np.nan).T.to_string(header=False, float_format="%.4g", na_rep="no number is enough"))
+    shown = table.replace(np.inf, np.nan).T
+    print(shown.to_string(header=False, float_format="{:.4g}".format, na_rep="no number is enough"))
