@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from hpelib.data.files import write_whole
 from hpelib.layers.choices import require_choice
-from hpelib.study.config import PARAMS, load_params
+from hpelib.study.config import PARAMS, load_params, profile_changes
 
 LOCK = Path("dvc.lock")
 ASIDE = Path(".dvc/tmp/another")  # git does not see it
@@ -93,7 +93,7 @@ def chosen_text(profile: str) -> str:
     yaml.width, yaml.preserve_quotes = 4096, True
     params = yaml.load(PARAMS)
     require_choice("profile", profile, params["profiles"])
-    params |= {"profile": profile} | params["profiles"][profile].get("study", {})
+    params |= profile_changes(params, profile)
     text = io.StringIO()
     yaml.dump(params, text)
     return text.getvalue()

@@ -144,6 +144,11 @@ def load_params(path: Path = PARAMS) -> dict:
     return params
 
 
+def profile_changes(params: dict, profile: str) -> dict:
+    """What the first block of params.yaml has while `profile` runs: its name and its section `study`."""
+    return {"profile": profile} | params["profiles"][profile].get("study", {})
+
+
 def work_folder(params: dict) -> Path:
     """The folder of everything that the current profile computes."""
     return Path("work") / params["profile"]

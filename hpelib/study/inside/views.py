@@ -19,9 +19,19 @@ from hpelib.layers.choices import require_choice
 from hpelib.losses import bone_heatmaps
 from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins
-from hpelib.study.config import RECIPE, Run, load_params, networks_on, profile_params, study_runs
+from hpelib.study.config import (
+    RECIPE,
+    Run,
+    load_params,
+    networks_on,
+    profile_changes,
+    profile_params,
+    study_runs,
+    work_folder,
+)
 from hpelib.study.evaluation import load
 from hpelib.study.steps.evaluate import load_network, test_people
+from hpelib.study.steps.weights import SHIPPED
 
 ORDERS = {  # the numbers (N,) by which the people of a gallery are sorted, lowest first
     "in the order of the file": lambda gallery: np.zeros(len(gallery.people)),
@@ -143,11 +153,21 @@ def people_to_look_at(run: Run) -> People:
     few, place = run.dataset.work / "look", run.dataset.root.relative_to(drawn)
     level = place.parts[0]
     if not (few / level).is_dir():
-        asked = profile_params(load_params())["mannequins"][level]
+        asked = profile_params(load_params() | {"profile": run.profile})["mannequins"][level]
         write_mannequins(few / level, read_recipe(RECIPE, level, asked["scale"]), {"test": FEW}, asked["seed"])
     dataset = replace(run.dataset, root=few / place)
     form = dataset.form
     return form.scored(form.read(dataset, "test"))
+
+
+def params_to_look_at() -> dict:
+    """The parameters in params.yaml. Where its profile has no weights, those of the profile that the repository brings.
+
+    A profile has weights where it was trained, or where the repository brings its own.
+    """
+    params, shipped = load_params(), sorted(folder.name for folder in SHIPPED.glob("*") if folder.is_dir())
+    has_weights = params["profile"] in shipped or any(work_folder(params).glob("runs/*/*/*/weights.safetensors"))
+    return params if has_weights or not shipped else params | profile_changes(params, shipped[0])
 
 
 def first_seeds(params: dict, dataset: str, networks: Sequence[str] = ()) -> Gallery:

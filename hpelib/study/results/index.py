@@ -8,7 +8,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpelib.records import records
-from hpelib.study.config import load_params
+from hpelib.study.config import load_params, networks_on
 from hpelib.study.results import claims, papers, tables
 from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import describe
@@ -20,11 +20,13 @@ def index(params: dict, folder: Path) -> str:
     """The page as Markdown, for `folder`, which holds the pages that it links to and claims/claims.csv."""
     study, found = Study(params), pd.read_csv(folder / "claims/claims.csv")
     datasets = [*params["datasets"], *params["extra"]["datasets"]]
+    evaluated = [name for name in datasets if any(study.find(network, name) for network in networks_on(params, name))]
     loader = PackageLoader("hpelib.study", "results")
     template = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True).get_template(TEMPLATE)
     return template.render(
         params=params,
-        comparisons={dataset: tables.Comparison.read(study, dataset) for dataset in datasets},
+        comparisons={dataset: tables.Comparison.read(study, dataset) for dataset in evaluated},
+        missing=[dataset for dataset in datasets if dataset not in evaluated],
         describe=describe,
         answer=claims.answer(found),
         size_answer=claims.size_answer(found),

@@ -41,6 +41,15 @@ def test_the_index_shows_results_order_control_and_claims(page):
     assert "not comparable to any paper's figures" not in text, "that is about the quick profile"
 
 
+def test_the_index_of_a_study_that_is_half_done_names_what_is_missing(page, params):
+    assert "Not run yet" not in page()
+    params["datasets"] = ["mpii", "coco"]
+    text = page()
+    assert re.search(r"\*\*Not run yet\*\* under this profile: coco\.", text)
+    assert "\n## mpii\n" in text
+    assert "\n## coco\n" not in text
+
+
 def test_the_index_links_only_to_what_is_there(page, params, tmp_path):
     assert "mpii/data/contact_sheet.png" not in page(), "photographs stay where they were made"
     assert "mpii/errors/errors.ipynb" not in page()

@@ -45,6 +45,17 @@ def test_a_run_that_was_not_trained_takes_shipped_weights(shipped, caplog):
     assert not torch.equal(found.state_dict()[kernel], network.state_dict()[kernel]), "kernels are halved"
 
 
+def test_a_profile_without_weights_gives_way_to_that_of_the_shipped_ones(shipped, params, tmp_path, monkeypatch):
+    run, _ = shipped
+    other = params | {"profile": "other", "profiles": params["profiles"] | {"other": {}}}
+    monkeypatch.setattr(views, "load_params", lambda: other)
+    assert views.params_to_look_at()["profile"] == run.profile
+    own = tmp_path / "work/other/runs/coco/hourglass/seed0/weights.safetensors"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert views.params_to_look_at()["profile"] == "other"
+
+
 def test_own_weights_come_first(shipped):
     run, network = shipped
     write_weights(run, network)
@@ -89,7 +100,8 @@ def test_a_few_people_are_drawn_where_none_are(shipped, monkeypatch):
     monkeypatch.setattr(views, "write_mannequins", write)
     monkeypatch.setattr(views, "read_recipe", lambda *asked: {})
     profile = {"networks": {}, "mannequins": {"plain": {"scale": 1.0, "seed": 3}}}
-    monkeypatch.setattr(views, "load_params", lambda: {"profile": "p", "profiles": {"p": profile}})
+    profiles = {"p": {}, run.profile: profile}  # the run is of another profile than params.yaml names
+    monkeypatch.setattr(views, "load_params", lambda: {"profile": "p", "profiles": profiles})
     people = views.people_to_look_at(dataclasses.replace(run, dataset=dataset))
     views.people_to_look_at(dataclasses.replace(run, dataset=dataset))
     assert asked == [({"test": views.FEW}, 3)], "once"
