@@ -168,3 +168,5 @@ def test_power_rises_with_seeds_and_with_persons_to_what_is_promised():
     assert power(2, 150) + 0.1 < power(3, 150)
     promised = detectable(4 * math.sqrt((1 + 1 / 3) / 150), math.hypot(*ALIKE), 2 * (5 - 1), 5)
     assert 0.72 < np.mean([each.p < 0.05 for each in studies(rng, 250, 5, 150, promised)]) < 0.88
+    assert detectable(1, 0, 8, 5) == pytest.approx(stats.norm.isf(0.025) + stats.norm.isf(0.2))
+    assert detectable(1, 0, 8, 5, tests=10) == pytest.approx(stats.norm.isf(0.0025) + stats.norm.isf(0.2))

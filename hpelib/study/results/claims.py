@@ -16,7 +16,7 @@ from hpelib.metrics.statistics import (
     verdict,
 )
 from hpelib.study.entries import COUNTS, counted_size, read_table
-from hpelib.study.results.comparisons import OF_DIFFERENCE, Study
+from hpelib.study.results.comparisons import OF_DIFFERENCE, Study, detectable_among
 from hpelib.study.results.measurements import brackets, entry_at
 
 CLAIMS = Path("data/claims.csv")
@@ -61,7 +61,8 @@ def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
     - `ours`, `low`, `high`: the claimed difference as measured here, averaged over seeds, with its 95 % interval over
       pictures and seeds. `p` is two-sided; `p_holm` is corrected for the measurements of the paper that can be tested.
     - `p_below_holm`: of a gain as large as claimed, corrected for the claims of the paper that can be tested.
-    - `detectable`, `picture_sd`, `seed_sd`, `freedom`, `seeds`, `pictures`: as in `Difference`.
+    - `detectable`: after the same correction.
+    - `picture_sd`, `seed_sd`, `freedom`, `seeds`, `pictures`: as in `Difference`.
     - `training`: how long and by whose recipe. `profile`: "full size" for claims about sizes.
     - `reason`: why nothing can be tested, or was not run.
 
@@ -86,6 +87,7 @@ def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
         of_measurement = first[MEASUREMENT].assign(p_holm=holm(first["p"]))
         found.loc[family.index, "p_holm"] = family[MEASUREMENT].merge(of_measurement, how="left")["p_holm"].to_numpy()
         found.loc[family.index, "p_below_holm"] = holm(family["p_below"])
+        found.loc[family.index, "detectable"] = detectable_among(family, len(first))
         judged = found.loc[family.index, ["ours", "p_holm", "p_below_holm"]].itertuples(index=False)
         found.loc[family.index, "verdict"] = [verdict(*each) for each in judged]
     return found

@@ -207,17 +207,24 @@ def redrawn(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, int] | Non
 
 
 def judge(found: pd.DataFrame) -> pd.DataFrame:
-    """Rows of what `Study.compare` returned, with `p_holm`, corrected for these rows, and a verdict in all of them.
+    """Rows of what `Study.compare` returned: p_holm and detectable corrected for these rows, and a verdict in each.
 
     As no size is claimed, verdicts are "seen", "opposite" and "no difference beyond the detectable" where it has none.
     """
-    columns = found.columns.union(["ours", *OF_DIFFERENCE, "verdict", "reason"], sort=False)
+    columns = found.columns.union(["ours", *OF_DIFFERENCE, "seeds", "verdict", "reason"], sort=False)
     found = found.reindex(columns=columns).astype({"verdict": object, "reason": object})
     open_ = found["verdict"].isna()
     found["p_holm"] = holm(found["p"].where(open_))
+    found.loc[open_, "detectable"] = detectable_among(found[open_], open_.sum())
     judged = found.loc[open_, ["ours", "p_holm"]].itertuples(index=False)
     found.loc[open_, "verdict"] = [verdict(*each, np.nan) for each in judged]
     return found
+
+
+def detectable_among(found: pd.DataFrame, tests: int) -> list[float]:
+    """For rows of what `Study.compare` returned, what is detectable after a correction for so many tests."""
+    rows = found[["picture_sd", "seed_sd", "freedom", "seeds"]].itertuples(index=False)
+    return [detectable(*row, tests=tests) for row in rows]
 
 
 def mean_pose(params: dict, dataset: str) -> dict[str, float]:

@@ -139,7 +139,7 @@ def story_table(hits: Hits, hidden: np.ndarray, floor: np.ndarray) -> pd.DataFra
     stories = {network: comparisons(found, hidden) for network, found in (hits | {MEAN_POSE: floor}).items()}
     rows = [
         {"network": network, "baseline": baseline, "story": story}
-        | gains(*(stories[name][story] for name in (network, baseline, MEAN_POSE)))
+        | gains(*(stories[name][story] for name in (network, baseline, MEAN_POSE)), tests=len(stories[network]))
         for network, baseline in baselines(hits).items()
         if all(name in hits and len(hits[name]) > 1 for name in (network, baseline))
         for story in stories[network]
@@ -156,16 +156,16 @@ SIDES = ("easy", "hard", "change")
 ENDS = ("", "_low", "_high", "_p", "_detectable")
 
 
-def gains(ours: Pair, theirs: Pair, floor: Pair) -> dict[str, float]:
+def gains(ours: Pair, theirs: Pair, floor: Pair, tests: int = 1) -> dict[str, float]:
     """The gain over a baseline on easy hits, on hard hits, and the change between them, paired keypoint by keypoint.
 
     A keypoint counts if all four hits of it are known.
 
     Returns:
         `persons`, how many have a keypoint that counts; for each of `SIDES` the gain in percentage points, its 95 %
-        interval over persons (with all pictures of a person) and seeds, its p value and what could be detected; and
-        `floor`: whether the better side is no farther above the mean pose, where it is hard, than the smallest gain
-        that so many persons show.
+        interval over persons (with all pictures of a person) and seeds, its p value and what is detectable among so
+        many tests; and `floor`: whether the better side is no farther above the mean pose, where it is hard, than the
+        smallest gain that so many persons show.
 
     Raises:
         ValueError: no keypoint counts, or there is a single seed.
@@ -181,7 +181,7 @@ def gains(ours: Pair, theirs: Pair, floor: Pair) -> dict[str, float]:
         redrawn = redrawn_means((kept[0] - kept[1]).mean(axis=0), np.arange(len(persons)))
         found = difference(*(100 * np.nanmean(each, axis=(1, 2)) for each in kept), redrawn, len(persons))
         row |= {name: found.gain, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_p": found.p}
-        row[f"{name}_detectable"] = found.detectable
+        row[f"{name}_detectable"] = detectable(found.picture_sd, found.seed_sd, found.freedom, found.seeds, tests)
         if name == "hard":
             best = max(np.nanmean(each) for each in kept)
             room = 100 * (best - np.nanmean(np.where(counted[:1], floor[0], np.nan)))

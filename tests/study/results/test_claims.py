@@ -12,6 +12,7 @@ from hpelib.metrics.statistics import (
     OPPOSITE,
     SEEN,
     SMALLER,
+    detectable,
     persons_needed,
 )
 from hpelib.study.config import load_params, study_runs
@@ -60,6 +61,10 @@ def test_verdicts_follow_from_the_comparison(study, params):
     assert found["verdict"].tolist() == wanted
     assert found["ours"].tolist()[:4] == pytest.approx([40, -40, 0, 0])
     expected = Study(params).compare(FULL, FLAT, "mpii", "PCKh@0.5")
+    row = found.iloc[0]
+    assert row["detectable"] == pytest.approx(
+        detectable(row["picture_sd"], row["seed_sd"], row["freedom"], 2, tests=3)
+    ), "three measurements are tested"
     assert found.iloc[0][["low", "high", "p"]].tolist() == pytest.approx([expected[n] for n in ("low", "high", "p")])
     assert "claim 5 gains in accuracy, and 3 of them could be tested at this size: 1 seen, 1 opposite, 1 smaller" in (
         claims.answer(found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hpelib.study.config import study_runs
 from hpelib.study.evaluation import load, save
 from hpelib.study.results import comparisons
 from hpelib.study.results.comparisons import ONE_SEED, Study
+from hpelib.study.results.tables import Comparison
 
 NETWORK, ROW = "hourglass", "hourglass:flat"
 FULL, FLAT = "hourglass:full", "hourglass:flat"
@@ -198,8 +200,26 @@ def test_every_figure_of_the_profile_is_one_line(study, params):
 
 
 def test_the_mean_pose_is_that_of_the_training_persons(params, write_set):
-    """In a set whose persons all stand alike, the mean pose is right about everybody."""
-    write_set("mpii")
+    dataset = write_set("mpii")
     found = comparisons.mean_pose(params, "mpii")
     assert {"PCKh@0.5", "Head"} <= found.keys()
-    assert 0 <= found["PCKh@0.5"] < 100
+    people = comparisons.scored_people(dataset)
+    placed = comparisons.put_mean_pose(dataset, people)
+    larger = dataclasses.replace(people, sizes_px=2 * people.sizes_px)
+    moved = comparisons.put_mean_pose(dataset, larger) - people.centers[:, None]
+    np.testing.assert_allclose(moved, 2 * (placed - people.centers[:, None]), rtol=1e-5)
+    train = dataset.form.read(dataset, "train")
+    heights = 1.25 * np.maximum(train.sizes_px[:, 1], train.sizes_px[:, 0] * 4 / 3)
+    wrists = [(train.keypoints[i, 10] - train.centers[i]) / heights[i] for i in range(len(train))]
+    own = comparisons.put_mean_pose(dataset, train)[0, 10] - train.centers[0]
+    np.testing.assert_allclose(own / heights[0], np.mean(wrists, axis=0), rtol=1e-5)
+
+
+def test_floors_of_charts_are_those_of_the_tables(params, write_set, summary):
+    dataset = write_set("mpii")
+    comparison = Comparison(("hourglass",), {"hourglass": SimpleNamespace(summary=summary)}, Study(params))
+    curve = comparison.floor_curve.set_index("threshold")["correct"]
+    assert curve.loc[0.5] == pytest.approx(comparisons.mean_pose(params, "mpii")["PCKh@0.5"])
+    people = comparisons.scored_people(dataset, "val")
+    hits = dataset.form.keypoint_scores(people, comparisons.put_mean_pose(dataset, people))
+    assert comparison.val_floor == pytest.approx(100 * np.nanmean(hits))
