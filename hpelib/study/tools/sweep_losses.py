@@ -8,19 +8,13 @@ DLM. SFM and DLM run in training only, so all scales compare what their gradient
 """
 
 import sys
-import tempfile
-from pathlib import Path
 
 import pandas as pd
-import torch
 
-from hpelib.data.loader import make_loader
-from hpelib.study.ablations import lay_over
-from hpelib.study.config import load_params, make_run, profile_params
+from hpelib.study.config import lay_over, load_params, make_run, profile_params
 from hpelib.study.steps.prepare import read_split
-from hpelib.study.steps.train import build_network, make_validation
-from hpelib.training.fit import fit
-from hpelib.training.objectives import make_objective
+from hpelib.study.steps.train import make_validation
+from hpelib.study.tools.small_data import train_apart
 
 SCALES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
 PER_SCALE = {"dlm_weight": 1.0, "likelihood_weight": 1 / 60}
@@ -34,19 +28,10 @@ def train_once(params: dict, dataset: str, persons: int, scale: float, seed: int
         changes = {"recipe": {"loss": "distribution", "loss_options": weights}}
     else:
         changes = {"options": {"sfm": False, "dlm": False}, "recipe": {"loss": "mse", "loss_options": {}}}
-    profile = profile_params(params)
-    networks = profile["networks"] | {"sadi_net": lay_over(profile["networks"]["sadi_net"], changes)}
-    profiles = {params["profile"]: profile | {"networks": networks}}
-    run = make_run(params | {"profiles": profiles}, "sadi_net", dataset, seed)
-    torch.set_num_threads(run.threads)
+    profile = lay_over(profile_params(params), {"networks": {"sadi_net": changes}})
+    run = make_run(params | {"profiles": {params["profile"]: profile}}, "sadi_net", dataset, seed)
     people = read_split(run.dataset, "train").take(range(persons))
-    network = build_network(run, people)
-    loader = make_loader(people, run, train=True)
-    objective = make_objective(run.recipe.loss, loader.codec, run.recipe.loss_options)
-    validate = make_validation(run, run.recipe.device, 0, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder) / "checkpoint.pt", Path(folder) / "log.json"
-        (*_, last) = fit(network, loader, objective, run.recipe, *files, validate)
+    _, (*_, last) = train_apart(run, people, make_validation(run, run.recipe.device, 0, 1))
     return weights | {"seed": seed} | last
 
 
