@@ -13,8 +13,10 @@ from hpelib.metrics.statistics import (
     holm,
     persons_needed,
     seeds_needed,
+    standard_deviation,
     verdict,
 )
+from hpelib.study.config import make_dataset, networks_on
 from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.results.comparisons import OF_DIFFERENCE, Study, detectable_among
 from hpelib.study.results.measurements import brackets, entry_at
@@ -221,6 +223,21 @@ def page(found: pd.DataFrame) -> str:
         if len(rows):
             parts.append(f"### {title}\n\n{cells.to_markdown(index=False, disable_numparse=True)}")
     return "\n\n".join(parts)
+
+
+def seed_spread(study: Study) -> pd.DataFrame:
+    """What a new seed changes: the standard deviation over seeds of each network's main figure, in percentage points.
+
+    A row for each network, a column for each dataset with its figure; NaN where there are not two seeds.
+    """
+    columns = {}
+    for dataset in study.params["all_datasets"]:
+        metric = make_dataset(study.params, dataset).form.main_metric
+        found = {name: study.find(name, dataset) for name in networks_on(study.params, dataset)}
+        columns[f"{metric}, {dataset}"] = {
+            name: standard_deviation(evaluation.values(metric)) for name, evaluation in found.items() if evaluation
+        }
+    return pd.DataFrame(columns)
 
 
 def power_table(found: pd.DataFrame) -> pd.DataFrame:

@@ -155,6 +155,16 @@ def test_power_is_of_the_variances_that_were_measured(study, params):
         power(found, 5.0, "coco", "AP_gt")
 
 
+def test_what_a_new_seed_changes_is_shown_network_by_network(study, params):
+    params["all_datasets"] = ["mpii", "coco"]
+    study(HOURGLASS, "mpii", [50, 60])
+    study(HRNET, "mpii", [50])
+    found = claims.seed_spread(Study(params))
+    assert found.loc[HOURGLASS, "PCKh@0.5, mpii"] == pytest.approx(math.sqrt(50))
+    assert np.isnan(found.loc[HRNET, "PCKh@0.5, mpii"])
+    assert found["AP_gt, coco"].isna().all()
+
+
 def test_a_claim_says_by_whose_recipe_it_was_trained(study, params):
     params["profiles"]["tiny"]["paper_recipes"] = {"hourglass": {"epochs": 1}}
     for entry, dataset in ((FULL, "mpii"), (FLAT, "mpii"), (HOURGLASS, "coco"), (HRNET, "coco")):
