@@ -23,7 +23,7 @@ def try_runs(params: dict) -> None:
         ValueError: naming the first run that could not train.
     """
     sizes: dict[str, tuple[int, int]] = {}  # of heatmaps, by what decides them
-    for name, run in _runs(params):
+    for name, run in planned_runs(params):
         form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
         key = json.dumps([run.model, run.options, form.skeleton.name, inputs.input_size], sort_keys=True)
         try:
@@ -54,7 +54,8 @@ def _heatmap_size(network: nn.Module, input_size: tuple[int, int]) -> tuple[int,
     return heatmaps.shape[3], heatmaps.shape[2]
 
 
-def _runs(params: dict) -> Iterator[tuple[str, Run]]:
+def planned_runs(params: dict) -> Iterator[tuple[str, Run]]:
+    """A run of every network on each of its datasets, and of every row, with what messages call it."""
     for dataset in params["all_datasets"]:
         for network in networks_on(params, dataset):
             yield f"{network} on {dataset}", make_run(params, network, dataset, params["seeds"][0])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpelib.study.config import load_params, make_run
+from hpelib.study.config import load_params, make_run, profile_params
 from hpelib.study.layout import check_layout
-from hpelib.study.trial import try_runs
+from hpelib.study.trial import planned_runs, try_runs
 
 PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
 
@@ -130,6 +130,19 @@ def test_a_row_that_cannot_train_stops_the_plan(params):
     params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}, "deep": {"options": {"depth": 3}}}}}
     with pytest.raises(ValueError, match="row deep of hourglass on mpii cannot train: hourglass has no option depth"):
         try_runs(params)
+
+
+@pytest.mark.parametrize("profile", PARAMS["profiles"])
+def test_every_run_of_every_profile_has_the_heatmap_size_of_its_network(profile):
+    """FR-SBN gives heatmaps as large as its input, all others a quarter of it. The plan sees one profile at a time."""
+    params = PARAMS | PARAMS["profiles"][profile].get("study", {}) | {"profile": profile}
+    chosen = profile_params(params)
+    params |= {"networks": [*chosen["networks"]], "all_datasets": [*chosen["datasets"]]}
+    params |= {"extra": {"datasets": [], "networks": []}}
+    for name, run in planned_runs(params):
+        whole = run.model.startswith("fr_sbn") and run.options.get("full_resolution", True)
+        stride = 1 if whole else 4
+        assert run.inputs.input_size == tuple(stride * side for side in run.inputs.heatmap_size), name
 
 
 def test_another_file_of_pretrained_weights_is_another_training(params, tmp_path):
