@@ -103,7 +103,7 @@ def joint_maps(view: View) -> Figure:
     limits = common_limits(view.heatmaps)
     crop = view.crop
     with style.apply():
-        figure, grid = style.panels(len(view.heatmaps), 6, view.aspect)
+        figure, grid = style.panels(len(view.heatmaps), 6, view.aspect, 6 * style.PANEL_IN)
         names = view.skeleton.keypoints
         for axes, heatmap, truth, found, name in zip(
             grid, view.heatmaps, crop.keypoints, view.found, names, strict=True
@@ -137,12 +137,11 @@ def before_after(people: Mapping[str, Mapping[str, View]]) -> Figure:
     networks = next(iter(people.values()))
     names = [textwrap.fill(name.replace("_", " "), 16) for name in networks]
     titles = ("annotation", *(title for name in names for title in (name, f"{name}:\nheatmaps")))
-    return _answer_sheet({person: list(views.values()) for person, views in people.items()}, titles)
+    rows = {person: list(views.values()) for person, views in people.items()}
+    return _answer_sheet(rows, titles, min(style.WIDTH_IN, len(titles) * style.PANEL_IN))
 
 
-def _answer_sheet(
-    rows: Mapping[str, Sequence[View]], titles: Sequence[str], width_in: float = style.WIDTH_IN
-) -> Figure:
+def _answer_sheet(rows: Mapping[str, Sequence[View]], titles: Sequence[str], width_in: float) -> Figure:
     """Rows of one person's annotation and every network's answer to it, below `titles`.
 
     The annotation takes the first column, every answer two.

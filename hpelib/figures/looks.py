@@ -23,7 +23,6 @@ from hpelib.figures.skeletons import show_image
 from hpelib.records import Quantity, quantity
 
 ARROWS = 12  # across a map
-MAX_PANEL_IN = 1.4  # width of a panel where there are few
 LETTERS_PER_IN = 14  # of titles
 CHANGE_COLORS = "PuOr_r"  # orange for more, purple for less: colour-blind readers can tell them apart
 PART_COLORS = (style.ORANGE, style.BLUE)
@@ -128,7 +127,7 @@ def look_sheet(views: Mapping[str, View], pattern: str) -> Figure:
     pictures = [view.crop.picture for view in views.values()]
     columns = 1 + len(rows[0])
     with style.apply():
-        width_in = min(style.WIDTH_IN, columns * MAX_PANEL_IN)
+        width_in = min(style.WIDTH_IN, columns * style.PANEL_IN)
         letters = int(LETTERS_PER_IN * width_in / columns)
         aspect = next(iter(views.values())).aspect
         figure, grid = style.panels(columns * len(rows), columns, 1.1 * aspect, width_in)

@@ -32,6 +32,7 @@ VARIANT_STYLES = (("-", "full"), ("--", "none"), ("-.", "left"), (":", "bottom")
 VARIANTS = {"34": 0, "50": 1, "101": 2, "152": 3, "32": 0, "48": 1}  # layers of ResNet, width of HRNet
 
 WIDTH_IN = 7.0  # the text width of an A4 or letter page
+PANEL_IN = 1.0  # width of one panel of a sheet of persons that has few
 MAX_BYTES = 100_000  # of a PNG
 COLOR_LEVELS = 16  # per channel, in files that would be larger; in print the difference can hardly be seen
 MARGIN_PX = 4

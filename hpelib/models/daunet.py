@@ -5,7 +5,8 @@ Computers, Materials & Continua 81(2), 2024 (https://doi.org/10.32604/cmc.2024.0
 
 What the paper leaves open: it names its modules but few of their widths and places. The skip connections with their
 fusion and the three blocks of the tail are our choice; they bring the whole network to the printed size, but not the
-network without its parts. docs/ledger_daunet.md lists every choice and the option that gives the alternative.
+network without its parts. notebooks/networks/daunet.ipynb lists every choice and the option that gives
+the alternative.
 
 Differs from the paper: heatmaps have stride 4, as Eqs. 1 and 2 need, although Sec. 3.1 ends with the input's size.
 
@@ -92,7 +93,7 @@ class ImprovedBottleneck(nn.Module):
     """IBN (Sec. 3.1.1): ResNet's bottleneck with a partial convolution in its middle, and perhaps with a strip gate.
 
     In a block that halves the resolution, the partial convolution does it. The other values of `partial` are readings
-    of the ledger. "stride1": such a block keeps its full 3x3 convolution. "added": all full convolutions stay, and a
+    of the notebook. "stride1": such a block keeps its full 3x3 convolution. "added": all full convolutions stay, and a
     partial one follows those of stride 1.
 
     The layers of `bottleneck` are taken over with their names, so ImageNet weights fit.

@@ -8,8 +8,8 @@ e0325540, section 3. It changes HRNet in two places of every high-resolution mod
 2. DySample takes the place of every nearest-neighbour upsampling in the fusion.
 
 What the paper leaves open: our text of it has lost equations and tables. So the convolution inside the DEM and the
-widths were searched until the network had the printed sizes. docs/ledger_de_hrnet.md lists every choice, and the option
-that gives the alternative.
+widths were searched until the network had the printed sizes. notebooks/networks/de_hrnet.ipynb lists every
+choice, and the option that gives the alternative.
 
 Differs from the paper: the hidden units of an SE gate are normalised over the batch. Without it most of them close
 within an epoch, and a gate without open units weighs everybody alike (`SEGate`).
@@ -89,7 +89,7 @@ class DetailEnhancement(nn.Module):
     u = concat(pool(higher), lower)
     y = ReLU(BN(conv3x3(dropout(gate(u) * u))))
 
-    Section 3.2 names no convolution. Its place follows from the printed sizes (docs/ledger_de_hrnet.md).
+    Section 3.2 names no convolution. Its place follows from the printed sizes (notebooks/networks/de_hrnet.ipynb).
 
     Options:
         gate: "se", "eca" or "none".

@@ -3,7 +3,7 @@
 Li, Shi, Song, Yang, "Human Pose Estimation via Dynamic Information Transfer", Electronics 12, 695, 2023, section 3.
 
 What the paper leaves open: where text and Table 8 contradict each other, we build what has the parameters and FLOPs
-that Table 8 prints. docs/ledger_ditn.md lists every such choice.
+that Table 8 prints. notebooks/networks/ditn.ipynb lists every such choice.
 
 Differs from the paper: layers whose output is heatmaps start near zero; otherwise short trainings do not learn. These
 are the last layers of the decoders (N(0, 0.001)) and the first norm of SAB (scale 0.1). Without SAB they are the

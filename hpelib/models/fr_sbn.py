@@ -5,8 +5,8 @@ Estimation", ACM Multimedia Asia 2020 (https://doi.org/10.1145/3444685.3446282),
 
 What the paper leaves open: the width of the fused map (384 here), a 1x1 convolution before Decoder 4, and the ratio
 inside the GCBs (4 here, GCNet's best). The first two were chosen as they meet the printed GFLOPs at both inputs. No
-bottleneck meets the printed parameters with them. docs/ledger_fr_sbn.md lists every choice. Heatmap layer and initial
-weights are SimpleBaseline's.
+bottleneck meets the printed parameters with them. notebooks/networks/fr_sbn.ipynb lists every choice. Heatmap
+layer and initial weights are SimpleBaseline's.
 
 ResNet-34, K = 17: 31.2 M parameters, 21.3 G MACs at 256x192 (paper: 33 M, 21.3 G).
 """

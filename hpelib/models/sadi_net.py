@@ -7,8 +7,8 @@ Differs from the paper: the loss also has the likelihood of Eq. 4 (`hpelib.losse
 learned heatmaps shrink to nothing.
 
 What the paper leaves open: our text of it has lost its equations, and it prints no size. Widths are the numbers that
-are left in Sec. III-C. The hourglass is MMPose's, whose accuracy is the paper's baseline. docs/ledger_sadi_net.md lists
-every choice.
+are left in Sec. III-C. The hourglass is MMPose's, whose accuracy is the paper's baseline.
+notebooks/networks/sadi_net.ipynb lists every choice.
 
 K = 16: 62.5 M parameters and 10.0 G MACs at 256x256 when it predicts, 75.3 M parameters when it trains.
 """

@@ -52,25 +52,11 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Story:
-    """One claim of a paper that a picture can support or contradict."""
-
-    name: str  # of the picture's file
-    looks: str  # a pattern of the looks that show it
-    text: str  # what the paper says, and what to look for
-    by: Literal["person", "bone"] = "person"  # one row for each
-
-    @property
-    def title(self) -> str:
-        return self.name.replace("_", " ").capitalize()
-
-
-@dataclass(frozen=True)
 class Record:
     """One network of the study. Only `name`, `cls` and `presets` are needed; the rest makes its pages complete.
 
-    `quantities` and `stories` name looks by regular expressions. The title of a quantity may use the groups of its
-    pattern: with r"stack(\\d)" the title r"heatmaps of stack \\1" becomes "heatmaps of stack 2".
+    `quantities` name looks by regular expressions. The title of a quantity may use the groups of its pattern: with
+    r"stack(\\d)" the title r"heatmaps of stack \\1" becomes "heatmaps of stack 2".
     """
 
     name: str  # of its files in hpelib/models and hpelib/records
@@ -85,8 +71,6 @@ class Record:
     marker: str = ""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     mechanisms: Mapping[str, str] = field(default_factory=dict)  # name in data/claims.csv: pattern of looks
-    stories: tuple[Story, ...] = ()
-    rows: tuple[str, ...] = ()  # of its ablation: the paper shows their heatmaps side by side
 
     def __post_init__(self):
         defaults = {"title": self.name, "short": self.name, "full_size": next(iter(self.presets))}
@@ -130,8 +114,6 @@ def read_record(path: Path) -> Record:
             | {
                 "presets": {name: Preset(**preset) for name, preset in entry["presets"].items()},
                 "quantities": {name: Quantity(*known) for name, known in entry.get("quantities", {}).items()},
-                "stories": tuple(Story(**story) for story in entry.get("stories", ())),
-                "rows": tuple(entry.get("rows", ())),
             }
         )
     except (TypeError, KeyError) as error:

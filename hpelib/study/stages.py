@@ -52,10 +52,8 @@ def stages(params: dict) -> Iterator[Stage]:
             }
             every = [run for rows in runs.values() for run in rows.values()]
             yield f"ablate/{paper}-{seed}", ("notebooks/ablate.ipynb",), runs, _loaded(*every)
-        yield f"papers/{paper}", ("notebooks/papers.ipynb",), rows, ()
         drawn = tuple(f"hpelib.models.{name}" for name in records()[paper].compared)
-        yield f"networks/{paper}", (f"notebooks/networks/{paper}.ipynb",), study, drawn
-        yield f"paper_figures/{paper}", ("notebooks/paper_figures.ipynb",), study, drawn
+        yield f"networks/{paper}", (f"notebooks/networks/{paper}.ipynb",), rows, drawn
     yield "start", ("notebooks/00_start.ipynb",), study, ()
     models = tuple(f"hpelib.models.{name}" for name in records())
     yield "baselines", ("notebooks/networks/baselines.ipynb",), study, models

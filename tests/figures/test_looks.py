@@ -4,7 +4,6 @@ import pytest
 
 from hpelib.data.crops import Crop, Picture
 from hpelib.figures import style
-from hpelib.figures.bones import bone_sheet
 from hpelib.figures.heatmaps import View
 from hpelib.figures.looks import Panel, draw_change, draw_panel, look_sheet, panels_of
 from hpelib.records import Quantity
@@ -77,18 +76,6 @@ def test_what_is_parted_has_one_scale(monkeypatch):
     view = a_view(informative=np.full((2, 4, 3), 3.0), redundant=np.full((2, 4, 3), 0.1))
     _, informative, redundant, *_ = look_sheet({"easiest": view}, "informative|redundant").axes
     assert informative.images[1].get_clim() == redundant.images[1].get_clim() == (0, 3)
-
-
-def test_bones_stand_by_name_with_a_mark_for_each_person(monkeypatch):
-    monkeypatch.setattr("hpelib.figures.bones.quantity", lambda name: Quantity(name, "", "gate"))
-    weights = {person: RANDOM.random((38, 1, 1)) for person in ("easiest", "hardest")}
-    (axes,) = bone_sheet({person: a_view(cab=values) for person, values in weights.items()}, "cab").axes
-    for line, (person, values) in zip(axes.lines, weights.items(), strict=True):
-        assert line.get_label() == person
-        np.testing.assert_array_equal(line.get_xdata(), values.ravel())
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names[:2] == ["left ankle - left knee: left ankle", "left knee"]
-    assert axes.get_xlim() == (0, 1)
 
 
 def test_of_features_their_size_counts_and_of_a_single_map_its_sign():

@@ -163,7 +163,7 @@ NARROW_R3 = R3 | {"decoder_widths": (32, 32, 16, 16, 16)}
 
 @pytest.mark.parametrize("options", [*SWITCHES, R1, R1 | OFF, R2, NARROW_R3, R4, R5, {"partial_ratio": 2}])
 def test_options_are_wired_as_specified(options, images):
-    """Table 4 with its three switches, and the readings of the ledger."""
+    """Table 4 with its three switches, and the readings of the notebook."""
     model = narrow(**options).eval()
     wiring = {name: options[name] for name in options.keys() & WIRING}
     torch.testing.assert_close(model(images), written_out(model, images, **wiring))

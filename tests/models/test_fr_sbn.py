@@ -141,7 +141,7 @@ def convolved(x, layer):
 
 @pytest.mark.parametrize("options", [*TABLE_1, *READINGS])
 def test_options_are_wired_as_specified(options, images):
-    """The rows of Table 1, and the readings of the ledger."""
+    """The rows of Table 1, and the readings of the notebook."""
     model = narrow(**options).eval()
     wiring = {name: value for name, value in options.items() if name != "gcb_ratio"}
     torch.testing.assert_close(model(images), written_out(model, images, **wiring))

@@ -90,8 +90,7 @@ def test_every_axis_is_expanded(stages):
     papers = len(PARAMS["ablations"])
     counts = dict.fromkeys(("prepare", "data", "tables", "heatmaps"), len(PARAMS["all_datasets"]))
     counts |= {"train": len(pairs) * len(PARAMS["seeds"]), "evaluate": len(pairs), "control": len(PARAMS["datasets"])}
-    counts |= {"ablate": papers * len(PARAMS["ablation_seeds"]), "papers": papers, "paper_figures": papers}
-    counts |= {"networks": papers}
+    counts |= {"ablate": papers * len(PARAMS["ablation_seeds"]), "networks": papers}
     counts |= {"errors": len(PARAMS["error_datasets"])}
     found = [name.split("@")[0] for name in stages if "@" in name]
     assert {name: found.count(name) for name in set(found)} == counts
@@ -162,7 +161,8 @@ def test_stages_wait_for_what_they_read(index, stages):
         assert f"control@{dataset}" in before[f"tables@{dataset}"] & before["index"]
     for paper in PARAMS["ablations"]:
         rows = {f"ablate@{paper}-{seed}" for seed in PARAMS["ablation_seeds"]}
-        assert rows | {"count"} <= before[f"papers@{paper}"] & before["claims"]
+        assert rows | {"count"} <= before[f"networks@{paper}"] & before["claims"]
+        assert {f"control@{name}" for name in PARAMS["datasets"]} <= before[f"networks@{paper}"]
     assert {"stress_data", "stress_hits"} <= before["stress"]
     assert "count" in before["sizes"]
 

@@ -157,7 +157,7 @@ def test_code_of_a_notebook_changes_its_stages_and_its_prose_only_pages(project)
 def test_how_pictures_look_changes_pages_and_nothing_that_computes(project):
     project.append("hpelib/figures/style.py")
     found = project.changed()
-    assert {"tables/coco", "heatmaps/mpii", "data/coco", "stress", "paper_figures/ditn"} <= found
+    assert {"tables/coco", "heatmaps/mpii", "data/coco", "stress", "networks/ditn"} <= found
     assert not {stage for stage in found if stage.startswith(("train", "evaluate", "control", "ablate", "count"))}
     assert not {"stress_hits", "mannequins", "prepare/coco"} & found
 
@@ -165,7 +165,7 @@ def test_how_pictures_look_changes_pages_and_nothing_that_computes(project):
 def test_what_a_record_says_of_a_network_changes_pages_and_no_training(project):
     project.edit("hpelib/records/ditn.yaml", "#009E73", "#009E74")
     found = project.changed()
-    assert {"paper_figures/ditn", "tables/coco", "stress"} <= found
+    assert {"networks/ditn", "tables/coco", "stress"} <= found
     assert not {"mannequins", "prepare/coco", "control/coco", "stress_hits", "count"} & found
     assert computing(found) == set()
 

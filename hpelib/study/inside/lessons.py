@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from hpelib.capture import altered
 from hpelib.figures.heatmaps import View
 from hpelib.study.config import Run, study_runs
 from hpelib.study.engine import NotRunError
-from hpelib.study.inside.views import Gallery, fixed_people
+from hpelib.study.inside.views import Gallery, fixed_people, ranked_people
 from hpelib.study.steps.weights import find_weights
 
 PERSONS = 200  # of the test split, on whom parts are switched off
@@ -37,6 +38,12 @@ class Lesson:
             f"Trained network: `{self.run.network}` on `{self.run.dataset.name}`, seed {self.run.seed}, profile "
             f"`{self.run.profile}`, input {width}x{height} px. Person {self.position} of the test split."
         )
+
+    @cached_property
+    def ranked(self) -> dict[str, dict[str, View]]:
+        """The easiest, the median and the hardest person for all networks here together, as each network sees them."""
+        people = ranked_people(self.gallery)
+        return {rank: self.gallery.look_by_all(position) for rank, position in people.items()}
 
     def switched_off(self, parts: Parts) -> pd.DataFrame:
         """The mean keypoint score of `PERSONS` test persons, with each of `parts` changed, without the flip test.

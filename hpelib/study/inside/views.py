@@ -1,4 +1,4 @@
-"""Chosen people as trained networks see them: for the notebooks heatmaps and paper_figures, and for the explorer."""
+"""Chosen people as trained networks see them: for the notebooks heatmaps and networks, and for the explorer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpelib.records import records
 from hpelib.study.config import load_params, networks_on
-from hpelib.study.results import claims, papers, tables
+from hpelib.study.results import claims, tables
 from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import describe
 
@@ -33,7 +33,6 @@ def index(params: dict, folder: Path) -> str:
         detectable=claims.detectable(found),
         tally=claims.tally(found).to_markdown(),
         papers={paper: records()[paper].title for paper in params["ablations"]},
-        left_out=papers.left_out(params, papers.read_results()),
         has_photographs=(folder / "lspet/tables/tables.ipynb").is_file() and "lspet" not in datasets,
         root=os.path.relpath(".", folder),
     )

@@ -1,5 +1,7 @@
-"""The papers' result tables, with what this study measured beside every printed figure."""
+"""What the study has of a paper: tables with printed figures and ours, claims, ablation, mechanisms."""
 
+from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
 from itertools import chain
 from pathlib import Path
 
@@ -8,11 +10,12 @@ import pandas as pd
 
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, standard_deviation
-from hpelib.study.config import networks_on, profile_params
-from hpelib.study.entries import COUNTS, counted_size, read_table
-from hpelib.study.results import measurements
+from hpelib.study.ablations import describe_rows
+from hpelib.study.config import make_dataset, work_folder
+from hpelib.study.entries import COUNTS, counted_size, read_counts, read_table
+from hpelib.study.results import claims, measurements
 from hpelib.study.results.comparisons import Study
-from hpelib.study.results.measurements import brackets, entry_at
+from hpelib.study.results.measurements import brackets, entry_at, interval_cells, training_note
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -28,6 +31,65 @@ MEASURED = ("ours", "sd", "low", "high", "seeds", "training", "run")
 PRINTED_SIZES = ("params (M)", "GFLOPs")
 TIME = "time (ms)"  # on hardware of the paper, so that no figure of ours stands beside it
 BESIDE = {"GFLOPs": COUNTS[1:], TIME: ()}  # not one figure of ours beside a printed one
+NO_STUDY = "*No study was run here: `make study` measures what stands in this place.*"
+
+
+def _of_a_study(part: Callable[..., str]) -> Callable[..., str]:
+    @wraps(part)
+    def or_what_makes_it(paper: "Paper", *arguments) -> str:
+        return NO_STUDY if paper.counts is None else part(paper, *arguments)
+
+    return or_what_makes_it
+
+
+class Paper:
+    """What the current profile found of one paper, as Markdown part by part; `NO_STUDY` where no study was run."""
+
+    def __init__(self, params: dict, name: str):
+        self.name, self.study = name, Study(params)
+        counted = work_folder(params) / "sizes/counts.csv"
+        self.counts = read_counts(counted) if counted.is_file() else None
+
+    @cached_property
+    def ledger(self) -> pd.DataFrame:
+        """The paper's claims, as `claims.ledger` judges them."""
+        claimed = claims.read_claims()
+        return claims.ledger(self.study, claimed[claimed["paper"] == self.name], self.counts)
+
+    @_of_a_study
+    def answer(self) -> str:
+        """How many of the claims have which verdict, under which profile."""
+        sizes = f" {claims.size_answer(self.ledger)}" if self.ledger["metric"].isin(COUNTS).any() else ""
+        return f"{claims.answer(self.ledger)}{sizes} Profile `{self.study.params['profile']}`."
+
+    @_of_a_study
+    def claims(self) -> str:
+        """Every claim with its verdict."""
+        return claims.page(self.ledger)
+
+    @_of_a_study
+    def acting(self) -> str:
+        """Whether each mechanism acts, in every training."""
+        return _markdown(acting(self.study, self.name))
+
+    @_of_a_study
+    def ablation(self) -> str:
+        """The rows of the ablation over seeds, a table for each dataset."""
+        datasets = self.study.params["ablations"][self.name]["datasets"]
+        return "\n\n".join(_markdown(ablation(self.study, self.name, dataset)) for dataset in datasets)
+
+    @_of_a_study
+    def tables(self, out: Path) -> str:
+        """The paper's tables with ours beside every printed figure; all figures also go into tables.csv below `out`."""
+        printed = read_results()
+        measured = measure(self.study, printed[printed["paper"] == self.name], self.counts)
+        out.mkdir(parents=True, exist_ok=True)
+        measured.to_csv(out / "tables.csv", index=False, float_format="%.6g")
+        parts = [f"- {run}" for run in measured["run"].dropna().unique()]
+        parts += ["", training_note(measured, measured["entry"].str.contains(":"))]
+        for (number, title), part in measured.groupby(["table", "title"], sort=False):
+            parts += [f"\n### Table {number}: {title}\n", _markdown(table(part))]
+        return "\n".join(parts)
 
 
 def read_results(path: Path = RESULTS) -> pd.DataFrame:
@@ -63,27 +125,6 @@ def measure(study: Study, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
             else:
                 ours[row.Index] = _figure(study, entry_at(study.params, entry, size), dataset, row.metric)
     return results.join(pd.DataFrame([*ours.values()], index=[*ours], columns=[*MEASURED, *COUNTS]))
-
-
-def left_out(params: dict, results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the papers' tables that the current profile does not fill, each once.
-
-    Columns: paper, table, row, entry, dataset, input; and `remedy`: the network to add to `networks` in params.yaml, or
-    that the profile has no such network or dataset.
-    """
-    networks, rows = profile_params(params)["networks"], []
-    trained = {dataset: networks_on(params, dataset) for dataset in params["all_datasets"]}
-    cells = ["paper", "table", "row", "entry", "dataset", "input"]
-    for row in results.loc[results["kind"] == "network", cells].drop_duplicates().itertuples(index=False):
-        name, _, part = entry_at(params, row.entry, row.input).partition(":")
-        if part and name in networks and row.dataset in params["ablations"][name]["datasets"]:
-            continue
-        if not part and name in trained.get(row.dataset, ()):
-            continue
-        known = name in networks and row.dataset in trained and not part
-        remedy = f"add {name} to `networks`" if known else f"no {row.entry} on {row.dataset} in this profile"
-        rows.append(row._asdict() | {"remedy": remedy})
-    return pd.DataFrame(rows, columns=[*cells, "remedy"])
 
 
 def _figure(study: Study, entry: str, dataset: str, metric: str) -> dict:
@@ -155,3 +196,31 @@ def acting(study: Study, paper: str) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def leading(study: Study, entries: Sequence[str], dataset: str) -> pd.Series:
+    """The leading figure of entries on a dataset over their seeds, with its interval, as cells for a reader."""
+    form = make_dataset(study.params, dataset).form
+    metric = next((name for name in LEADING if name in form.columns), form.main_metric)
+    figures = [_figure(study, entry, dataset, metric) for entry in entries]
+    rows = pd.DataFrame(figures, columns=MEASURED).to_dict("records")
+    return pd.Series([_ours(metric, row) for row in rows], [*entries], name=f"{metric}, {dataset}")
+
+
+def ablation(study: Study, paper: str, dataset: str) -> pd.DataFrame:
+    """Every row of a paper's ablation on a dataset, with its gain over the first row, as cells for a reader.
+
+    The gain is in percentage points, its 95 % interval over pictures and seeds. `note` says why it cannot be tested.
+    """
+    rows = [*study.params["ablations"][paper]["rows"]]
+    cells = leading(study, [f"{paper}:{row}" for row in rows], dataset).set_axis(rows)
+    metric = cells.name.partition(",")[0]
+    found = [study.compare(f"{paper}:{row}", f"{paper}:{rows[0]}", dataset, metric) for row in rows[1:]]
+    gains = pd.DataFrame(found, rows[1:], ["ours", "low", "high", "seeds", "reason"]).dropna(subset="low")
+    gain = interval_cells(gains, "ours", "+.1f").rename(f"gain over {rows[0]}")
+    beside = [describe_rows(study.params, paper), cells, gain, gains["seeds"].map("{:.0f}".format), gains["reason"]]
+    return pd.concat(beside, axis=1).fillna("").rename_axis("row").rename(columns={"reason": "note"}).reset_index()
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    return "*nothing was tested*" if table.empty else table.to_markdown(index=False, disable_numparse=True)

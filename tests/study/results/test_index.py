@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from hpelib.study.results.index import index
-from hpelib.study.results.papers import COLUMNS
 
 
 @pytest.fixture
@@ -19,9 +18,6 @@ def page(study, params, tmp_path):
     claim |= {"paper": "ditn", "kind": "claim", "better": "ditn", "worse": "hrnet", "dataset": "mpii", "claimed": 0.5}
     claim |= {"metric": "PCKh@0.5", "verdict": "seen", "reason": "", "detectable": 1.04}
     pd.DataFrame([claim]).to_csv(folder / "claims/claims.csv", index=False)
-    (tmp_path / "data").mkdir(exist_ok=True)
-    row = ("ditn", "3", "val", "HRNet-W48", "network", "hrnet_w48", "mpii", "val", "256x256", "PCKh@0.5", "75.1", "")
-    pd.DataFrame([row], columns=COLUMNS).to_csv(tmp_path / "data/paper_results.csv", index=False)
     return lambda: index(params, folder)
 
 
@@ -34,9 +30,7 @@ def test_the_index_shows_results_order_control_and_claims(page):
     assert re.search(r"\| mean pose +\| 5\.0", text)
     first_screen = text[: text.index("\n## ")].splitlines()[:20]
     assert any("1 seen" in line for line in first_screen), "the question is answered at once"
-    assert "(../../docs/ledger_ditn.md)" in text
-    assert "1 rows of these tables are about networks that this profile does not train" in text
-    assert "no hrnet_w48 on mpii in this profile" in text
+    assert "[DITN](networks/ditn/ditn.ipynb)" in text
     assert not re.search(r"\{[{%]|%\}", text)
     assert "not comparable to any paper's figures" not in text, "that is about the quick profile"
 

@@ -4,12 +4,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hpelib.study.config import load_params, make_run, study_runs
+from hpelib.study.config import load_params, make_run, profile_params, study_runs
 from hpelib.study.entries import COUNTS
 from hpelib.study.evaluation import save
 from hpelib.study.results import papers
 from hpelib.study.results.comparisons import Study
-from hpelib.study.results.papers import COLUMNS, left_out, read_results, table
+from hpelib.study.results.measurements import entry_at
+from hpelib.study.results.papers import COLUMNS, NO_STUDY, read_results, table
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTHING_COUNTED = pd.DataFrame(columns=["entry", "dataset", "input", *COUNTS])
@@ -139,20 +140,45 @@ def test_a_row_is_measured_at_its_input_where_the_profile_has_that(study, params
     assert measure(params, row)["ours"].isna().all(), "the row's input is 64x64, which is not run"
 
 
-def test_rows_that_a_profile_does_not_fill_are_named_with_what_adds_them(params):
-    networks = params["profiles"]["tiny"]["networks"]
-    params |= {"networks": ["hourglass"], "ablations": {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}}}}}
-    networks |= {"hourglass_128": networks["hourglass"]}
-    entries = ["hourglass", "hourglass:full", "hourglass_128", "hrnet", ""]
-    found = left_out(params, make_results(*((f"row {entry}", entry, "Head", "9") for entry in entries)))
-    assert found["entry"].tolist() == ["hourglass_128", "hrnet"]
-    assert found["remedy"].tolist() == ["add hourglass_128 to `networks`", "no hrnet on mpii in this profile"]
-
-
 def test_the_profile_paper_has_every_network_of_the_tables_of_hrnet_de_hrnet_and_ditn():
     params = load_params(ROOT / "params.yaml") | {"profile": "paper"}
-    missing = left_out(params, read_results(ROOT / "data/paper_results.csv"))
-    missing = missing[~missing["remedy"].str.startswith("add ")]
-    assert missing.loc[missing["paper"].isin(["de_hrnet", "ditn"]), "entry"].tolist() == []
+    results = read_results(ROOT / "data/paper_results.csv")
+    rows = results[results["paper"].isin(["de_hrnet", "ditn"]) & (results["kind"] == "network")]
+    whole = rows[~rows["entry"].str.contains(":")].itertuples()
+    needed = {entry_at(params, row.entry, row.input) for row in whole}
+    assert needed <= profile_params(params)["networks"].keys()
     inputs = {name: make_run(params, name, "coco", 0).inputs for name in ("hrnet_384", "de_hrnet_w48_384")}
     assert {(found.input_size, found.sigma) for found in inputs.values()} == {((288, 384), 3.0)}
+
+
+def test_rows_of_an_ablation_stand_with_what_they_gain_over_the_first(study, params):
+    study("hourglass:flat", "mpii", [50, 60])
+    found = papers.ablation(Study(params), "hourglass", "mpii")
+    assert found["row"].tolist() == ["flat", "full"]
+    assert found["PCKh@0.5, mpii"].str.partition(" [")[0].tolist() == ["55.0 ± 7.1", "not run"]
+    assert found["gain over flat"].tolist() == ["", ""]
+    study("hourglass:full", "mpii", [70, 80])
+    found = papers.ablation(Study(params), "hourglass", "mpii")
+    expected = Study(params).compare("hourglass:full", "hourglass:flat", "mpii", "PCKh@0.5")
+    bounds = f"[{expected['low']:+.1f}, {expected['high']:+.1f}]"
+    assert found["gain over flat"].tolist() == ["", f"+20.0 {bounds}"]
+    assert found["seeds"].tolist() == ["", "2"]
+
+
+def test_a_paper_without_a_study_says_what_makes_one(study, params, tmp_path):
+    paper = papers.Paper(params, "hourglass")
+    assert {paper.answer(), paper.claims(), paper.acting(), paper.ablation(), paper.tables(tmp_path)} == {NO_STUDY}
+    assert "make study" in NO_STUDY
+    assert not (tmp_path / "tables.csv").exists()
+
+
+def test_a_paper_with_a_study_shows_its_own_rows_only(study, params, tmp_path, monkeypatch):
+    study("hourglass", "mpii", [50, 60])
+    counts = tmp_path / "work/tiny/sizes/counts.csv"
+    counts.parent.mkdir(parents=True)
+    NOTHING_COUNTED.to_csv(counts, index=False)
+    monkeypatch.setattr(papers, "read_results", lambda: make_results(("ours", "hourglass", "Head", "96.5")))
+    assert papers.Paper(params, "hourglass").tables(tmp_path).strip() == ""
+    text = papers.Paper(params, "ditn").tables(tmp_path)
+    assert "### Table 2: val" in text
+    assert pd.read_csv(tmp_path / "tables.csv")["ours"].tolist() == [55]
