@@ -1,5 +1,7 @@
 """All rows of all papers' ablations, each beside the first row of its paper."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -11,15 +13,16 @@ from hpelib.study.results.measurements import interval_cells, with_sd
 NAMES = ("paper", "dataset", "row")
 
 
-def measure(study: Study) -> pd.DataFrame:
-    """One line for each row and dataset, in the order of params.yaml.
+def measure(study: Study, papers: Iterable[str] = ()) -> pd.DataFrame:
+    """One line for each row and dataset of `papers`, by default of all, in the order of params.yaml.
 
     Columns: `NAMES`, metric; `value` and `sd`, mean and standard deviation over seeds in percent, NaN where it was not
     run; and for all but the first row of a paper, which is the reference, its gain over that one: what `Study.compare`
     and `judge` return, corrected for the rows of the paper on the dataset.
     """
     parts = []
-    for paper, ablation in study.params["ablations"].items():
+    for paper in papers or study.params["ablations"]:
+        ablation = study.params["ablations"][paper]
         first, *others = ablation["rows"]
         for dataset in ablation["datasets"]:
             metric = make_dataset(study.params, dataset).form.main_metric

@@ -129,10 +129,10 @@ def answer(found: pd.DataFrame) -> str:
     counted = rows["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
     total, tested = len(rows), len(_tested(found))
     if not tested:
-        return f"None of the {total} gains that the papers claim could be tested at this size{_reasons(rows)}."
+        return f"{_who(found)} {total} gains in accuracy; none could be tested at this size{_reasons(rows)}."
     several = ", ".join(f"{counted[each]} {each}" for each in VERDICTS[:4] if counted[each] or each == SEEN)
     return (
-        f"The papers claim {total} gains in accuracy, and {tested} of them could be tested at this size: {several}. "
+        f"{_who(found)} {total} gains in accuracy, and {tested} of them could be tested at this size: {several}. "
         f"{counted[NOT_TESTABLE]} others cannot be tested here{_reasons(rows)}, and {counted[NOT_RUN]} are about "
         "networks that were not run."
     )
@@ -146,6 +146,10 @@ def _reasons(rows: pd.DataFrame) -> str:
     return f" ({several})" if several else ""
 
 
+def _who(found: pd.DataFrame) -> str:
+    return "The paper claims" if found["paper"].nunique() == 1 else "The papers claim"
+
+
 def detectable(found: pd.DataFrame) -> str:
     """The smallest gains that the tested comparisons show, beside those that are claimed, in a sentence or two."""
     rows = _tested(found)
@@ -154,7 +158,7 @@ def detectable(found: pd.DataFrame) -> str:
     claimed, smallest = rows["claimed"].dropna(), rows["detectable"]
     return (
         f"Half of the tested comparisons need a true gain of {smallest.median():.1f} points or more to show it four "
-        f"times in five; the most exact one needs {smallest.min():.1f}. The papers claim {claimed.median():.1f} points "
+        f"times in five; the most exact one needs {smallest.min():.1f}. {_who(found)} {claimed.median():.1f} points "
         f"in the median, and {(claimed < smallest[claimed.index]).sum()} of {len(claimed)} printed gains are too small "
         "to be seen here."
     )

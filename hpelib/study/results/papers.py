@@ -13,9 +13,9 @@ from hpelib.metrics.statistics import NOT_RUN, standard_deviation
 from hpelib.study.ablations import describe_rows
 from hpelib.study.config import make_dataset, work_folder
 from hpelib.study.entries import COUNTS, counted_size, read_counts, read_table
-from hpelib.study.results import claims, measurements
+from hpelib.study.results import ablations, claims, measurements
 from hpelib.study.results.comparisons import Study
-from hpelib.study.results.measurements import brackets, entry_at, interval_cells, training_note
+from hpelib.study.results.measurements import brackets, entry_at, training_note
 
 RESULTS = Path("data/paper_results.csv")
 COLUMNS = (
@@ -60,7 +60,8 @@ class Paper:
     def answer(self) -> str:
         """How many of the claims have which verdict, under which profile."""
         sizes = f" {claims.size_answer(self.ledger)}" if self.ledger["metric"].isin(COUNTS).any() else ""
-        return f"{claims.answer(self.ledger)}{sizes} Profile `{self.study.params['profile']}`."
+        found = f"{claims.answer(self.ledger)}{sizes}\n\n{claims.detectable(self.ledger)}"
+        return f"**Answer, profile `{self.study.params['profile']}`.** {found}"
 
     @_of_a_study
     def claims(self) -> str:
@@ -74,9 +75,9 @@ class Paper:
 
     @_of_a_study
     def ablation(self) -> str:
-        """The rows of the ablation over seeds, a table for each dataset."""
-        datasets = self.study.params["ablations"][self.name]["datasets"]
-        return "\n\n".join(_markdown(ablation(self.study, self.name, dataset)) for dataset in datasets)
+        """The rows of the ablation over seeds, and what each of them gains over the first."""
+        cells = ablations.table(ablations.measure(self.study, [self.name])).drop(columns="paper")
+        return _markdown(describe_rows(self.study.params, self.name).merge(cells, on="row"))
 
     @_of_a_study
     def tables(self, out: Path) -> str:
@@ -205,21 +206,6 @@ def leading(study: Study, entries: Sequence[str], dataset: str) -> pd.Series:
     figures = [_figure(study, entry, dataset, metric) for entry in entries]
     rows = pd.DataFrame(figures, columns=MEASURED).to_dict("records")
     return pd.Series([_ours(metric, row) for row in rows], [*entries], name=f"{metric}, {dataset}")
-
-
-def ablation(study: Study, paper: str, dataset: str) -> pd.DataFrame:
-    """Every row of a paper's ablation on a dataset, with its gain over the first row, as cells for a reader.
-
-    The gain is in percentage points, its 95 % interval over pictures and seeds. `note` says why it cannot be tested.
-    """
-    rows = [*study.params["ablations"][paper]["rows"]]
-    cells = leading(study, [f"{paper}:{row}" for row in rows], dataset).set_axis(rows)
-    metric = cells.name.partition(",")[0]
-    found = [study.compare(f"{paper}:{row}", f"{paper}:{rows[0]}", dataset, metric) for row in rows[1:]]
-    gains = pd.DataFrame(found, rows[1:], ["ours", "low", "high", "seeds", "reason"]).dropna(subset="low")
-    gain = interval_cells(gains, "ours", "+.1f").rename(f"gain over {rows[0]}")
-    beside = [describe_rows(study.params, paper), cells, gain, gains["seeds"].map("{:.0f}".format), gains["reason"]]
-    return pd.concat(beside, axis=1).fillna("").rename_axis("row").rename(columns={"reason": "note"}).reset_index()
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -66,7 +66,7 @@ def test_verdicts_follow_from_the_comparison(study, params):
         detectable(row["picture_sd"], row["seed_sd"], row["freedom"], 2, tests=3)
     ), "three measurements are tested"
     assert found.iloc[0][["low", "high", "p"]].tolist() == pytest.approx([expected[n] for n in ("low", "high", "p")])
-    assert "claim 5 gains in accuracy, and 3 of them could be tested at this size: 1 seen, 1 opposite, 1 smaller" in (
+    assert "paper claims 5 gains in accuracy, and 3 of them could be tested at this size: 1 seen, 1 opposite, 1 sm" in (
         claims.answer(found)
     )
     assert "1 others cannot be tested here (this study does not measure AUC 1), and 1 are about" in claims.answer(found)

@@ -151,20 +151,6 @@ def test_the_profile_paper_has_every_network_of_the_tables_of_hrnet_de_hrnet_and
     assert {(found.input_size, found.sigma) for found in inputs.values()} == {((288, 384), 3.0)}
 
 
-def test_rows_of_an_ablation_stand_with_what_they_gain_over_the_first(study, params):
-    study("hourglass:flat", "mpii", [50, 60])
-    found = papers.ablation(Study(params), "hourglass", "mpii")
-    assert found["row"].tolist() == ["flat", "full"]
-    assert found["PCKh@0.5, mpii"].str.partition(" [")[0].tolist() == ["55.0 ± 7.1", "not run"]
-    assert found["gain over flat"].tolist() == ["", ""]
-    study("hourglass:full", "mpii", [70, 80])
-    found = papers.ablation(Study(params), "hourglass", "mpii")
-    expected = Study(params).compare("hourglass:full", "hourglass:flat", "mpii", "PCKh@0.5")
-    bounds = f"[{expected['low']:+.1f}, {expected['high']:+.1f}]"
-    assert found["gain over flat"].tolist() == ["", f"+20.0 {bounds}"]
-    assert found["seeds"].tolist() == ["", "2"]
-
-
 def test_a_paper_without_a_study_says_what_makes_one(study, params, tmp_path):
     paper = papers.Paper(params, "hourglass")
     assert {paper.answer(), paper.claims(), paper.acting(), paper.ablation(), paper.tables(tmp_path)} == {NO_STUDY}
@@ -179,6 +165,7 @@ def test_a_paper_with_a_study_shows_its_own_rows_only(study, params, tmp_path, m
     NOTHING_COUNTED.to_csv(counts, index=False)
     monkeypatch.setattr(papers, "read_results", lambda: make_results(("ours", "hourglass", "Head", "96.5")))
     assert papers.Paper(params, "hourglass").tables(tmp_path).strip() == ""
+    assert "widths=[8, 4]" in papers.Paper(params, "hourglass").ablation()
     text = papers.Paper(params, "ditn").tables(tmp_path)
     assert "### Table 2: val" in text
     assert pd.read_csv(tmp_path / "tables.csv")["ours"].tolist() == [55]
