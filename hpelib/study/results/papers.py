@@ -31,7 +31,7 @@ MEASURED = ("ours", "sd", "low", "high", "seeds", "training", "run")
 PRINTED_SIZES = ("params (M)", "GFLOPs")
 TIME = "time (ms)"  # on hardware of the paper, so that no figure of ours stands beside it
 BESIDE = {"GFLOPs": COUNTS[1:], TIME: ()}  # not one figure of ours beside a printed one
-NO_STUDY = "*No study was run here: `make study` measures what stands in this place.*"
+NO_STUDY = "*No study was run here: `make study` measures what belongs here. Recorded results are in `reports/`.*"
 
 
 def _of_a_study(part: Callable[..., str]) -> Callable[..., str]:
