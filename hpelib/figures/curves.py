@@ -46,11 +46,11 @@ def pck_curves(
         floor: the same without name and seed, of what needs no learning from pictures, as a dashed line.
     """
     figure = _seed_bands(table, "threshold", metrics, threshold)
-    for axes in figure.axes:
+    for axes, metric in zip(figure.axes, metrics, strict=True):
+        if floor is not None:
+            axes.plot(floor["threshold"], floor[metric], **FLOOR)
         highest = 10 * math.ceil(max(line.get_ydata().max() for line in axes.lines) / 10)  # percent, in full tens
         axes.set(xlim=(0, table["threshold"].max()), ylim=(0, max(10, highest)))
-    for axes, metric in zip(figure.axes, metrics if floor is not None else (), strict=False):
-        axes.plot(floor["threshold"], floor[metric], **FLOOR)
     return figure
 
 

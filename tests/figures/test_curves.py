@@ -118,9 +118,10 @@ def test_the_floor_is_drawn_where_a_score_is_an_axis():
     assert len(loss.lines) == len(score.lines) - 1
     assert set(score.lines[-1].get_ydata()) == {20.0}
     table = history.rename(columns={"epoch": "threshold", "loss": "correct"})
-    floor = pd.DataFrame({"threshold": [0.0, 5.0], "correct": [1.0, 3.0]})
+    floor = pd.DataFrame({"threshold": [0.0, 5.0], "correct": [1.0, 23.0]})
     (axes,) = pck_curves(table, {"correct": "within (%)"}, "threshold", floor).axes
     np.testing.assert_array_equal(axes.lines[-1].get_xydata(), floor)
+    assert axes.get_ylim() == (0, 30), "it is not cut off"
     bars = pd.DataFrame(
         [("a", "wrist", 60, 55, 70), ("a", "knee", 80, 75, 82)], columns=["name", "joint", "value", "low", "high"]
     )

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PROFILE = PARAMS["profile"]
 AXES = ("dataset", "paper", "network", "seed")
-INTERACTIVE = {"explore", "own_pictures"}  # opened by hand; no stage runs them
+INTERACTIVE = {"explore", "own_pictures", "small_data"}  # opened by hand; no stage runs them
 
 
 @pytest.fixture(scope="module")
