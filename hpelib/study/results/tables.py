@@ -157,7 +157,7 @@ class Comparison:
         """The smallest difference from a baseline that can be seen here, in one sentence."""
         found = pd.Series() if self.differences.empty else self.differences["detectable"].dropna()
         if found.empty:
-            return "No network and its baseline have two seeds, so no difference of any size would be seen."
+            return "No network was run beside its baseline from two seeds, so no difference of any size would be seen."
         names = self.differences.loc[found.index, "name"]
         each = ", ".join(f"{size:.1f} ({name})" for name, size in zip(names, found, strict=True))
         return f"The smallest true difference from the baseline that is seen four times in five, in points: {each}."

@@ -177,7 +177,7 @@ def test_a_single_seed_is_not_judged(make_evaluation, compared):
     found = compared({name: make_evaluation((value,)) for name, value in (("hrnet", 50.0), ("ditn", 70.0))})
     (cells,) = found.difference_table().to_dict("records")
     assert (cells["difference"], cells["verdict"]) == ("+20.0", f"not testable here: {comparisons.ONE_SEED}")
-    assert "No network and its baseline have two seeds" in found.detectable()
+    assert "No network was run beside its baseline from two seeds" in found.detectable()
 
 
 def test_nothing_evaluated_is_an_error_that_says_what_to_run():
