@@ -13,6 +13,7 @@ VENV, LOCK = ROOT / ".venv", ROOT / "requirements.lock"
 PYTHON = VENV / ("Scripts" if os.name == "nt" else "bin") / "python"
 STAMP = VENV / "installed.sha256"
 NEEDED_GIB = 8  # the torch of the package registry is built for CUDA as well: 3 GiB to download, about 6 unpacked
+OLDEST_PYTHON = (3, 11)
 
 
 def create() -> None:
@@ -38,7 +39,7 @@ def run(*command) -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < OLDEST_PYTHON:
         sys.exit(f"hpelib needs Python 3.11 or newer, this is {sys.version.split()[0]}: make study PYTHON=python3.12")
     decides = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + f"{ROOT} {sys.version}".encode()
     wanted = hashlib.sha256(decides).hexdigest()

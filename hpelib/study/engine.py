@@ -20,10 +20,8 @@ from nbformat.v4 import new_output
 
 from hpelib.parents import die_with_parent
 
-METADATA = {
-    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
 
 
 class NotRunError(Exception):
@@ -38,7 +36,7 @@ class InProcess:
 
     @staticmethod
     def nb_kernel_name(nb, name=None) -> str:
-        return METADATA["kernelspec"]["name"]
+        return KERNEL["name"]
 
     @staticmethod
     def nb_language(nb, language=None) -> str:
