@@ -40,7 +40,7 @@ def run(*command) -> None:
 
 if __name__ == "__main__":
     if sys.version_info < OLDEST_PYTHON:
-        sys.exit(f"hpelib needs Python 3.11 or newer, this is {sys.version.split()[0]}: make study PYTHON=python3.12")
+        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make study PYTHON=python3.12")
     decides = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + f"{ROOT} {sys.version}".encode()
     wanted = hashlib.sha256(decides).hexdigest()
     if not PYTHON.exists() or not STAMP.is_file() or STAMP.read_text() != wanted:
