@@ -163,11 +163,16 @@ def people_to_look_at(run: Run) -> People:
 def params_to_look_at() -> dict:
     """The parameters in params.yaml. Where its profile has no weights, those of the profile that the repository brings.
 
-    A profile has weights where it was trained, or where the repository brings its own.
+    A profile has weights where it was trained, or where the repository brings those of all its networks.
     """
-    params, shipped = load_params(), sorted(folder.name for folder in SHIPPED.glob("*") if folder.is_dir())
-    has_weights = params["profile"] in shipped or any(work_folder(params).glob("runs/*/*/*/weights.safetensors"))
-    return params if has_weights or not shipped else params | profile_changes(params, shipped[0])
+    params = load_params()
+    if any(work_folder(params).glob("runs/*/*/*/weights.safetensors")):
+        return params
+    for profile in (params["profile"], *params["profiles"]):
+        chosen = params | profile_changes(params, profile)
+        if all((SHIPPED / profile / "coco" / f"{network}.safetensors").is_file() for network in chosen["networks"]):
+            return chosen
+    return params
 
 
 def first_seeds(params: dict, dataset: str, networks: Sequence[str] = ()) -> Gallery:

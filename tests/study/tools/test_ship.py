@@ -47,9 +47,12 @@ def test_a_run_that_was_not_trained_takes_shipped_weights(shipped, caplog):
 
 def test_a_profile_without_weights_gives_way_to_that_of_the_shipped_ones(shipped, params, tmp_path, monkeypatch):
     run, _ = shipped
-    other = params | {"profile": "other", "profiles": params["profiles"] | {"other": {}}}
+    other = params | {"profile": "other", "profiles": {"other": {}} | params["profiles"], "networks": ["hourglass"]}
     monkeypatch.setattr(views, "load_params", lambda: other)
     assert views.params_to_look_at()["profile"] == run.profile
+    other["networks"] = ["hourglass", "hrnet"]
+    assert views.params_to_look_at()["profile"] == "other", "weights of some networks are not enough"
+    other["networks"] = ["hourglass"]
     own = tmp_path / "work/other/runs/coco/hourglass/seed0/weights.safetensors"
     own.parent.mkdir(parents=True)
     own.touch()
