@@ -55,7 +55,8 @@ tell("end")
 MEET = "Path(f'{name}.met').touch(); wait_for('left.met'); wait_for('right.met')"
 STAGES = {"first": ["source.txt"], "left": ["first"], "right": ["first"], "last": ["left", "right"]}
 PROFILE = {"networks": {"net": {"model": "hourglass"}}, "datasets": {"people": {"set": "people"}}}
-PROFILE |= {"threads": 1, "mannequins": {}, "stress": {}}
+PROFILE |= {"threads": 1, "mannequins": {"plain": {"scale": 1.0, "seed": 0, "persons": {"val": 1}}}}
+PROFILE |= {"stress": {"seed": 0, "persons": 1}}
 PEOPLE = {"source": "noise", "format": "lsp", "root": "people", "splits": {"train": {}, "val": {}, "test": {}}}
 PARAMS = {"profile": "tiny", "datasets": ["people"], "networks": ["net"], "all_datasets": ["people"], "control": "net"}
 PARAMS |= {"extra": {"datasets": [], "networks": []}, "seeds": [0], "ablation_seeds": [0], "error_datasets": []}
