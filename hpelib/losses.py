@@ -119,8 +119,9 @@ def distribution_loss(
     learned = joints_mse(output["dlm_heatmaps"], targets, weights)
     likelihood = residual_log_likelihood(output, keypoints, weights)
     loss = heatmap_loss(output, targets, weights) + dlm_weight * learned + likelihood_weight * likelihood
-    if learned_target_weight and output["updates"] > warmup_batches:
-        loss = loss + learned_target_weight * joints_mse(output["heatmaps"], output["dlm_heatmaps"].detach(), weights)
+    if learned_target_weight:
+        weight = learned_target_weight * (output["updates"] > warmup_batches)  # 0 during the warmup
+        loss = loss + weight * joints_mse(output["heatmaps"], output["dlm_heatmaps"].detach(), weights)
     return loss
 
 

@@ -186,7 +186,7 @@ class DistributionLearningModule(nn.Module):
 
     def forward(self, vector: Tensor, crop_size: tuple[int, int], heatmap_size: tuple[int, int]) -> dict[str, Tensor]:
         """Sizes are (width, height) in px."""
-        with torch.autocast(vector.device.type, enabled=False):
+        with torch.autocast("cuda" if vector.is_cuda else "cpu", enabled=False):
             vector = vector.float()
             crop_px = vector.new_tensor(crop_size)
             mu = (self.mean(vector).unflatten(1, (-1, 2)) + 0.5) * crop_px  # (N, K, 2)

@@ -29,6 +29,7 @@ import psutil
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.exceptions import StageNotFound
 
 from hpelib.parents import die_with_caller
 from hpelib.study.another import another
@@ -37,9 +38,8 @@ from hpelib.study.config import load_params, profile_params, work_folder
 LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
 GIB_A_JOB = 2.0
 LOGS = Path("logs")
-LIBRARIES = ["torch", "torch._dynamo", "torchvision", "timm", "accelerate", "safetensors.torch", "cv2", "pandas"]
+LIBRARIES = ["torch", "torch._dynamo", "torchvision", "timm", "accelerate", "safetensors.torch", "cv2", "dvc.repo"]
 LIBRARIES += ["pycocotools.cocoeval", "scipy.optimize", "scipy.stats", "matplotlib.pyplot", "seaborn", "papermill.cli"]
-LIBRARIES += ["dvc.repo"]  # of this module, which a fork imports to find `execute`
 
 Upstream = dict[Stage, set[Stage]]  # for each stage those that it waits for
 
@@ -97,8 +97,7 @@ class Study:
                     ready += order.get_ready()
                     left.remove(stage)
             if self.running:
-                names = [stage.addressing for _, stage, _ in self.running.values()]
-                now = ", ".join(name + latest_score(name) for name in names)
+                now = ", ".join(one.addressing + latest_score(one.addressing) for _, one, _ in self.running.values())
                 done = len(upstream) - len(left)
                 print(f"{done} of {len(upstream)} stages done; running: {now}{self._time_left(left)}", flush=True)
                 for sentinel in wait(list(self.running), timeout=60):
@@ -226,6 +225,8 @@ def main() -> None:
         study = Study(given.jobs or default_jobs())
         try:
             study.run(given.stages)
+        except StageNotFound as error:
+            sys.exit(f"{error}; `dvc stage list --name-only` names them")
         except KeyboardInterrupt:
             sys.exit("interrupted; make study goes on from here")
         finally:

@@ -15,29 +15,25 @@ from hpelib.training.objectives import make_objective
 
 
 def try_runs(params: dict) -> None:
-    """Make codec, network and loss of every run and of every row of the ablations, and let each network see a picture.
+    """Compute the loss of one batch for every run and for every row of the ablations.
 
-    Tensors have shapes and no numbers, so that a network of full size takes a fifth of a second and no memory.
+    Tensors have shapes and no numbers, so that a network of full size takes half a second and no memory.
 
     Raises:
         ValueError: naming the first run that could not train.
     """
-    sizes: dict[str, tuple[int, int]] = {}  # of heatmaps, by what decides them
+    sizes: dict[str, tuple[int, int]] = {}  # of heatmaps, by network and loss
     for name, run in planned_runs(params):
         form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
-        key = json.dumps([run.model, run.options, form.skeleton.name, inputs.input_size], sort_keys=True)
+        sizes_px = inputs.input_size, inputs.heatmap_size
+        key = json.dumps([run.model, run.options, form.skeleton.name, sizes_px, recipe.loss, recipe.loss_options])
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)
             if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
                 raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
-            make_objective(recipe.loss, inputs.make_codec(), recipe.loss_options)
             if key not in sizes:
-                with torch.device("meta"):
-                    network = create_model(
-                        run.model, form.skeleton.num_keypoints, skeleton=form.skeleton, **run.options
-                    )
-                sizes[key] = _heatmap_size(network, inputs.input_size)
+                sizes[key] = _try_step(run)
             if sizes[key] != inputs.heatmap_size:
                 raise ValueError(
                     f"inputs: heatmap_size is {inputs.heatmap_size}, but of an input of {inputs.input_size} px the "
@@ -48,10 +44,26 @@ def try_runs(params: dict) -> None:
 
 
 @torch.no_grad()
-def _heatmap_size(network: nn.Module, input_size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of the heatmaps that a network on the device "meta" makes of an input of this (width, height)."""
-    heatmaps = network.eval()(torch.empty(1, 3, *input_size[::-1], device="meta"))  # (1, K, h, w)
-    return heatmaps.shape[3], heatmaps.shape[2]
+def _try_step(run: Run) -> tuple[int, int]:
+    """Compute the loss of one batch on the device "meta", and return (width, height) of the network's heatmaps.
+
+    Where the heatmaps are not those of the codec, the loss is not computed: the caller names the two sizes.
+    """
+    form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
+    keypoints = form.skeleton.num_keypoints
+    objective = make_objective(recipe.loss, inputs.make_codec(), recipe.loss_options)
+    with torch.device("meta"):
+        network = create_model(run.model, keypoints, skeleton=form.skeleton, **run.options).train()
+        images, visible = torch.empty(2, 3, *inputs.input_size[::-1]), torch.empty(2, keypoints, dtype=torch.bool)
+        batch = {"keypoints": torch.empty(2, keypoints, 2), "visible": visible}
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eval()  # on this device, statistics of a batch cost ten times as much
+    output = network(images)
+    size = tuple(output["heatmaps"].shape[:1:-1])
+    if size == inputs.heatmap_size:
+        objective(output, batch)
+    return size
 
 
 def planned_runs(params: dict) -> Iterator[tuple[str, Run]]:

@@ -18,12 +18,14 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> optim.Optimizer:
 def precision_here(precision: str, device: str) -> str:
     """The precision of convolutions and products on this machine's `device`: "fp32" or "bf16".
 
-    `precision` is one of `PRECISIONS`. Example: "auto" is "bf16" on a CPU that has AMX units, and "fp32" on others.
+    `precision` is one of `PRECISIONS`. Example: "auto" is "bf16" on a CPU that has instructions for it (AMX, or
+    AVX512_BF16 as in AMD's Zen 4), and "fp32" on others.
     """
     if precision != "auto":
         return precision
     if device == "cpu":
-        has_units = torch.cpu.get_capabilities().get("amx_bf16", False)  # without them bf16 is slower than fp32
+        able = torch.cpu.get_capabilities()
+        has_units = able.get("amx_bf16", False) or able.get("avx512_bf16", False)  # without, bf16 is slower than fp32
     else:
         has_units = torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if has_units else "fp32"

@@ -30,7 +30,7 @@ class Recipe:
     weight_decay: NotNegative = 0.0
     warmup_steps: Whole = 0  # optimizer steps of linear growth to the full learning rate
     accumulation: Count = 1  # batches per optimizer step
-    precision: str = "fp32"  # "auto": bf16 where the device has matrix units for it, else fp32
+    precision: str = "fp32"  # "auto": bf16 where the device computes in it faster, else fp32
     compile: bool = False  # use torch.compile: takes minutes at first, then is faster; differs by rounding only
     device: str = "cpu"
     processes: Count = 1  # how many train together on this machine, each with its own batches and its own GPU

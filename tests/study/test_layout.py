@@ -110,6 +110,7 @@ def test_a_place_of_another_form_is_named(tmp_path, change, message):
         ("recipe", {"loss": "transfer", "loss_options": {"bone_wight": 1}}, "'bone_wight' is none of .*'bone_weight'"),
         ("recipe", {"epochs": 0}, "epochs must be greater than or equal to 1"),
         ("recipe", {"epochs": 3, "milestones": [2, 5]}, r"milestones \[5\] lie beyond the end: there are 3 epochs"),
+        ("recipe", {"loss": "distribution"}, "hourglass on coco cannot train: the distribution loss needs learned"),
         ("options", {"stack": 2}, "hourglass on coco cannot train: hourglass has no option stack"),
         ("options", {"stacks": "no"}, "stacks must be a whole number, got 'no'"),
         ("pretrained", "absent.pth", r"there is no file of pretrained weights absent\.pth"),
@@ -123,6 +124,14 @@ def test_what_cannot_train_stops_the_plan(params, section, values, message):
     else:
         (profile["networks"]["hourglass"] if section == "options" else profile)[section] |= values
     with pytest.raises(ValueError, match=message):
+        try_runs(params)
+
+
+def test_a_loss_of_one_stack_stops_the_plan_of_a_network_with_more(params):
+    params["profiles"]["tiny"]["networks"]["hourglass"] |= {"recipe": {"loss": "transfer"}}
+    try_runs(params)
+    params["profiles"]["tiny"]["networks"]["hourglass"]["options"] |= {"stacks": 2}
+    with pytest.raises(ValueError, match="hourglass on coco cannot train: the transfer loss judges one stack"):
         try_runs(params)
 
 

@@ -313,3 +313,11 @@ def test_the_latest_score_of_a_training_is_shown(tmp_path, monkeypatch, stage, s
         (tmp_path / f"logs/learning/{item}.json").write_text(records)
     assert latest_score(stage) == shown
     assert latest_score("train@coco-hrnet-1") == "", "it has not begun"
+
+
+def test_a_misspelt_stage_is_named_and_nothing_runs(tiny):
+    _, errors = tiny.fails("frist")
+    assert "'frist'" in errors
+    assert "dvc stage list" in errors
+    assert "Traceback" not in errors
+    assert tiny.events() == []

@@ -116,6 +116,17 @@ def test_equals_a_plain_loop(people, tmp_path, schedule, factor):
     assert json.loads((tmp_path / "log.json").read_text()) == history
 
 
+def test_a_warmup_longer_than_the_training_is_refused(people, tmp_path):
+    """Two batches an epoch, so six optimizer steps in three epochs, and three where two batches are one step."""
+    run_fit(people, tmp_path, Recipe(epochs=3, learning_rate=0.01, warmup_steps=5))
+    for recipe in (
+        Recipe(epochs=3, learning_rate=0.01, warmup_steps=6),
+        Recipe(epochs=3, learning_rate=0.01, warmup_steps=3, accumulation=2),
+    ):
+        with pytest.raises(ValueError, match=f"warmup_steps is {recipe.warmup_steps}, but the training has . steps"):
+            run_fit(people, tmp_path / str(recipe.accumulation), recipe)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_a_compiled_network_learns_the_same_under_the_same_names(people, tmp_path, monkeypatch):
     """Losses agree to 1e-4 of their size. Dropout, which a compiled network draws in its own order, is off."""

@@ -33,11 +33,19 @@ def test_optimizer_is_the_named_one(name, kind):
     assert optimizer.param_groups[0]["weight_decay"] == 0.01
 
 
-@pytest.mark.parametrize("has_matrix_units", [True, False])
-def test_auto_precision_is_bf16_only_where_the_cpu_has_matrix_units(has_matrix_units, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_matrix_units})
+@pytest.mark.parametrize(
+    ("abilities", "auto"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_auto_precision_is_bf16_only_where_the_cpu_has_instructions_for_it(abilities, auto, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     meant = {precision: precision_here(precision, "cpu") for precision in PRECISIONS}
-    assert meant == {"fp32": "fp32", "bf16": "bf16", "auto": "bf16" if has_matrix_units else "fp32"}
+    assert meant == {"fp32": "fp32", "bf16": "bf16", "auto": auto}
 
 
 @pytest.mark.parametrize(

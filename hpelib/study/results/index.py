@@ -1,13 +1,13 @@
 """The index page of a profile's reports."""
 
 import os
-import sys
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hpelib.records import records
+from hpelib.study.command import call
 from hpelib.study.config import load_params, networks_on
 from hpelib.study.results import claims, tables
 from hpelib.study.results.comparisons import Study
@@ -38,6 +38,9 @@ def index(params: dict, folder: Path) -> str:
     )
 
 
+def main(page: str) -> None:
+    Path(page).write_text(index(load_params(), Path(page).parent), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    page = Path(sys.argv[1])
-    page.write_text(index(load_params(), page.parent), encoding="utf-8")
+    call(main)

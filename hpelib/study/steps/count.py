@@ -10,7 +10,6 @@ RATIOS.csv says whether the networks of the current profile stand to each other 
 """
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from hpelib.metrics.cost import complexity
 from hpelib.models import create_model
 from hpelib.records import baselines
 from hpelib.study.ablations import ablation_runs
+from hpelib.study.command import call
 from hpelib.study.config import load_params, make_run, profile_params
 from hpelib.study.entries import COUNTS, ENTRY, full_size, read_table
 
@@ -158,9 +158,12 @@ def _size(model: str, options: dict, size: tuple[int, int]) -> np.ndarray:
     return np.array([cost.params, cost.macs], float)
 
 
-if __name__ == "__main__":
+def main(counts: str, ratios: str) -> None:
     params = load_params()
     wanted = pd.concat([read_printed(), read_entries(params)], ignore_index=True)
-    target, ratios = map(Path, sys.argv[1:])
-    write_csv(count(wanted), target)
-    write_csv(count_ratios(params), ratios, "%.4f")
+    write_csv(count(wanted), Path(counts))
+    write_csv(count_ratios(params), Path(ratios), "%.4f")
+
+
+if __name__ == "__main__":
+    call(main)

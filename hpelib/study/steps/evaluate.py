@@ -6,7 +6,6 @@ tests all seeds of `hrnet` on `coco`; with `shuffled` behind, those of the contr
 """
 
 import dataclasses
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -22,6 +21,7 @@ from hpelib.liveness import liveness
 from hpelib.metrics.accuracy import errors_px
 from hpelib.metrics.cost import complexity
 from hpelib.records import presets
+from hpelib.study.command import call
 from hpelib.study.config import Dataset, Run, load_params, study_runs
 from hpelib.study.evaluation import Evaluation, Summary, save
 from hpelib.study.steps.predictions import make_predictor
@@ -144,4 +144,4 @@ def main(network: str, dataset: str, labels: str = "true") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    call(main)

@@ -6,7 +6,6 @@ It reads every split, decodes every picture, and leaves a manifest with counts a
 import hashlib
 import json
 import logging
-import sys
 from itertools import combinations
 
 import numpy as np
@@ -16,6 +15,7 @@ from hpelib.data.files import check_images, enumerate_first, write_whole
 from hpelib.data.people import People
 from hpelib.formats import FORMATS, MAY_SHARE, Format
 from hpelib.layers.choices import require_choice
+from hpelib.study.command import call
 from hpelib.study.config import Dataset, load_params, make_dataset
 
 ALIKE = 3.0  # grey levels between thumbnails: copies differ by up to 2, in LSPET the next pictures by 14
@@ -129,8 +129,12 @@ def require_prepared(dataset: Dataset) -> dict:
     return manifest
 
 
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    chosen = make_dataset(load_params(), sys.argv[1])
+def main(dataset: str) -> None:
+    chosen = make_dataset(load_params(), dataset)
     checked = json.dumps(prepare(chosen), indent=2) + "\n"
     write_whole(chosen.manifest, lambda temporary: temporary.write_text(checked))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    call(main)

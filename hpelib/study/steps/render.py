@@ -10,12 +10,12 @@ a folder of its name. The stress set is of `everyday`.
 """
 
 import os
-import sys
 from pathlib import Path
 
 from hpelib.layers.choices import require_choice
 from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins, write_stress
+from hpelib.study.command import call
 from hpelib.study.config import load_params, profile_params
 
 KINDS = ("people", "stress")
@@ -39,4 +39,4 @@ def main(kind: str, recipe: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    call(main)

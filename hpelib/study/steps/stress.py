@@ -6,7 +6,6 @@ PICTURES is the folder of the rendered tests. `hpelib.study.evaluation` reads wh
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from hpelib.data.files import write_arrays
 from hpelib.data.people import People
 from hpelib.mannequins.stress import pictures, read_stress
+from hpelib.study.command import call
 from hpelib.study.config import load_params, study_runs
 from hpelib.study.evaluation import STRESS_DATASET, Hits
 from hpelib.study.steps.evaluate import load_network
@@ -45,6 +45,10 @@ def evaluate_all(params: dict, people: People) -> Hits:
     return hits
 
 
+def main(pictures: str, out: str) -> None:
+    rendered, _ = read_stress(pictures)
+    write_arrays(Path(out) / "hits.npz", evaluate_all(load_params(), rendered))
+
+
 if __name__ == "__main__":
-    rendered, _ = read_stress(sys.argv[1])
-    write_arrays(Path(sys.argv[2]) / "hits.npz", evaluate_all(load_params(), rendered))
+    call(main)

@@ -10,7 +10,6 @@ launch`, on one machine or on several that share a file system, it is one of the
 
 import copy
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from hpelib.inference import predict
 from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.skeletons import Skeleton
+from hpelib.study.command import call
 from hpelib.study.config import Run, load_params, make_run, plan_key
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
@@ -196,4 +196,4 @@ def main(network: str, dataset: str, seed: str, labels: str = "true") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    call(main)

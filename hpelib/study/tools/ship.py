@@ -6,7 +6,6 @@ writes weights/PROFILE/coco/NETWORK.safetensors for the first seed of every netw
 that look into networks take these where nothing was trained.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hpelib.data.files import write_whole
+from hpelib.study.command import call
 from hpelib.study.config import Run, load_params, networks_on, study_runs
 from hpelib.study.steps.weights import SHIPPED, weights_path
 
@@ -49,7 +49,11 @@ def _halved(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return {name: tensor.half() if name in kernels else tensor for name, tensor in weights.items()}, header
 
 
-if __name__ == "__main__":
-    params, dataset = load_params(), sys.argv[1]
+def main(dataset: str) -> None:
+    params = load_params()
     runs = [study_runs(params, network, dataset)[0] for network in networks_on(params, dataset)]
     print(f"{len(runs)} networks, {ship(runs):.1f} MB in {SHIPPED}/{params['profile']}/{dataset}")
+
+
+if __name__ == "__main__":
+    call(main)

@@ -7,10 +7,9 @@ two weights and each seed, and writes one row for each training. Scale 0 is the 
 DLM. SFM and DLM run in training only, so all scales compare what their gradient does to the hourglass.
 """
 
-import sys
-
 import pandas as pd
 
+from hpelib.study.command import call
 from hpelib.study.config import lay_over, load_params, make_run, profile_params
 from hpelib.study.steps.prepare import read_split
 from hpelib.study.steps.train import make_validation
@@ -44,4 +43,4 @@ def main(dataset: str, persons: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    call(main)
