@@ -155,27 +155,34 @@ def work_folder(params: dict) -> Path:
 
 
 def profile_params(params: dict) -> dict:
-    """The current profile. Sections that it does not have come from its `base`.
+    """The current profile. What it does not say of itself comes from its `base`.
 
-    A network with a `base` is another network of the profile, with its own entry laid over that.
+    Its inputs, augmentation, recipe and test are laid over those of the base, key by key. Of other sections, it has
+    its own or those of the base. A network with a `base` is another network of the profile, with its own entry laid
+    over that.
 
     Example: `hrnet-official` has the base `paper` and no `test`, so it tests as `paper` does.
 
     Raises:
-        ValueError: an unknown profile, base or section.
+        ValueError: an unknown profile, base or section, or bases of networks that lead in a circle.
     """
     profile = _choose(params["profiles"], params["profile"], "profile", PROFILE)
     if "base" in profile:
         base = _choose(params["profiles"], profile["base"], "base of a profile", PROFILE)
-        profile = base | profile
+        merged = {key: lay_over(base[key], profile[key]) for key in SECTIONS if key in base and key in profile}
+        profile = base | profile | merged
     networks = {name: _with_base(profile["networks"], name) for name in profile["networks"]}
     return {section: value for section, value in profile.items() if section != "base"} | {"networks": networks}
 
 
-def _with_base(networks: dict, name: str, what: str = "network") -> dict:
+def _with_base(networks: dict, name: str, what: str = "network", above: tuple[str, ...] = ()) -> dict:
     entry = dict(_choose(networks, name, what, NETWORK))
     base = entry.pop("base", None)
-    return lay_over(_with_base(networks, base, f"base of the network {name!r}"), entry) if base else entry
+    if base is None:
+        return entry
+    if name in above:
+        raise ValueError(f"params.yaml: bases of networks lead in a circle: {' -> '.join((*above, name))}")
+    return lay_over(_with_base(networks, base, f"base of the network {name!r}", (*above, name)), entry)
 
 
 def lay_over(entry: dict, changes: dict) -> dict:

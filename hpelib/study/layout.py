@@ -182,10 +182,8 @@ def check_layout(params: dict) -> None:
         base = params["profiles"].get(profile.get("base"), {})
         if "base" in base:
             raise ValueError(f"params.yaml: the base of profile {name!r} has a base itself; name one that has none")
-        missing = [
-            part for part in ("threads", "mannequins", "stress", "datasets", "networks") if part not in base | profile
-        ]
-        if missing and ("base" not in profile or base):
+        missing = [part for part in ("threads", "mannequins", "stress", "datasets", "networks") if part not in profile]
+        if missing and "base" not in profile:
             raise ValueError(f"params.yaml: profile {name!r} has no {', '.join(missing)}")
         study = profile.get("study", {})
         for key in study:

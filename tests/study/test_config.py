@@ -193,14 +193,13 @@ def test_a_wrong_name_is_refused_when_the_file_is_read(tmp_path, params, change,
         load_params(path)
 
 
-def test_a_profile_takes_the_sections_that_it_lacks_from_its_base(params):
-    params["profiles"]["child"] = {"base": "tiny", "recipe": {"epochs": 7, "learning_rate": 1.0}}
+def test_a_profile_takes_what_it_does_not_say_from_its_base(params):
+    params["profiles"]["tiny"]["recipe"] |= {"learning_rate": 0.25, "warmup_steps": 3}
+    params["profiles"]["child"] = {"base": "tiny", "recipe": {"epochs": 7, "warmup_steps": None}}
     params["profile"] = "child"
     run = make_run(params, "hourglass", "coco", 0)
     assert (run.recipe.epochs, run.inputs.codec, run.profile) == (7, "dark", "child")
-    del params["profiles"]["child"]["recipe"]["learning_rate"]
-    with pytest.raises(ValueError, match="Recipe needs learning_rate"):  # a section is taken whole or not at all
-        make_run(params, "hourglass", "coco", 0)
+    assert (run.recipe.learning_rate, run.recipe.warmup_steps) == (0.25, 0)  # a key of the base; null takes one away
 
 
 def test_results_of_profiles_lie_side_by_side(params):
@@ -280,6 +279,9 @@ def test_a_network_with_a_base_differs_in_its_own_entry_alone(params):
     networks["largest"] = {"base": "larger", "options": {"stacks": 4}}
     largest = make_run(params, "largest", "coco", 0)
     assert (largest.inputs, largest.options["stacks"]) == (larger.inputs, 4)
+    networks["larger"]["base"] = "largest"
+    with pytest.raises(ValueError, match="bases of networks lead in a circle: larger -> largest -> larger"):
+        make_run(params, "largest", "coco", 0)
     networks["larger"]["base"] = "hourglas"
     with pytest.raises(ValueError, match="unknown base of the network 'larger' 'hourglas'; known here"):
         make_run(params, "larger", "coco", 0)

@@ -71,7 +71,7 @@ def merged_mpii(params: dict) -> dict:
         (lambda p: merged_mpii(p).update(root=5), r"merged\.mpii\.root must be a valid string"),
         (lambda p: merged_mpii(p).update(anotations="a.json"), r"merged\.mpii\.anotations is unknown"),
         (lambda p: p["profiles"]["quick"].update(paper_recipes={"ditnn": {}}), "paper_recipes='ditnn' is none of"),
-        (lambda p: p["profiles"].update(x={"base": "mmpose-1x"}), "the base of profile 'x' has a base itself"),
+        (lambda p: p["profiles"].update(x={"base": "night"}), "the base of profile 'x' has a base itself"),
         (
             lambda p: p["profiles"].update({"my profile": p["profiles"]["quick"]}),
             "'my profile' in the profiles: a name",
