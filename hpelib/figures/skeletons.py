@@ -93,9 +93,13 @@ def draw_person(
 
 
 def add_legend(figure: Figure) -> None:
-    """Say above `figure` what the colours of skeletons mean."""
+    """Say above `figure`, closely, what the colours of skeletons mean. Nothing may be added to the figure after it."""
     dot = partial(Line2D, [], [], linestyle="", marker="o", markersize=4)
     marks = {f"the person's {side}": dot(color=SIDE_COLORS[side]) for side in ("left", "right")}
     marks |= {"neither": dot(color=SIDE_COLORS["centre"]), "occluded": dot(color="black", markerfacecolor="white")}
     columns = len(marks) if figure.get_figwidth() > 4 else 2  # inches: a narrow sheet would cut a long line off
+    lines = -(-len(marks) // columns)
+    figure.draw_without_rendering()
+    used_in = figure.get_tightbbox().height  # rows of fixed shape leave some of the figure's height free
+    figure.set_figheight(used_in + 0.2 * (lines + 1))
     figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=columns)
