@@ -8,6 +8,7 @@ import pandas as pd
 from hpelib.metrics.statistics import (
     NOT_RUN,
     NOT_TESTABLE,
+    NOTHING,
     SEEN,
     VERDICTS,
     holm,
@@ -37,6 +38,7 @@ MEASURED = (
     *("p_below", "p_holm", "p_below_holm", "training", "profile", "verdict", "reason"),
 )
 AT_MOST = "% or less"
+VAL_PERSONS = {"coco": 6352, "mpii": 2958, "lsp": 1000}  # annotated, in val2017, MPII's usual val split, LSP's test
 COUNT_VERDICTS = COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
 
 
@@ -259,4 +261,27 @@ def power_table(found: pd.DataFrame) -> pd.DataFrame:
         for seeds in (3, 5, 10, 20):
             line[f"persons, {seeds} seeds"] = persons_needed(claimed, person_sd, seed_sd, seeds)
         lines.append(line | {"seeds, persons as here": seeds_needed(claimed, picture_sd, seed_sd)})
+    return pd.DataFrame(lines)
+
+
+def to_decide(found: pd.DataFrame) -> pd.DataFrame:
+    """What would show the claimed gains that were tested and left open, on the persons of the real val splits.
+
+    One row for each paper and dataset. Half of its gains need no more than `seeds a side` to be seen four times in
+    five, if they are true and if pictures and seeds vary as they do here. A training costs each side one seed.
+    """
+    rows = _tested(found)
+    rows = rows[(rows["claimed"] > 0) & (rows["verdict"] == NOTHING)]
+    lines = []
+    for (paper, dataset), part in rows.groupby(["paper", "dataset"], sort=False):
+        persons = VAL_PERSONS[dataset]
+        seeds = [
+            seeds_needed(row.claimed, row.picture_sd * (row.persons / persons) ** 0.5, row.seed_sd)
+            for row in part.itertuples()
+        ]
+        half = np.quantile(seeds, 0.5, method="lower")
+        line = {"paper": paper, "gains left open": len(part), "claimed (median)": f"{part['claimed'].median():.2f}"}
+        line |= {"test persons": f"{persons} ({dataset} val)"}
+        told = [f"{half:.0f}", f"{2 * half:.0f}"] if half < np.inf else ["more persons are needed", ""]
+        lines.append(line | dict(zip(("seeds a side", "trainings"), told, strict=True)))
     return pd.DataFrame(lines)

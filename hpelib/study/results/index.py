@@ -32,6 +32,7 @@ def index(params: dict, folder: Path) -> str:
         size_answer=claims.size_answer(found),
         detectable=claims.detectable(found),
         tally=claims.tally(found).to_markdown(),
+        to_decide=claims.to_decide(found),
         papers={paper: records()[paper].title for paper in params["ablations"]},
         has_photographs=(folder / "lspet/tables/tables.ipynb").is_file() and "lspet" not in datasets,
         root=os.path.relpath(".", folder),

@@ -14,6 +14,7 @@ from hpelib.metrics.statistics import (
     SMALLER,
     detectable,
     persons_needed,
+    seeds_needed,
 )
 from hpelib.study.config import load_params, study_runs
 from hpelib.study.results import claims, papers
@@ -153,6 +154,20 @@ def test_power_is_of_the_variances_that_were_measured(study, params):
     assert own["persons, 10 seeds"] == expected
     with pytest.raises(ValueError, match="no difference of AP_gt on coco was tested; tested are: PCKh@0"):
         power(found, 5.0, "coco", "AP_gt")
+
+
+def test_what_would_decide_is_worked_out_for_the_real_val_split(study, params):
+    study(FULL, "mpii", [50, 54, 56])
+    study(FLAT, "mpii", [49, 53, 57])
+    found = ledger(params, (FULL, FLAT, "mpii", "PCKh@0.5", "4"), (FULL, FLAT, "mpii", "Head", "0"))
+    row = found.iloc[0]
+    (line,) = claims.to_decide(found).to_dict("records")
+    seeds = seeds_needed(4, row["picture_sd"] * (row["persons"] / 2958) ** 0.5, row["seed_sd"])
+    assert 3 < seeds < 100
+    assert (line["gains left open"], line["seeds a side"], line["trainings"]) == (1, str(seeds), str(2 * seeds))
+    (hidden,) = claims.to_decide(found.assign(claimed=0.001)[:1]).to_dict("records")
+    assert hidden["seeds a side"] == "more persons are needed"
+    assert claims.to_decide(found.assign(verdict="seen")).empty
 
 
 def test_what_a_new_seed_changes_is_shown_network_by_network(study, params):
