@@ -7,7 +7,7 @@ colour, channel weights (C,) as a curve in the order of the channels, offsets (2
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -109,18 +109,27 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
     return {title: Panel(np.abs(look).mean(axis=0), "mean of absolute values")}
 
 
-def look_sheet(views: Mapping[str, View], pattern: str) -> Figure:
+def look_sheet(
+    views: Mapping[str, View], pattern: str | Sequence[str], limits: Mapping[str, tuple[float, float]] | None = None
+) -> Figure:
     """One row for each person: the person, then every panel of the looks whose whole name matches `pattern`.
 
     `views` are one network's, by the persons' names. A column has the same colour scale, or axis, for all persons.
+    Panels stand in the network's order; of several patterns, those of the first come first. `limits` replaces the
+    scale of the panels of a look, by its name.
 
     Raises:
         ValueError: the network shows nothing of that name; the message lists what it shows.
     """
-    names = matching(views, pattern)
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    names = list(dict.fromkeys(name for each in patterns for name in matching(views, each)))
     # one dict of panels for each person
     rows = [
-        {title: panel for name in names for title, panel in panels_of(quantity(name), view.looks[name]).items()}
+        {
+            title: replace(panel, limits=(limits or {}).get(name, panel.limits))
+            for name in names
+            for title, panel in panels_of(quantity(name), view.looks[name]).items()
+        }
         for view in views.values()
     ]
     ranges = _ranges(rows)
@@ -229,8 +238,51 @@ def common_range(panels: Sequence[Panel]) -> tuple[float, float]:
     return min(0.0, *(float(value.min()) for value in values)), max(float(value.max()) for value in values)
 
 
-def draw_change(axes: Axes, image: np.ndarray | Picture, change: np.ndarray, limit: float) -> None:
-    """Draw a signed map (h, w) over its person: strongest at -`limit` and `limit`, transparent at 0."""
+def draw_change(axes: Axes, image: np.ndarray | Picture, change: np.ndarray, limit: float) -> AxesImage:
+    """Draw a signed map (h, w) over its person: strongest at -`limit` and `limit`, transparent at 0.
+
+    The result can carry a colour bar.
+    """
     mappable = draw_heatmap(axes, image, change, (-limit, limit))
     strength = np.sqrt(np.clip(np.abs(mappable.get_array()) / limit, 0, 1))
     mappable.set(cmap=CHANGE_COLORS, alpha=0.9 * strength.filled(0))
+    return mappable
+
+
+@dataclass(frozen=True)
+class Step:
+    """One panel of `step_sheet`."""
+
+    values: np.ndarray  # (h, w)
+    kind: str  # "answer", from 0 up over the person; "signed", about 0 over the person; "kernel", about 0, with its px
+    scale: str = ""  # steps of one name share a scale; by default a step has its own
+
+
+def step_sheet(picture: np.ndarray | Picture, steps: Mapping[str, Step], columns: int, aspect: float = 1.0) -> Figure:
+    """What becomes of a map, step by step, by the panels' titles. Every panel has its colour bar."""
+    most: dict[str, float] = {}
+    for title, step in steps.items():
+        name = step.scale or title
+        most[name] = max(most.get(name, 1e-12), float(np.abs(step.values).max()))
+    with style.apply():
+        figure, grid = style.panels(len(steps), columns, 1.45 * aspect)
+        for axes, (title, step) in zip(grid, steps.items(), strict=True):
+            limit = most[step.scale or title]
+            drawn = _draw_step(axes, picture, step, limit)
+            axes.set_title(title, fontsize=7)
+            bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.9, aspect=12, pad=0.03)
+            bar.ax.tick_params(labelsize=6)
+            bar.ax.set_facecolor(style.GREY)
+            bar.ax.grid(False)
+            bar.locator = MaxNLocator(2)
+    return figure
+
+
+def _draw_step(axes: Axes, picture: np.ndarray | Picture, step: Step, limit: float) -> AxesImage:
+    if step.kind == "kernel":
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        return axes.imshow(step.values, cmap=CHANGE_COLORS, vmin=-limit, vmax=limit)
+    if step.kind == "signed":
+        return draw_change(axes, picture, step.values, limit)
+    return draw_heatmap(axes, picture, step.values, (0, limit))

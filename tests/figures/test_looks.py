@@ -5,7 +5,7 @@ import pytest
 from hpelib.data.crops import Crop, Picture
 from hpelib.figures import style
 from hpelib.figures.heatmaps import View
-from hpelib.figures.looks import Panel, draw_change, draw_panel, look_sheet, panels_of
+from hpelib.figures.looks import Panel, Step, draw_change, draw_panel, look_sheet, panels_of, step_sheet
 from hpelib.records import Quantity
 from hpelib.skeletons import COCO17
 
@@ -100,6 +100,35 @@ def test_a_column_has_one_scale_for_everybody():
     assert [axes.get_title() for axes in drawn[:3]] == ["", "map", "gate"]
     assert {drawn[i].images[1].get_clim() for i in (1, 4)} == {(0, 0.4)}
     assert drawn[2].get_ylim() == drawn[5].get_ylim()
+    assert len(style.to_png(figure)) < style.MAX_BYTES
+
+
+def test_columns_stand_in_the_order_of_the_patterns_on_the_scales_asked_for():
+    views = {"easy": a_view(**{name: np.full((1, 4, 3), 0.6) for name in ("first", "second", "third")})}
+    axes = look_sheet(views, ["third", "first|second"], {"second": (0.5, 1.0)}).axes
+    assert [each.get_title() for each in axes[1:4]] == ["third", "first", "second"]
+    assert [each.images[1].get_clim() for each in axes[1:4]] == [(0, 0.6), (0, 0.6), (0.5, 1.0)]
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_steps_of_one_scale_can_be_compared_and_a_kernel_shows_its_pixels(side):
+    kernel = np.arange(1.0, side * side + 1).reshape(side, side)
+    steps = {
+        "bone": Step(np.full((4, 3), 0.8), "answer"),
+        "kernel A": Step(kernel, "kernel", "kernels"),
+        "kernel B": Step(-2 * kernel, "kernel", "kernels"),
+        "signed": Step(np.full((4, 3), -0.5), "signed"),
+        "nothing": Step(np.zeros((4, 3)), "signed"),
+    }
+    figure = step_sheet(PIXELS, steps, 5)
+    bone, one, two, signed, nothing, *bars = figure.axes
+    assert [axes.get_title() for axes in figure.axes[:5]] == list(steps)
+    assert len(bars) == 5, "a colour bar each"
+    np.testing.assert_array_equal(two.images[0].get_array(), -2 * kernel)
+    assert one.images[0].get_clim() == two.images[0].get_clim() == (-2 * side**2, 2 * side**2)
+    assert bone.images[1].get_clim() == (0, 0.8)
+    assert signed.images[1].get_clim() == (-0.5, 0.5)
+    assert not nothing.images[1].get_alpha().any()
     assert len(style.to_png(figure)) < style.MAX_BYTES
 
 
