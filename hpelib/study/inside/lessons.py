@@ -5,10 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
 from hpelib.capture import altered
+from hpelib.data.crops import to_crop
 from hpelib.figures.heatmaps import View
 from hpelib.study.config import Run, study_runs
 from hpelib.study.engine import NotRunError
@@ -44,6 +46,33 @@ class Lesson:
         """The easiest, the median and the hardest person for all networks here together, as each network sees them."""
         people = ranked_people(self.gallery)
         return {rank: self.gallery.look_by_all(position) for rank, position in people.items()}
+
+    def second_look(self, person: str) -> tuple[int, dict[str, View]]:
+        """Another person, named as in `begin`: the position, and the views of all networks here."""
+        position = _position(self.gallery, person)
+        return position, self.gallery.look_by_all(position)
+
+    def distances_px(self, position: int, view: View) -> tuple[float, float]:
+        """How far the joints found lie from those of person `position`, and from those of the nearest other person.
+
+        Mean over labelled joints, in px of the crop. Other persons are those annotated in the same picture; where there
+        are none the second distance is infinite.
+        """
+        people = self.gallery.people
+        in_crop = to_crop(people.keypoints, view.crop.matrix)  # of everybody
+        off_px = np.where(people.visibility > 0, np.linalg.norm(in_crop - view.found, axis=-1), np.nan)
+        beside = (people.image_ids == people.image_ids[position]) & (people.visibility > 0).any(axis=1)
+        beside[position] = False
+        others_px = np.nanmean(off_px[beside], axis=1)
+        return float(np.nanmean(off_px[position])), float(min(others_px, default=np.inf))
+
+    def hidden_and_visible(self) -> pd.DataFrame:
+        """The mean keypoint score of visible and of hidden joints of `PERSONS` test persons, of every network here."""
+        rows = {}
+        for name in reversed(self.gallery.runs):
+            scores = self.gallery.scores_by_visibility(name, PERSONS)
+            rows[name] = {f"{kind}, % (of {count})": score for kind, (score, count) in scores.items()}
+        return pd.DataFrame(rows).T.round(1)
 
     def switched_off(self, parts: Parts) -> pd.DataFrame:
         """The mean keypoint score of `PERSONS` test persons, with each of `parts` changed, without the flip test.
@@ -81,8 +110,12 @@ def begin(params: dict, network: str, dataset: str, person: str, beside: Sequenc
             f"{params['profile']}. They come with all of these among `networks` in `params.yaml`, by `make study`."
         )
     gallery = Gallery(runs)
-    chosen = fixed_people(gallery.people)
-    position = chosen[person] if person in chosen else int(person)
+    position = _position(gallery, person)
     (view,) = gallery.look(network, position)
     images = gallery.images(network, position)
     return Lesson(gallery, runs[network], gallery.network(network), position, view, images)
+
+
+def _position(gallery: Gallery, person: str) -> int:
+    chosen = fixed_people(gallery.people)
+    return chosen[person] if person in chosen else int(person)

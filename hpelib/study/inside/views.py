@@ -91,6 +91,21 @@ class Gallery:
         """The mean keypoint score of the first `count` persons in percent, as in the tables, but without flip test."""
         return 100 * float(np.nanmean(self._found(name, count)))
 
+    def scores_by_visibility(self, name: str, count: int = 200) -> dict[str, tuple[float, int]]:
+        """The mean keypoint score in percent of visible and of hidden joints of the first persons, and their number.
+
+        As in `mean_score`. A joint is hidden where its annotation says so (visibility 1).
+        """
+        found, visibility = self._found(name, count), self.people.visibility[:count]
+        shown = {
+            "visible": found[(visibility == 2) & ~np.isnan(found)],
+            "hidden": found[(visibility == 1) & ~np.isnan(found)],
+        }
+        return {
+            kind: (100 * float(np.mean(scores)) if len(scores) else np.nan, len(scores))
+            for kind, scores in shown.items()
+        }
+
     def _found(self, name: str, count: int) -> np.ndarray:
         """Keypoint scores (count, K) of the first persons, 0 to 1, NaN where not labelled; without flip test."""
         people, run = self.people.take(slice(count)), self.runs[name]

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from hpelib.data.crops import to_crop
 from hpelib.study.engine import NotRunError
 from hpelib.study.inside.lessons import begin
 
@@ -29,6 +32,34 @@ def test_parts_are_switched_off_one_by_one_and_on_again(lesson):
         == pytest.approx(lesson.gallery.mean_score("hourglass"), abs=0.05)
     )
     assert scores["no heatmaps"] != scores["all on"], "an empty map is decoded to the corner"
+
+
+def test_a_person_found_in_the_place_of_another_is_told(lesson):
+    people = lesson.gallery.people
+    one, other = 1, 2  # in one picture
+    assert people.image_ids[one] == people.image_ids[other]
+    (view,) = lesson.gallery.look("hourglass", one)
+    place = to_crop(people.keypoints[other], view.crop.matrix)
+    own_px, other_px = lesson.distances_px(one, replace(view, found=place + np.float32([3, 4])))
+    labelled = people.visibility[one] > 0
+    expected = np.linalg.norm(view.crop.keypoints - place - [3, 4], axis=1)[labelled].mean()
+    assert other_px == pytest.approx(5, abs=1e-3)
+    assert own_px == pytest.approx(expected, rel=1e-4)
+    (alone,) = lesson.gallery.look("hourglass", 0)
+    assert lesson.distances_px(0, alone)[1] == np.inf
+
+
+def test_hidden_joints_are_scored_apart(lesson):
+    people = lesson.gallery.people
+    visibility = np.full_like(people.visibility, 2)
+    visibility[:, 0], visibility[:, 1] = 1, 0
+    lesson.gallery.people = replace(people, visibility=visibility)
+    found = np.where(visibility == 0, np.nan, 0.25)
+    found[:, 0] = 0.75
+    lesson.gallery._found = lambda name, count: found[:count]
+    row = lesson.hidden_and_visible().loc["hourglass"]
+    count = len(people)
+    assert row.to_dict() == {f"visible, % (of {15 * count})": 25.0, f"hidden, % (of {count})": 75.0}
 
 
 def test_what_was_not_trained_is_not_run(trained):
