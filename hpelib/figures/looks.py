@@ -112,7 +112,12 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
 
 
 def centred(panel: Panel) -> Panel:
-    """A map (h, w) or offsets (2, h, w) less their mean over positions; the sign of a map is then drawn."""
+    """A map (h, w) or offsets (2, h, w) less their mean over positions; the sign of a map is then drawn.
+
+    A curve stays as it is.
+    """
+    if panel.values.ndim == 1:
+        return panel
     values = panel.values - panel.values.mean(axis=(-2, -1), keepdims=True)
     return replace(panel, values=values, limits=None, signed=values.ndim == 2, unit=f"{panel.unit}, less the mean")
 

@@ -17,6 +17,19 @@ def hidden(view: View) -> str:
     return f"{labelled.sum() - len(visible)} of {labelled.sum()} joints are hidden; to be seen: {names or 'none'}."
 
 
+def sureness(people: Mapping[str, Mapping[str, View]]) -> str:
+    """How high the heatmaps' highest pixels are, mean over keypoints, for each person as each network sees them.
+
+    `people["easiest"]["hrnet"]` is the person "easiest" as HRNet sees it.
+    """
+    heights = {
+        person: ", ".join(f"{name} {view.heatmaps.max(axis=(1, 2)).mean():.2f}" for name, view in views.items())
+        for person, views in people.items()
+    }
+    told = "; ".join(f"{person}: {height}" for person, height in heights.items())
+    return f"highest value of a heatmap, mean over joints: {told}."
+
+
 def body_box(view: View, shape: tuple[int, int]) -> np.ndarray:
     """True (h, w) where a map of `shape` lies in the box of the annotated keypoints, with a margin, within the crop.
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,13 @@ def view():
 
 def test_what_is_hidden_is_named(view):
     assert seen.hidden(view) == "1 of 2 joints are hidden; to be seen: nose."
+
+
+def test_sureness_is_the_mean_height_of_the_peaks(view):
+    maps = np.zeros((2, 4, 4))
+    maps[0, 1, 1], maps[1, 2, 3] = 0.9, 0.3
+    told = seen.sureness({"easiest": {"a": replace(view, looks={"heatmaps": maps})}})
+    assert told == "highest value of a heatmap, mean over joints: easiest: a 0.60."
 
 
 def test_shares_on_the_body_are_of_the_box_about_labelled_joints(view):
