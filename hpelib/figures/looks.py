@@ -22,7 +22,8 @@ from hpelib.figures.heatmaps import View, add_color_bar, draw_heatmap
 from hpelib.figures.skeletons import show_image
 from hpelib.records import Quantity, quantity
 
-ARROWS = 12  # across a map
+ARROWS = 8  # across a map
+ARROWS_IN = 2.2  # width of a panel with arrows
 LETTERS_PER_IN = 14  # of titles
 CHANGE_COLORS = "PuOr_r"  # orange for more, purple for less: colour-blind readers can tell them apart
 PART_COLORS = (style.ORANGE, style.BLUE)
@@ -39,6 +40,7 @@ class Panel:
     scale: str = ""  # panels of one name share the range; by default a panel has its own
     reach: float | None = None  # the map is no place in the picture: its axes go from -reach to reach
     parts: Mapping[str, int] = field(default_factory=dict)  # what consecutive channels belong to, and how many
+    signed: bool = False  # a map about its mean: purple below, orange above, transparent at 0
 
     @property
     def axis(self) -> str:
@@ -76,7 +78,7 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
         case "columns":
             return {title: Panel(look.mean(axis=0) * look.shape[1], EVEN)}
         case "competition" if look.ndim == 4:  # of two branches for each channel
-            return {f"{title}: share of the first": Panel(look[0].ravel(), "share", SHARE)}
+            return {f"{title}: share of the rich transform": Panel(look[0].ravel(), "share", SHARE)}
         case "competition":
             even = {"unit": EVEN, "limits": (0.0, float(len(look)))}
             return {f"{title}, scale {i}": Panel(share * len(look), **even) for i, share in enumerate(look, start=1)}
@@ -109,14 +111,30 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
     return {title: Panel(np.abs(look).mean(axis=0), "mean of absolute values")}
 
 
+def centred(panel: Panel) -> Panel:
+    """A map (h, w) or offsets (2, h, w) less their mean over positions; the sign of a map is then drawn.
+
+    A curve stays as it is.
+    """
+    if panel.values.ndim == 1:
+        return panel
+    values = panel.values - panel.values.mean(axis=(-2, -1), keepdims=True)
+    return replace(panel, values=values, limits=None, signed=values.ndim == 2, unit=f"{panel.unit}, less the mean")
+
+
 def look_sheet(
-    views: Mapping[str, View], pattern: str | Sequence[str], limits: Mapping[str, tuple[float, float]] | None = None
+    views: Mapping[str, View],
+    pattern: str | Sequence[str],
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    percentile: float = 100,
+    about_the_mean: bool = False,
 ) -> Figure:
     """One row for each person: the person, then every panel of the looks whose whole name matches `pattern`.
 
-    `views` are one network's, by the persons' names. A column has the same colour scale, or axis, for all persons.
-    Panels stand in the network's order; of several patterns, those of the first come first. `limits` replaces the
-    scale of the panels of a look, by its name.
+    `views` are one network's, by the persons' names. A column has the same colour scale, or axis, for all persons. It
+    ends at the `percentile` of their values; what lies above has the last colour. `limits` replaces the scale of the
+    panels of a look, by its name. `about_the_mean` draws maps and offsets as `centred` has them. Panels stand in the
+    network's order; of several patterns, those of the first come first.
 
     Raises:
         ValueError: the network shows nothing of that name; the message lists what it shows.
@@ -132,11 +150,14 @@ def look_sheet(
         }
         for view in views.values()
     ]
-    ranges = _ranges(rows)
+    if about_the_mean:
+        rows = [{title: centred(panel) for title, panel in row.items()} for row in rows]
+    ranges = _ranges(rows, percentile)
     pictures = [view.crop.picture for view in views.values()]
     columns = 1 + len(rows[0])
     with style.apply():
-        width_in = min(style.WIDTH_IN, columns * style.PANEL_IN)
+        arrows = any(panel.values.ndim == 3 for panel in rows[0].values())
+        width_in = min(style.WIDTH_IN, columns * (ARROWS_IN if arrows else style.PANEL_IN))
         letters = int(LETTERS_PER_IN * width_in / columns)
         aspect = next(iter(views.values())).aspect
         figure, grid = style.panels(columns * len(rows), columns, 1.1 * aspect, width_in)
@@ -150,7 +171,8 @@ def look_sheet(
             for axes, picture, row in zip(column, pictures, rows, strict=True):
                 drawn = draw_panel(axes, picture, row[title], ranges[panel.scale or title])
             if drawn is None:
-                column[-1].set_xlabel(f"{panel.axis}\n({panel.unit})")
+                column[-1].set_xlabel(panel.axis)
+                column[-1].set_ylabel(panel.unit)
             else:
                 unit = textwrap.fill(panel.unit, letters)
                 bar = add_color_bar(figure, drawn, column, label=unit, shrink=0.9, aspect=15)
@@ -174,12 +196,12 @@ def matching(views: Mapping[str, View], pattern: str) -> list[str]:
     return names
 
 
-def _ranges(rows: Sequence[Mapping[str, Panel]]) -> dict[str, tuple[float, float]]:
+def _ranges(rows: Sequence[Mapping[str, Panel]], percentile: float) -> dict[str, tuple[float, float]]:
     """The limits of every scale over all persons; a panel without a scale's name goes by its title."""
     together: dict[str, list[Panel]] = {}
     for title, panel in (item for row in rows for item in row.items()):
         together.setdefault(panel.scale or title, []).append(panel)
-    return {scale: common_range(panels) for scale, panels in together.items()}
+    return {scale: common_range(panels, percentile) for scale, panels in together.items()}
 
 
 def draw_panel(
@@ -202,6 +224,8 @@ def draw_panel(
         axes.set(xlabel="x / deviation", ylabel="y / deviation")
         axes.grid(False)
         return axes.imshow(values, cmap="inferno", extent=extent, vmin=limits[0], vmax=limits[1])
+    if panel.signed:
+        return draw_change(axes, image, values, max(np.abs(limits).max(), 1e-12))
     if values.ndim == 2:
         return draw_heatmap(axes, image, values, limits)
     mappable = draw_heatmap(axes, image, np.hypot(*values), limits)
@@ -211,7 +235,7 @@ def draw_panel(
     rows, columns = np.mgrid[step // 2 : h : step, step // 2 : w : step]
     x_px, y_px = width / w, height / h
     dx, dy = values[:, rows, columns] * step * x_px / max(limits[1], 1e-12)
-    look = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.01, "color": "white"}
+    look = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "minlength": 0, "color": "white"}
     axes.quiver(columns * x_px, rows * y_px, dx, dy, **look)
     return mappable
 
@@ -230,12 +254,13 @@ def _draw_curve(axes: Axes, panel: Panel, limits: tuple[float, float]) -> None:
     axes.set(ylim=(low - room if low else 0, high + room), xlim=(0.5, last + 0.5), xticks=sorted({1, last}))
 
 
-def common_range(panels: Sequence[Panel]) -> tuple[float, float]:
-    """The panels' fixed limits, else their lowest value, or 0 if none is below, and their highest."""
+def common_range(panels: Sequence[Panel], percentile: float = 100) -> tuple[float, float]:
+    """The panels' fixed limits, else their lowest value, or 0 if none is below, and the `percentile` of all values."""
     if panels[0].limits:
         return panels[0].limits
     values = [np.hypot(*panel.values) if panel.values.ndim == 3 else panel.values for panel in panels]
-    return min(0.0, *(float(value.min()) for value in values)), max(float(value.max()) for value in values)
+    together = np.concatenate([value.ravel() for value in values])
+    return min(0.0, float(together.min())), float(np.percentile(together, percentile))
 
 
 def draw_change(axes: Axes, image: np.ndarray | Picture, change: np.ndarray, limit: float) -> AxesImage:

@@ -5,7 +5,7 @@ import pytest
 from hpelib.data.crops import Crop, Picture
 from hpelib.figures import style
 from hpelib.figures.heatmaps import View
-from hpelib.figures.looks import Panel, Step, draw_change, draw_panel, look_sheet, panels_of, step_sheet
+from hpelib.figures.looks import Panel, Step, centred, draw_change, draw_panel, look_sheet, panels_of, step_sheet
 from hpelib.records import Quantity
 from hpelib.skeletons import COCO17
 
@@ -43,7 +43,7 @@ def test_channel_weights_stand_in_the_order_of_the_channels():
     weights = np.array([0.2, 0.9, 0.4, 0.1, 0.8, 0.3]).reshape(6, 1, 1)
     np.testing.assert_array_equal(panels("gate", weights)["it"], weights.ravel())
     betas = np.stack([weights, 1 - weights])
-    np.testing.assert_array_equal(panels("competition", betas)["it: share of the first"], weights.ravel())
+    np.testing.assert_array_equal(panels("competition", betas)["it: share of the rich transform"], weights.ravel())
     kernels = np.stack([np.full((3, 3), 1.0), np.full((3, 3), -2.0)])
     np.testing.assert_allclose(panels("kernels", kernels)["it: norm"], [3, 6])
     np.testing.assert_allclose(panels("kernels", kernels[:, :1, :1])["it: 1x1"], [1, -2])
@@ -166,3 +166,21 @@ def test_no_change_is_transparent_and_both_directions_are_seen():
     alpha = mappable.get_alpha()[1:-1, 1:-1]
     assert alpha[0, 0] == 0
     assert alpha[1, 0] == alpha[1, 1] > alpha[0, 1] > 0
+
+
+def test_maps_and_offsets_are_drawn_about_their_mean():
+    gate = panels_of(Quantity("it", "", "gate"), np.array([[[0.2, 0.4], [0.6, 0.4]]]))["it"]
+    offsets = panels_of(Quantity("it", "", "offsets"), np.array([[[[1.0, 3.0]]], [[[5.0, 5.0]]]]))["it"]
+    np.testing.assert_allclose(centred(gate).values, [[-0.2, 0], [0.2, 0]])
+    np.testing.assert_allclose(centred(offsets).values, [[[-1, 1]], [[0, 0]]])
+    assert (centred(gate).signed, centred(gate).limits, centred(offsets).signed) == (True, None, False)
+    _, axes = plt.subplots()
+    assert draw_panel(axes, PIXELS, centred(gate)).get_clim() == pytest.approx((-0.2, 0.2))
+
+
+def test_a_column_may_end_at_a_percentile_so_that_one_peak_does_not_darken_it():
+    values = np.ones((1, 10, 10))
+    values[0, 0, 0] = 300
+    drawn = look_sheet({"easy": a_view(map=values)}, "map", percentile=99).axes[1].images[1]
+    assert drawn.get_clim()[1] < 10
+    assert look_sheet({"easy": a_view(map=values)}, "map").axes[1].images[1].get_clim() == (0, 300)
