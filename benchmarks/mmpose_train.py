@@ -35,7 +35,7 @@ def model(settings: dict) -> dict:
             "bgr_to_rgb": True,
         },
         "backbone": {"type": "ResNet", "depth": 18}
-        | dict.fromkeys(("stem_channels", "base_channels"), settings["width"]),
+        | {"stem_channels": 64, "base_channels": settings["width"]},  # timm's stem is always 64 wide
         "head": {
             "type": "HeatmapHead",
             "in_channels": 8 * settings["width"],

@@ -27,6 +27,7 @@ from hpelib.training.engine import machine_here
 
 SEEDS = (0, 1, 2)
 OPTIONS = {"width": 16, "depths": [2, 2, 2, 2], "deconv_widths": [32, 32, 32]}  # the ResNet-18 that MMPose has
+BLOCKS = {"encoder": "resnet34"}  # of ResNet-18 too: basic ones
 METRICS = ("AP_gt", "AP50_gt", "AP75_gt", "OKS")
 OURS = "hpelib"
 
@@ -38,7 +39,7 @@ def peer_run(params: dict, seed: int, work: Path) -> Run:
     dataset.manifest.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(run.dataset.manifest, dataset.manifest)
     recipe = dataclasses.replace(run.recipe, precision="fp32")
-    return dataclasses.replace(run, options=OPTIONS, dataset=dataset, recipe=recipe)
+    return dataclasses.replace(run, options=OPTIONS | BLOCKS, dataset=dataset, recipe=recipe)
 
 
 def ours(run: Run) -> dict[str, float]:
@@ -78,6 +79,17 @@ def theirs(run: Run, python: Path) -> dict[str, float]:
     found = np.stack([by_id[number] for number in people.ids.tolist()])
     figures = form.figures(run.dataset, people, found[..., :2].astype(np.float32), found[..., 2], run.test.nms)
     return figures | {"params": answer["params"]}
+
+
+def require_equal_sizes(figures: pd.DataFrame) -> None:
+    """Check that both sides trained networks of one size.
+
+    Raises:
+        ValueError: they did not; the message has both sizes.
+    """
+    sizes = figures.groupby("side")["params"].unique().map(list).to_dict()
+    if figures["params"].nunique() != 1:
+        raise ValueError(f"the sides trained networks of different numbers of parameters: {sizes}")
 
 
 def compare(figures: pd.DataFrame) -> pd.DataFrame:
@@ -124,6 +136,7 @@ def main(folder: Path) -> None:
             for side, figures in ((OURS, ours(run)), (NAME, theirs(run, python))):
                 rows.append({"side": side, "seed": seed} | figures)
                 print(side, seed, *(f"{name} {figures[name]:.1f}" for name in METRICS), flush=True)
+            require_equal_sizes(pd.DataFrame(rows))
         table = pd.DataFrame(rows)
         folder.mkdir(parents=True, exist_ok=True)
         columns = ["side", "seed", "params", *METRICS]

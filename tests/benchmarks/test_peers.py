@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.mmpose_client import NAME
-from benchmarks.peers import METRICS, OURS, compare
+from benchmarks.peers import METRICS, OURS, compare, require_equal_sizes
 
 
 def test_two_sides_are_compared_over_their_seeds():
@@ -25,3 +25,10 @@ def test_two_sides_are_compared_over_their_seeds():
     reach = stats.t.ppf(0.975, df) * se
     assert difference == 0.5
     assert (low, high) == (pytest.approx(0.5 - reach, abs=0.06), pytest.approx(0.5 + reach, abs=0.06))
+
+
+def test_networks_of_two_sizes_are_not_compared():
+    figures = pd.DataFrame({"side": [OURS, NAME], "params": [816273, 816273]})
+    require_equal_sizes(figures)
+    with pytest.raises(ValueError, match="801153"):
+        require_equal_sizes(figures.assign(params=[816273, 801153]))
