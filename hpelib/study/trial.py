@@ -22,11 +22,12 @@ def try_runs(params: dict) -> None:
     Raises:
         ValueError: naming the first run that could not train.
     """
-    sizes: dict[str, tuple[int, int]] = {}  # of heatmaps, by network and loss
+    sizes: dict[str, tuple[int, int]] = {}  # of heatmaps, by network, codec and loss
     for name, run in planned_runs(params):
         form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
-        sizes_px = inputs.input_size, inputs.heatmap_size
-        key = json.dumps([run.model, run.options, form.skeleton.name, sizes_px, recipe.loss, recipe.loss_options])
+        network = run.model, run.options, form.skeleton.name, form.skeleton.keypoints
+        codec = inputs.codec, inputs.input_size, inputs.heatmap_size, inputs.sigma
+        key = json.dumps([network, codec, recipe.loss, recipe.loss_options])
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)

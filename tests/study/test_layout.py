@@ -135,6 +135,13 @@ def test_a_loss_of_one_stack_stops_the_plan_of_a_network_with_more(params):
         try_runs(params)
 
 
+def test_a_codec_that_one_row_alone_has_is_tried(params):
+    rows = {"full": {}, "other": {"inputs": {"codec": "drak"}}}
+    params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": rows}}
+    with pytest.raises(ValueError, match="row other of hourglass on mpii cannot train: codec='drak' is none of"):
+        try_runs(params)
+
+
 def test_a_row_that_cannot_train_stops_the_plan(params):
     params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}, "deep": {"options": {"depth": 3}}}}}
     with pytest.raises(ValueError, match="row deep of hourglass on mpii cannot train: hourglass has no option depth"):

@@ -1,5 +1,6 @@
 """A set of hands in COCO's format, with a skeleton of its own: read, trained, scored, looked at and exported."""
 
+import argparse
 import json
 
 import numpy as np
@@ -16,7 +17,9 @@ from hpelib.study.inside.explorer import Explorer
 from hpelib.study.steps.evaluate import evaluate
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network, train, training_people
+from hpelib.study.tools.arguments import chosen_set, make_parser
 from hpelib.study.tools.export import export
+from hpelib.study.tools.score import score
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 JOINTS = ["wrist", *(f"{finger}_{joint}" for finger in FINGERS for joint in range(1, 5))]
@@ -71,11 +74,16 @@ def test_a_network_is_trained_scored_explored_and_exported(hands, network, tmp_p
     loaded = load(run.evaluation)
     assert loaded.groups.keys() == {joint.replace("_", " ").capitalize() for joint in JOINTS}
     assert {"AP_gt", "AP_det", "OKS", "Thumb 1"} <= set(loaded.figures["metric"])
-    test = read_split(run.dataset, "test")
+    test, test_images = read_split(run.dataset, "test"), hands["sets"]["coco"]["splits"]["test"]["images"]
     by_hand = keypoint_similarity(loaded.keypoints[0], test.keypoints, test.areas, [0.03] * 21)
     assert loaded.values("OKS") == [pytest.approx(100 * np.nanmean(by_hand), rel=1e-4, abs=1e-6)]
     explorer = Explorer(hands | {"networks": [network]}, "coco")
     assert len(explorer.figure(f"{network}, seed 0", 0, "thumb_4").axes) >= 4
+    given = argparse.Namespace(root=run.dataset.root, annotations="test.json", images=test_images)
+    parser = make_parser("score", "")
+    unset = {key: None for key in vars(parser.parse_args([network, "coco", "0"])) if key not in vars(given)}
+    scored = score(run, chosen_set(parser, argparse.Namespace(**unset, **vars(given)), "coco", run))
+    assert scored.set_index("metric").loc["OKS", "value"] == pytest.approx(loaded.values("OKS")[0], abs=1e-4)
     if network == "hourglass":  # DITN's maps are flat after one epoch, and then any pixel is a maximum
         assert export(run, tmp_path / "hand.onnx")["scores"] < 1e-4
 

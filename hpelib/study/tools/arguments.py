@@ -29,8 +29,11 @@ def chosen_run(given: argparse.Namespace) -> Run:
     return make_run(load_params(), given.network, given.trained_on, given.seed)
 
 
-def chosen_set(parser: argparse.ArgumentParser, given: argparse.Namespace, format: str) -> Dataset:
-    """The set that the arguments name; its only split is `test`. Missing arguments end the command."""
+def chosen_set(parser: argparse.ArgumentParser, given: argparse.Namespace, format: str, run: Run) -> Dataset:
+    """The set that the arguments name, whose only split is `test`; in the run's format it has the run's skeleton.
+
+    Missing arguments end the command.
+    """
     form = FORMATS[format]
     keys = {key for name in SCORED for key in FORMATS[name].arguments}
     files = {key: getattr(given, key) for key in sorted(keys) if getattr(given, key) is not None}
@@ -38,7 +41,8 @@ def chosen_set(parser: argparse.ArgumentParser, given: argparse.Namespace, forma
         files = {"folder": "."} | files
     if not set(form.required) <= files.keys() <= form.arguments.keys():
         parser.error(f"the format {format} needs {_options(form.required)} and may have {_options(form.arguments)}")
-    return Dataset(given.root.name, "own pictures", format, given.root, {"test": files})
+    skeleton = run.dataset.skeleton if run.dataset.format == format else {}
+    return Dataset(given.root.name, "own pictures", format, given.root, {"test": files}, skeleton=skeleton)
 
 
 def _options(keys: Iterable[str]) -> str:

@@ -101,7 +101,7 @@ def smaller(params: dict, run: Run, batch_size: int) -> Run:
         pretrained=False,
         dataset=replace(run.dataset, root=Path(files["root"].format(work=".")), splits=files["splits"]),
         inputs=replace(run.inputs, batch_size=batch_size, workers=workers),
-        recipe=replace(run.recipe, device=device, epochs=1, milestones=(), processes=1),
+        recipe=replace(run.recipe, device=device, epochs=1, milestones=(), warmup_steps=0, processes=1),
     )
 
 

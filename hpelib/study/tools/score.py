@@ -95,5 +95,6 @@ if __name__ == "__main__":
     parser.add_argument("--format", choices=SCORED, required=True, help="of the pictures to score")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # who is scored and who is left out
-    table = score(chosen_run(given), chosen_set(parser, given, given.format), given.force)
+    run = chosen_run(given)
+    table = score(run, chosen_set(parser, given, given.format, run), given.force)
     print(table.to_string(index=False, float_format="%.1f", na_rep="-"))

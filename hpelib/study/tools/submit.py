@@ -69,5 +69,5 @@ if __name__ == "__main__":
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # who is left out
     run = chosen_run(given)
-    dataset = chosen_set(parser, given, run.dataset.format)
+    dataset = chosen_set(parser, given, run.dataset.format, run)
     print(submit(run, dataset, given.algorithm, given.out or run.dataset.work / "submissions", given.force))

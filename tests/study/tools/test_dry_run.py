@@ -17,6 +17,7 @@ def mannequins(tmp_path_factory) -> Path:
 def test_every_stage_is_run_and_projected(params, mannequins, monkeypatch, name):
     params["sets"] |= {f"mannequins_{name}": load_params()["sets"][f"mannequins_{name}"]}
     monkeypatch.chdir(mannequins)
+    params["profiles"]["tiny"]["recipe"] |= {"warmup_steps": 500}  # more than the steps that are tried
     planned = make_run(params, "hourglass", name, 0)
     run = smaller(params, planned, 2)
     found = dry_run(run)
