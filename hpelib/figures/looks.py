@@ -290,7 +290,7 @@ def step_sheet(picture: np.ndarray | Picture, steps: Mapping[str, Step], columns
         name = step.scale or title
         most[name] = max(most.get(name, 1e-12), float(np.abs(step.values).max()))
     with style.apply():
-        figure, grid = style.panels(len(steps), columns, 1.45 * aspect)
+        figure, grid = style.panels(len(steps), columns, aspect + 0.55)
         for axes, (title, step) in zip(grid, steps.items(), strict=True):
             limit = most[step.scale or title]
             drawn = _draw_step(axes, picture, step, limit)
