@@ -11,7 +11,7 @@ import PIL.Image
 from IPython.display import Image, display
 from jupyter_bbox_widget import BBoxWidget
 from matplotlib.figure import Figure
-from traitlets import Tuple, observe
+from traitlets import List, Tuple, observe
 
 from hpelib.attribution import attribute
 from hpelib.data.crops import Picture
@@ -143,6 +143,7 @@ class Occluder(BBoxWidget):
     """
 
     value = Tuple((0.0, 0.0, 0.0, 0.0))
+    bboxes = List().tag(sync=True, echo_update=False)  # an echo of the press would undo the drag that follows it
 
     def __init__(self):
         super().__init__(hide_buttons=True, colors=[style.VERMILION])
@@ -157,6 +158,7 @@ class Occluder(BBoxWidget):
         png = BytesIO()
         PIL.Image.fromarray(crop).resize(self.size_px).save(png, "png")
         self.image_bytes = png.getvalue()
+        self.layout = {"height": f"{self.size_px[1] + 10}px", "overflow": "hidden"}  # no list of classes below
 
     @observe("bboxes")
     def _keep_the_last(self, change) -> None:
