@@ -180,10 +180,15 @@ def test_two_runs_stand_side_by_side_and_a_state_is_kept_as_picture_and_code(tra
     monkeypatch.setattr("hpelib.study.inside.explorer.display", shown.append)
     (_, box) = panel(trained, "coco", "most occluded").children
     sides, save, said, _ = box.children
-    controls = {control.description: control for column in sides.children for control in column.children}
+    choices, (_, occluder) = (column.children for column in sides.children)
+    controls = {control.description: control for control in choices}
     controls["beside it"].value = RUN
     assert len(shown) >= 2, "the person twice: by the run and by the one beside it"
+    assert said.layout.display == "none"
+    occluder.bboxes = [{"x": 60, "y": 60, "width": 120, "height": 120, "label": ""}]
     save.click()
+    assert said.layout.display == "", "what is said can be seen"
+    assert "*(0.25, 0.25, 0.5, 0.5)" in said.value
     (picture,) = Path("work/explore").glob("*.png")
     first, _, code = said.value.partition("\n")
     assert str(picture) in first
