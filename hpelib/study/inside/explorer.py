@@ -1,16 +1,20 @@
-"""One network, one person, one keypoint at a time, with a grey square in front of the person: the explore notebook."""
+"""One network, one person, one keypoint at a time, with a grey box in front of the person: the explore notebook."""
 
 import re
 import textwrap
-from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
+import PIL.Image
 from IPython.display import Image, display
+from jupyter_bbox_widget import BBoxWidget
 from matplotlib.figure import Figure
+from traitlets import List, Tuple, observe
 
 from hpelib.attribution import attribute
+from hpelib.data.crops import Picture
 from hpelib.figures import style
 from hpelib.figures.heatmaps import View, common_limits, draw_heatmap
 from hpelib.figures.looks import Panel, draw_change, draw_panel, panels_of
@@ -25,6 +29,8 @@ NOBODY = "nobody"
 KEPT = Path("work/explore")  # pictures that a reader keeps
 MAX_PANELS = 4  # of one layer
 TITLE_WIDTH = 26  # characters above a panel
+OCCLUDER_WIDTH_PX = 240  # of the picture on which a box is drawn
+HINT = "Drag the mouse over the person to hide a part. Drag the box or its corners; its cross removes it."
 
 
 class Explorer(Gallery):
@@ -70,6 +76,16 @@ class Explorer(Gallery):
         width, height = self.runs[run].inputs.input_size
         rows, columns = np.mgrid[:height, :width]
         return np.maximum(np.abs(columns - x * width), np.abs(rows - y * height)) < size * width / 2
+
+    def box(self, run: str, left: float, top: float, width: float, height: float) -> np.ndarray:
+        """A mask (H, W) of the run's crops that is true where the centre of a pixel lies in a box.
+
+        `left` and `width` are fractions of the crop's width, `top` and `height` of its height, from 0 to 1.
+        """
+        across, down = self.runs[run].inputs.input_size
+        rows, columns = np.mgrid[:down, :across] + 0.5
+        inside_x = (left * across <= columns) & (columns < (left + width) * across)
+        return inside_x & (top * down <= rows) & (rows < (top + height) * down)
 
     def figure(
         self,
@@ -120,6 +136,44 @@ class Explorer(Gallery):
         return list(panels_of(quantity(layer), look, keypoint).items())[:MAX_PANELS]
 
 
+class Occluder(BBoxWidget):
+    """The person's picture. What lies below the box that a reader draws on it with the mouse is hidden.
+
+    `value` is the box as `Explorer.box` takes it: left, top, width, height. All are 0 where there is none.
+    """
+
+    value = Tuple((0.0, 0.0, 0.0, 0.0))
+    bboxes = List().tag(sync=True, echo_update=False)  # an echo of the press would undo the drag that follows it
+
+    def __init__(self):
+        super().__init__(hide_buttons=True, colors=[style.VERMILION])
+        self.size_px = (1, 1)  # (width, height) of the picture
+
+    def show(self, picture: Picture) -> None:
+        """Put another person below the box, which stays where it is."""
+        width, height = picture.crop_size
+        edge_px = picture.zoom * picture.margin_px
+        crop = picture.pixels[edge_px:, edge_px:][: height * picture.zoom, : width * picture.zoom]
+        self.size_px = OCCLUDER_WIDTH_PX, round(OCCLUDER_WIDTH_PX * height / width)
+        png = BytesIO()
+        PIL.Image.fromarray(crop).resize(self.size_px).save(png, "png")
+        self.image_bytes = png.getvalue()
+        self.layout = {"height": f"{self.size_px[1] + 10}px", "overflow": "hidden"}  # no list of classes below
+
+    @observe("bboxes")
+    def _keep_the_last(self, change) -> None:
+        # a press of the mouse adds a box without size, which has one when the mouse is let go
+        if change.new and not (change.new[-1]["width"] and change.new[-1]["height"]):
+            return
+        if len(change.new) > 1:
+            with self.hold_sync():
+                self.bboxes, self.selected_index = change.new[-1:], 0
+            return
+        (width, height), (box,) = self.size_px, change.new or [dict.fromkeys(("x", "y", "width", "height"), 0)]
+        fractions = box["x"] / width, box["y"] / height, box["width"] / width, box["height"] / height
+        self.value = tuple(round(fraction, 3) for fraction in fractions)
+
+
 def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
     """Widgets for a notebook: a choice of the dataset, and below it the choices of `Explorer.figure` with its picture.
 
@@ -135,7 +189,6 @@ def panel(params: dict, dataset: str, order: str) -> widgets.VBox:
 
 def _controls(explorer: Explorer, dataset: str, order: str) -> widgets.VBox:
     names, last = list(explorer.runs), len(explorer.people) - 1
-    slider = partial(widgets.FloatSlider, min=0.0, max=1.0, step=0.02, continuous_update=False)
     controls = {
         "run": widgets.Dropdown(description="run", options=names),
         "beside": widgets.Dropdown(description="beside it", options=[NOBODY, *names]),
@@ -144,17 +197,14 @@ def _controls(explorer: Explorer, dataset: str, order: str) -> widgets.VBox:
         "keypoint": widgets.Dropdown(description="keypoint", options=explorer.people.skeleton.keypoints),
         "layer": widgets.Dropdown(description="layer", options=explorer.layers(names[0])),
         "channel": widgets.BoundedIntText(description="channel", max=9999),
-        "x": slider(description="square: x", value=0.5),
-        "y": slider(description="square: y", value=0.5),
-        "size": slider(description="size", value=0.0),
+        "box": Occluder(),
     }
-    save, said = widgets.Button(description="keep this picture"), widgets.Output()
+    save = widgets.Button(description="keep this picture")
+    said = widgets.Textarea(rows=8, layout={"width": "100%", "display": "none"})
 
-    def drawn(
-        run: str, order: str, rank: int, keypoint: str, layer: str, channel: int, x: float, y: float, size: float
-    ):
+    def drawn(run: str, order: str, rank: int, keypoint: str, layer: str, channel: int, box: tuple):
         person = explorer.persons(order)[rank]
-        mask = explorer.square(run, x, y, size)
+        mask = explorer.box(run, *box)
         return person, explorer.figure(run, person, keypoint, layer, mask, channel)
 
     def show(beside: str, **chosen) -> None:
@@ -170,23 +220,30 @@ def _controls(explorer: Explorer, dataset: str, order: str) -> widgets.VBox:
         name = re.sub(r"\W+", "_", f"{dataset}_{person}_{chosen['run']}_{chosen['keypoint']}_{chosen['layer']}")
         path = style.save(figure, KEPT / f"{name}.png")
         said.value = f"# {path}\n{code_of(dataset, person, **chosen)}"
+        said.layout.display = ""
+
+    def place(_) -> None:
+        run, order, rank = (controls[name].value for name in ("run", "order", "rank"))
+        (view,) = explorer.look(run, explorer.persons(order)[rank])
+        controls["box"].show(view.crop.picture)
 
     # before `show` asks for a layer that the new network does not have
     controls["run"].observe(lambda change: controls["layer"].set_trait("options", explorer.layers(change.new)), "value")
     save.on_click(keep)
-    choices = list(controls.values())
-    sides = widgets.HBox([widgets.VBox(choices[:5]), widgets.VBox(choices[5:])])
+    place(None)
+    for name in ("run", "order", "rank"):
+        controls[name].observe(place, "value")
+    *choices, box = controls.values()
+    sides = widgets.HBox([widgets.VBox(choices), widgets.VBox([widgets.Label(HINT), box])])
     return widgets.VBox([sides, save, said, widgets.interactive_output(show, controls)])
 
 
-def code_of(
-    dataset: str, person: int, run: str, keypoint: str, layer: str, channel: int, x: float, y: float, size: float, **_
-) -> str:
+def code_of(dataset: str, person: int, run: str, keypoint: str, layer: str, channel: int, box: tuple, **_) -> str:
     """The lines that draw again what the widgets show."""
     return (
         "from hpelib.study.config import load_params\n"
         "from hpelib.study.inside.explorer import Explorer\n\n"
         f"explorer = Explorer(load_params(), {dataset!r})\n"
-        f"mask = explorer.square({run!r}, x={x}, y={y}, size={size})\n"
+        f"mask = explorer.box({run!r}, *{box})\n"
         f"explorer.figure({run!r}, {person}, {keypoint!r}, {layer!r}, mask, channel={channel})"
     )

@@ -1,11 +1,13 @@
 import dataclasses
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import torch
 from nbclient import NotebookClient
@@ -15,7 +17,7 @@ from hpelib.data.loader import make_loader
 from hpelib.figures.style import to_png
 from hpelib.formats import FORMATS
 from hpelib.study.evaluation import ARRAYS, save
-from hpelib.study.inside.explorer import ATTRIBUTION, Explorer, panel
+from hpelib.study.inside.explorer import ATTRIBUTION, Explorer, Occluder, panel
 from hpelib.study.steps import evaluate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,6 +58,36 @@ def test_the_square_lies_on_the_clearest_keypoint(trained):
     rows, columns = np.nonzero(explorer.square(RUN, 10 / 32, 20 / 32, 7 / 32))
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (7, 13, 17, 23)
     assert not explorer.square(RUN, 0.5, 0.5, 0.0).any()
+
+
+def test_a_box_hides_the_pixels_whose_centres_lie_in_it(trained):
+    explorer = Explorer(trained, "coco")
+    rows, columns = np.nonzero(explorer.box(RUN, 0.25, 0.5, 0.125, 0.25))  # of 32x32 px
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == (8, 11, 16, 23)
+    assert not explorer.box(RUN, 0.0, 0.0, 0.0, 0.0).any()
+    assert explorer.box(RUN, -1, -1, 3, 3).all()
+
+
+def test_the_occluder_is_the_last_box_that_was_drawn(trained):
+    explorer, occluder = Explorer(trained, "coco"), Occluder()
+    (view,) = explorer.look(RUN, 0)
+    occluder.show(view.crop.picture)
+    shown = PIL.Image.open(BytesIO(occluder.image_bytes))
+    assert shown.size == (240, 240)
+    edge_px, zoom = view.crop.picture.margin_px * view.crop.picture.zoom, view.crop.picture.zoom
+    crop = PIL.Image.fromarray(view.crop.picture.pixels[edge_px : edge_px + 32 * zoom, edge_px : edge_px + 32 * zoom])
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(crop.resize((240, 240))))
+    first = {"x": 60, "y": 120, "width": 30, "height": 60, "label": ""}
+    occluder.bboxes = [first]
+    assert occluder.value == (0.25, 0.5, 0.125, 0.25)
+    pressed = first | {"x": 0, "width": 0, "height": 0}
+    occluder.bboxes = [first, pressed]
+    assert occluder.value == (0.25, 0.5, 0.125, 0.25), "nothing changes while the mouse is down"
+    occluder.bboxes = [first, first | {"x": 0}]
+    assert occluder.bboxes == [first | {"x": 0}]
+    assert occluder.value == (0.0, 0.5, 0.125, 0.25)
+    occluder.bboxes = []
+    assert not any(occluder.value)
 
 
 def test_people_come_in_the_order_asked_for(trained):
@@ -120,7 +152,7 @@ def test_the_notebook_runs_and_its_widgets_change_the_picture(trained, tmp_path,
     for cell in notebook.cells:
         cell.source = cell.source.replace("\nenter()\n", "\n")  # stay with the tiny study
     look = "sides, *_, picture = box.children[1].children\nprint(picture.outputs[0]['data']['image/png'])"
-    for source in (look, "sides.children[1].children[-1].value = 0.5", look):
+    for source in (look, "sides.children[1].children[-1].value = (0.2, 0.2, 0.5, 0.5)", look):
         notebook.cells.append(nbformat.v4.new_code_cell(source))
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -148,10 +180,15 @@ def test_two_runs_stand_side_by_side_and_a_state_is_kept_as_picture_and_code(tra
     monkeypatch.setattr("hpelib.study.inside.explorer.display", shown.append)
     (_, box) = panel(trained, "coco", "most occluded").children
     sides, save, said, _ = box.children
-    controls = {control.description: control for column in sides.children for control in column.children}
+    choices, (_, occluder) = (column.children for column in sides.children)
+    controls = {control.description: control for control in choices}
     controls["beside it"].value = RUN
     assert len(shown) >= 2, "the person twice: by the run and by the one beside it"
+    assert said.layout.display == "none"
+    occluder.bboxes = [{"x": 60, "y": 60, "width": 120, "height": 120, "label": ""}]
     save.click()
+    assert said.layout.display == "", "what is said can be seen"
+    assert "*(0.25, 0.25, 0.5, 0.5)" in said.value
     (picture,) = Path("work/explore").glob("*.png")
     first, _, code = said.value.partition("\n")
     assert str(picture) in first
