@@ -9,7 +9,7 @@ two half widths (Howe 1974, JASA 69). With few seeds it covers more than it prom
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +22,8 @@ SEEN, OPPOSITE, SMALLER = "seen", "opposite", "smaller than claimed"
 NOTHING, NOT_TESTABLE, NOT_RUN = "no difference beyond the detectable", "not testable here", "not run"
 VERDICTS = (SEEN, OPPOSITE, SMALLER, NOTHING, NOT_TESTABLE, NOT_RUN)
 LEVEL, POWER = 0.95, 0.8
+FEW_SEEDS = 3  # up to here variances are so rough that the power is about three in five
+FEWER_TIMES = " (three in five with two or three seeds)"
 P_RANGE = 1e-12, 1 - 1e-12
 DRAWS = 1000
 
@@ -182,7 +184,7 @@ def verdict(gain: float, p: float, p_below: float) -> str:
     """What a comparison shows of a claimed gain, from p values that are corrected for their number.
 
     - "seen": a gain beyond chance, however large. "opposite": a loss beyond chance.
-    - "smaller than claimed": neither, and a gain as large as claimed would have shown otherwise.
+    - "smaller than claimed": neither, and a gain as large as claimed would have shown otherwise. It may be a loss.
     - "no difference beyond the detectable": all other cases.
     """
     if p < 1 - LEVEL:
@@ -198,6 +200,12 @@ def detectable(picture_sd: float, seed_sd: float, freedom: float, seeds: int, te
     Args: as in a `Difference`.
     """
     return math.hypot(_units(np.inf, tests) * picture_sd, _units(freedom, tests) * seed_sd / math.sqrt(seeds))
+
+
+def how_often(seeds: Iterable[float]) -> str:
+    """How often true gains as large as `detectable` says are shown by comparisons of so many seeds each, in words."""
+    few = {number <= FEW_SEEDS for number in seeds}
+    return "three times in five" if few == {True} else "four times in five" + FEWER_TIMES * (True in few)
 
 
 def persons_needed(claimed: float, person_sd: float, seed_sd: float, seeds: int) -> float:

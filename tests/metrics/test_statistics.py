@@ -13,6 +13,7 @@ from hpelib.metrics.statistics import (
     detectable,
     difference,
     holm,
+    how_often,
     persons_needed,
     redrawn_means,
     seeds_needed,
@@ -126,6 +127,12 @@ def test_power_is_that_of_the_known_formula():
     enough = seeds_needed(2.0, picture_sd=0.21, seed_sd=0.85)
     sizes = [detectable(0.21, 0.85, 2 * (seeds - 1), seeds) for seeds in (enough - 1, enough)]
     assert sizes[1] <= 2.0 < sizes[0]
+
+
+def test_few_seeds_show_a_detectable_gain_less_often():
+    assert how_often([3, 2, 3]) == "three times in five"
+    assert how_often([4, 10]) == "four times in five"
+    assert how_often([3, 10]) == "four times in five (three in five with two or three seeds)"
 
 
 def studies(rng, count, seeds, pictures=150, gain=0.0, per_picture=3, sds=ALIKE):

@@ -1,11 +1,12 @@
 """All rows of all papers' ablations, each beside the first row of its paper."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, standard_deviation
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, how_often, standard_deviation
 from hpelib.study.config import make_dataset
 from hpelib.study.results.comparisons import Study, judge
 from hpelib.study.results.measurements import interval_cells, with_sd
@@ -75,8 +76,47 @@ def answer(measured: pd.DataFrame) -> str:
     return (
         f"Of {len(rows)} rows with parts switched on or off, {len(tested)} can be compared with the first row of their "
         f"paper. Better beyond chance: {better or 'none'}. Worse: {worse or 'none'}. {untested} Half of the "
-        f"comparisons need a true gain of {smallest:.1f} points or more to show it four times in five."
+        f"comparisons need a true gain of {smallest:.1f} points or more to show it {how_often(tested['seeds'])}."
     )
+
+
+def switches(params: dict, paper: str) -> dict[str, str]:
+    """For each row, what is switched in the full network, in words such as "without `sfm`, `loss` is `mse`"."""
+    rows = params["ablations"][paper]["rows"]
+    return {row: ", ".join(_switches(changes)) or "the full network" for row, changes in rows.items()}
+
+
+def _switches(changes: dict) -> Iterator[str]:
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            yield from _switches(value)
+        elif value is None:
+            yield f"`{name}` by default"
+        elif value is True or value is False or value == "off":
+            yield f"{'with' if value is True else 'without'} `{name}`"
+        else:
+            yield f"`{name}` is `{value}`"
+
+
+def not_run(params: dict, paper: str) -> str:
+    """What stands in place of a table without figures: the rows, and the profiles whose recorded pages have them.
+
+    Links are relative to the page of a network, reports/PROFILE/networks/PAPER.
+    """
+    parts = [f"- `{row}`: {words}" for row, words in switches(params, paper).items()]
+    links = [f"[{name}](../../../{name}/ablations/ablations.ipynb)" for name in _recorded(params, paper)]
+    elsewhere = f" Recorded rows: {', '.join(links)}." if links else ""
+    return "\n".join([f"Not run under this profile.{elsewhere} The rows, and what each switches:", "", *parts])
+
+
+def _recorded(params: dict, paper: str) -> Iterator[str]:
+    """The other profiles in whose reports this paper's ablation has figures."""
+    for name in params["profiles"]:
+        path = Path("reports") / name / "ablations/ablations.csv"
+        if name != params["profile"] and path.is_file():
+            rows = pd.read_csv(path)
+            if rows.loc[rows["paper"] == paper, "value"].notna().any():
+                yield name
 
 
 def _of(rows: pd.DataFrame, verdict: str):

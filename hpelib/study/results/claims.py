@@ -10,8 +10,10 @@ from hpelib.metrics.statistics import (
     NOT_TESTABLE,
     NOTHING,
     SEEN,
+    SMALLER,
     VERDICTS,
     holm,
+    how_often,
     persons_needed,
     seeds_needed,
     standard_deviation,
@@ -19,8 +21,8 @@ from hpelib.metrics.statistics import (
 )
 from hpelib.study.config import make_dataset, networks_on
 from hpelib.study.entries import COUNTS, counted_size, read_table
-from hpelib.study.results.comparisons import OF_DIFFERENCE, Study, detectable_among
-from hpelib.study.results.measurements import brackets, entry_at
+from hpelib.study.results.comparisons import OF_DIFFERENCE, ONE_SEED, Study, detectable_among
+from hpelib.study.results.measurements import brackets, count, entry_at
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -32,13 +34,16 @@ COLUMNS = (
     "unit",  # "points"; of sizes "M", "G", or "% or less", where the difference is relative
     "needs",  # mechanisms of the better side's record that must act, or the claim is not tested; parted by spaces
 )
-MEASUREMENT = ["better", "worse", "dataset", "metric"]  # claims that share these are one measurement
+SIDES = ["better_at", "worse_at"]  # entries of the current profile that stand for better and worse at the claim's input
+MEASUREMENT = [*SIDES, "dataset", "metric"]  # claims that share these are one measurement
 MEASURED = (
+    *SIDES,
     *("ours", *OF_DIFFERENCE, "seeds", "pictures", "persons"),
     *("p_below", "p_holm", "p_below_holm", "training", "profile", "verdict", "reason"),
 )
 AT_MOST = "% or less"
 VAL_PERSONS = {"coco": 6352, "mpii": 2958, "lsp": 1000}  # annotated, in val2017, MPII's usual val split, LSP's test
+MEANINGS = {SMALLER: "The claimed gain is not reached; it may even be a loss: see the sign of *ours*."}
 COUNT_VERDICTS = COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
 
 
@@ -69,18 +74,14 @@ def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
     - `picture_sd`, `seed_sd`, `freedom`, `seeds`, `pictures`: as in `Difference`.
     - `training`: how long and by whose recipe. `profile`: "full size" for claims about sizes.
     - `reason`: why nothing can be tested, or was not run.
+    - `measurement`: the id of the claim that the measurement is counted for; rows with another id repeat it.
 
     Args:
         claims: what `read_claims` returns, or some of its rows: all claims of a paper, or p values are too small.
         counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
     rows = [
-        _judge_size(claim, counts)
-        if claim.metric in COUNTS
-        else study.compare(
-            *(entry_at(study.params, entry, claim.input) for entry in (claim.better, claim.worse)),
-            *(claim.dataset, claim.metric, claim.needs.split(), claim.claimed),
-        )
+        _judge_size(claim, counts) if claim.metric in COUNTS else _judge_accuracy(claim, study)
         for claim in claims.itertuples()
     ]
     found = claims.join(
@@ -94,7 +95,22 @@ def ledger(study: Study, claims: pd.DataFrame, counts: pd.DataFrame) -> pd.DataF
         found.loc[family.index, "detectable"] = detectable_among(family, len(first))
         judged = found.loc[family.index, ["ours", "p_holm", "p_below_holm"]].itertuples(index=False)
         found.loc[family.index, "verdict"] = [verdict(*each) for each in judged]
-    return found
+    return found.assign(measurement=_counted_for(found))
+
+
+def _counted_for(found: pd.DataFrame) -> pd.Series:
+    """For each claim the id of the one that its measurement is counted for: the first of those that were tested."""
+    untested = found["verdict"].isin([NOT_TESTABLE, NOT_RUN])
+    ordered = found.loc[untested.sort_values(kind="stable").index]
+    accuracy = ordered[~ordered["metric"].isin(COUNTS)]
+    first = accuracy.groupby(["paper", "kind", *MEASUREMENT])["id"].transform("first")
+    return first.reindex(found.index).fillna(found["id"])
+
+
+def _judge_accuracy(claim, study: Study) -> dict:
+    sides = [entry_at(study.params, entry, claim.input) for entry in (claim.better, claim.worse)]
+    row = study.compare(*sides, claim.dataset, claim.metric, claim.needs.split(), claim.claimed)
+    return row | dict(zip(SIDES, sides, strict=True))
 
 
 def _judge_size(claim, counts: pd.DataFrame) -> dict:
@@ -114,8 +130,12 @@ def _judge_size(claim, counts: pd.DataFrame) -> dict:
 
 def measurements(found: pd.DataFrame) -> pd.DataFrame:
     """The rows of a ledger that are claims of papers about accuracy, each measurement once."""
-    accuracy = found[~found["metric"].isin(COUNTS) & (found["kind"] == "claim")]
-    return accuracy.drop_duplicates(["paper", *MEASUREMENT])
+    accuracy = _of_accuracy(found)
+    return accuracy[accuracy["id"] == accuracy["measurement"]]
+
+
+def _of_accuracy(found: pd.DataFrame) -> pd.DataFrame:
+    return found[~found["metric"].isin(COUNTS) & (found["kind"] == "claim")]
 
 
 def tally(found: pd.DataFrame) -> pd.DataFrame:
@@ -130,22 +150,45 @@ def answer(found: pd.DataFrame) -> str:
     rows = measurements(found)
     counted = rows["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
     total, tested = len(rows), len(_tested(found))
-    if not tested:
-        return f"{_who(found)} {total} gains in accuracy; none could be tested at this size{_reasons(rows)}."
     several = ", ".join(f"{counted[each]} {each}" for each in VERDICTS[:4] if counted[each] or each == SEEN)
+    result = f"{tested} could be tested at this size: {several}" if tested else "none could be tested at this size"
+    untested = [f"{counted[NOT_TESTABLE]} cannot be judged{_reasons(rows)}"] if counted[NOT_TESTABLE] else []
+    if missing := counted[NOT_RUN]:
+        untested.append(f"{missing} {'compares' if missing == 1 else 'compare'} networks that were not run")
     return (
-        f"{_who(found)} {total} gains in accuracy, and {tested} of them could be tested at this size: {several}. "
-        f"{counted[NOT_TESTABLE]} others cannot be tested here{_reasons(rows)}, and {counted[NOT_RUN]} are about "
-        "networks that were not run."
+        ". ".join([f"{_who(found)} {_how_many(total, len(_of_accuracy(found)))}; {result}", *_joined(untested)]) + "."
     )
 
 
+def _joined(parts: list[str]) -> list[str]:
+    return ["; ".join(parts)] if parts else []
+
+
+def _how_many(measured: int, claimed: int) -> str:
+    """Such as "6 gains in accuracy (5 measurements; 1 claim repeats one of them)"."""
+    gains, repeats = count(claimed, "gain") + " in accuracy", claimed - measured
+    if not repeats:
+        return gains
+    return f"{gains} ({count(measured, 'measurement')}; {count(repeats, 'claim repeats', 'claims repeat')} one of them)"
+
+
 def _reasons(rows: pd.DataFrame) -> str:
-    """How many rows cannot be tested for which reason: " (one seed 48, at the floor 6)"; empty if all can be tested."""
-    reasons = rows.loc[rows["verdict"] == NOT_TESTABLE, "reason"]
-    kinds = reasons.map(lambda reason: reason.partition(" under " if " under " in reason else ":")[0])
-    several = ", ".join(f"{kind} {count}" for kind, count in kinds.value_counts().items())
+    """Why rows cannot be tested: " (4 for one seed, 1 because APL_det is undefined)"; empty if all can be tested."""
+    reasons = rows.loc[rows["verdict"] == NOT_TESTABLE, "reason"].map(_because)
+    several = ", ".join(f"{number} {why}" for why, number in reasons.value_counts().items())
     return f" ({several})" if several else ""
+
+
+def _because(reason: str) -> str:
+    """A reason of `Study.compare` without its figures, as the end of a sentence."""
+    if " under " in reason:  # of a mechanism: "gate: constant under 2 of 2 seeds"
+        return "because " + reason.partition(" under ")[0].replace(": ", " is ")
+    if reason == ONE_SEED:
+        return "for one seed"
+    kind = reason.partition(":")[0]
+    return "because " + {"at the floor": "they are at the floor", "unequal footing": "the sides differ in more"}.get(
+        kind, f"there is {kind}" if kind.startswith("no ") else kind
+    )
 
 
 def _who(found: pd.DataFrame) -> str:
@@ -156,13 +199,14 @@ def detectable(found: pd.DataFrame) -> str:
     """The smallest gains that the tested comparisons show, beside those that are claimed, in a sentence or two."""
     rows = _tested(found)
     if rows.empty:
-        return "As none could be tested, no gain of any size would have been seen."
+        return ""
     claimed, smallest = rows["claimed"].dropna(), rows["detectable"]
     return (
-        f"Half of the tested comparisons need a true gain of {smallest.median():.1f} points or more to show it four "
-        f"times in five; the most exact one needs {smallest.min():.1f}. {_who(found)} {claimed.median():.1f} points "
-        f"in the median, and {(claimed < smallest[claimed.index]).sum()} of {len(claimed)} printed gains are too small "
-        "to be seen here."
+        f"Half of the tested comparisons need a true gain of {smallest.median():.1f} points or more to show it "
+        f"{how_often(rows['seeds'])}; the most exact one needs {smallest.min():.1f}. {_who(found)} "
+        f"{claimed.median():.1f} points in the median, and {(claimed < smallest[claimed.index]).sum()} of "
+        f"{len(claimed)} printed gains are too small to be seen here. What can be seen depends on how many comparisons "
+        "are corrected together: here the tested ones of a paper, in the tables of a dataset its networks."
     )
 
 
@@ -189,7 +233,9 @@ def _tested(found: pd.DataFrame) -> pd.DataFrame:
 def size_answer(found: pd.DataFrame) -> str:
     """How many claims about size are what is counted here, in one sentence."""
     sizes = found.loc[found["metric"].isin(COUNTS), "verdict"]
-    return f"Of {len(sizes)} claims about parameters and compute, {(sizes == COUNTED).sum()} are as counted here."
+    right = (sizes == COUNTED).sum()
+    are = "is" if right == 1 else "are"
+    return f"Of {count(len(sizes), 'claim')} about parameters and compute, {right} {are} as counted here."
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:
@@ -198,8 +244,9 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     claimed = found["difference"].where(found["claimed"] < 0, "+" + found["difference"])
     bounds = found[["low", "high"]].itertuples(index=False)
     intervals = pd.Series([f" {brackets(*each, '+.2f')}" for each in bounds], found.index, object)
+    repeats = found["id"] != found["measurement"]
     cells = {
-        "id": found["id"],
+        "id": found["id"].where(~repeats, found["id"] + " (= " + found["measurement"] + ")"),
         "claim": found["claim"] + " (" + found["source"] + ")",
         "compared": found["better"] + " with " + found["worse"],
         "figure": unit + ", " + found["dataset"],
@@ -227,7 +274,9 @@ def page(found: pd.DataFrame) -> str:
     for title, rows in groups.items():
         cells = table(rows).replace("", np.nan).dropna(axis=1, how="all").fillna("")
         if len(rows):
-            parts.append(f"### {title}\n\n{cells.to_markdown(index=False, disable_numparse=True)}")
+            meaning = MEANINGS.get(rows["verdict"].iloc[0], "")
+            parts += [f"### {title}", *filter(None, [meaning])]
+            parts.append(f"{cells.to_markdown(index=False, disable_numparse=True)}")
     return "\n\n".join(parts)
 
 

@@ -24,7 +24,17 @@ from hpelib.metrics.statistics import (
     verdict,
 )
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Dataset, Run, make_dataset, networks_on, profile_params, study_runs
+from hpelib.study.another import ASIDE
+from hpelib.study.config import (
+    PARAMS,
+    Dataset,
+    Run,
+    load_params,
+    make_dataset,
+    networks_on,
+    profile_params,
+    study_runs,
+)
 from hpelib.study.evaluation import Evaluation, join, load
 from hpelib.study.results.measurements import has_own_recipe, training
 
@@ -138,7 +148,7 @@ class Study:
         """Why there is no evaluation of an entry, and what would make one, in words."""
         network, _, row = entry.partition(":")
         if self.runs(entry, dataset):
-            return f"{entry} on {dataset} is not finished: run `make study`"
+            return f"{entry} on {dataset}: not run yet ({self.command})"
         others = [
             name
             for name in self.params["profiles"]
@@ -148,6 +158,14 @@ class Study:
             return f"add {network} to `networks` in params.yaml and {dataset} to the datasets"
         known = f", as the profiles {', '.join(others)} have" if others else ""
         return f"this profile has no {entry} on {dataset}: give it one in params.yaml{known}"
+
+    @cached_property
+    def command(self) -> str:
+        """What runs the study under this profile, as code; it names the profile unless that is the default."""
+        chosen = ASIDE / PARAMS if (ASIDE / PARAMS).is_file() else PARAMS
+        default = load_params(chosen)["profile"] if chosen.is_file() else ""
+        named = "" if self.params["profile"] == default else f" PROFILE={self.params['profile']}"
+        return f"`make study{named}`"
 
     def _unequal(self, better: str, worse: str, dataset: str) -> str:
         """In what the two sides differ beyond what is compared, in words; empty where they stand on equal footing."""
@@ -257,14 +275,19 @@ def _settings(run: Run) -> dict:
     return {name: value for name, value in parts.items() if name not in OF_NETWORK | OF_MACHINE}
 
 
+def idle(evaluation: Evaluation) -> dict[str, pd.Series]:
+    """The mechanisms of a network that do not act in most seeds, each with its states under the seeds where not."""
+    states = evaluation.liveness.groupby("mechanism", sort=False)["state"]
+    return {name: of[of != ACTS] for name, of in states if (of == ACTS).mean() <= 0.5}
+
+
 def _off(better: Evaluation, needs: Sequence[str]) -> str:
     """Which of the mechanisms that a gain is put down to does not act in most seeds, in words; empty if all act."""
-    alive = better.liveness
-    for mechanism in needs if len(alive) else ():
-        states = alive.loc[alive["mechanism"] == mechanism, "state"]
-        if states.empty:
+    seeds, found = better.liveness.groupby("mechanism").size(), idle(better)
+    for mechanism in needs if len(seeds) else ():
+        if mechanism not in seeds:
             return f"{mechanism} is not in the network"
-        if (states == ACTS).mean() <= 0.5:
-            other = states[states != ACTS]
-            return f"{mechanism}: {other.mode()[0]} under {len(other)} of {len(states)} seeds"
+        if mechanism in found:
+            states = found[mechanism]
+            return f"{mechanism}: {states.mode()[0]} under {len(states)} of {seeds[mechanism]} seeds"
     return ""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hpelib.metrics.statistics import how_often
 from hpelib.records import records
 from hpelib.study.command import call
 from hpelib.study.config import load_params, networks_on
@@ -23,9 +24,11 @@ def index(params: dict, folder: Path) -> str:
     evaluated = [name for name in datasets if any(study.find(network, name) for network in networks_on(params, name))]
     loader = PackageLoader("hpelib.study", "results")
     template = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True).get_template(TEMPLATE)
+    comparisons = {dataset: tables.Comparison.read(study, dataset) for dataset in evaluated}
     return template.render(
         params=params,
-        comparisons={dataset: tables.Comparison.read(study, dataset) for dataset in evaluated},
+        comparisons=comparisons,
+        often=how_often(seeds for each in comparisons.values() for seeds in each.seeds_compared),
         missing=[dataset for dataset in datasets if dataset not in evaluated],
         describe=describe,
         answer=claims.answer(found),

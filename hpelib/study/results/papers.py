@@ -10,11 +10,11 @@ import pandas as pd
 
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.statistics import NOT_RUN, standard_deviation
-from hpelib.study.ablations import describe_rows
 from hpelib.study.config import make_dataset, work_folder
 from hpelib.study.entries import COUNTS, counted_size, read_counts, read_table
-from hpelib.study.results import ablations, claims, measurements
+from hpelib.study.results import ablations, claims, headlines, measurements
 from hpelib.study.results.comparisons import Study
+from hpelib.study.results.headlines import LEADING
 from hpelib.study.results.measurements import brackets, entry_at, training_note
 
 RESULTS = Path("data/paper_results.csv")
@@ -26,8 +26,12 @@ COLUMNS = (
     *("metric", "value", "note"),  # value: empty where the paper prints none
 )
 KINDS = ("network", "quoted")
-LEADING = ("AP_det", "PCKh@0.5", "PCK@0.2")  # shown with an interval
-MEASURED = ("ours", "sd", "low", "high", "seeds", "training", "run")
+MEASURED = ("ours", "sd", "low", "high", "seeds", "training", "run", "input_here", "state")
+UNDEFINED, NOT_MEASURED, ABOVE = "undefined", "not measured", "as above"  # states, beside `NOT_RUN`, of cells of ours
+ACTING = (
+    "*acts* says that the output varies with the person; this does not say that it is used or helps. The other states: "
+    "*constant* (hardly varies), *off at this input* (kernels of one pixel move nothing)."
+)
 PRINTED_SIZES = ("params (M)", "GFLOPs")
 TIME = "time (ms)"  # on hardware of the paper, so that no figure of ours stands beside it
 BESIDE = {"GFLOPs": COUNTS[1:], TIME: ()}  # not one figure of ours beside a printed one
@@ -58,10 +62,11 @@ class Paper:
 
     @_of_a_study
     def answer(self) -> str:
-        """How many of the claims have which verdict, under which profile."""
+        """What was measured beside the baseline, and how many claims have which verdict, under which profile."""
         sizes = f" {claims.size_answer(self.ledger)}" if self.ledger["metric"].isin(COUNTS).any() else ""
-        found = f"{claims.answer(self.ledger)}{sizes}\n\n{claims.detectable(self.ledger)}"
-        return f"**Answer, profile `{self.study.params['profile']}`.** {found}"
+        title = f"**Answer, profile `{self.study.params['profile']}`.**"
+        parts = [f"{title} {headlines.measured(self.study, self.name)}", f"{claims.answer(self.ledger)}{sizes}"]
+        return "\n\n".join(filter(None, [*parts, claims.detectable(self.ledger)]))
 
     @_of_a_study
     def claims(self) -> str:
@@ -71,13 +76,20 @@ class Paper:
     @_of_a_study
     def acting(self) -> str:
         """Whether each mechanism acts, in every training."""
-        return _markdown(acting(self.study, self.name))
+        found = acting(self.study, self.name)
+        return _markdown(found) if found.empty else f"{ACTING}\n\n{_markdown(found)}"
 
     @_of_a_study
     def ablation(self) -> str:
         """The rows of the ablation over seeds, and what each of them gains over the first."""
-        cells = ablations.table(ablations.measure(self.study, [self.name])).drop(columns="paper")
-        return _markdown(describe_rows(self.study.params, self.name).merge(cells, on="row"))
+        measured = ablations.measure(self.study, [self.name])
+        if measured["value"].isna().all():
+            return ablations.not_run(self.study.params, self.name)
+        cells = ablations.table(measured).drop(columns="paper")
+        cells.insert(
+            1, "switched in the full network", cells["row"].map(ablations.switches(self.study.params, self.name))
+        )
+        return _markdown(cells)
 
     @_of_a_study
     def tables(self, out: Path) -> str:
@@ -89,7 +101,7 @@ class Paper:
         parts = [f"- {run}" for run in measured["run"].dropna().unique()]
         parts += ["", training_note(measured, measured["entry"].str.contains(":"))]
         for (number, title), part in measured.groupby(["table", "title"], sort=False):
-            parts += [f"\n### Table {number}: {title}\n", _markdown(table(part))]
+            parts += [f"\n### Table {number}: {title}\n", *_other_inputs(part), _markdown(table(part))]
         return "\n".join(parts)
 
 
@@ -112,30 +124,40 @@ def measure(study: Study, results: pd.DataFrame, counts: pd.DataFrame) -> pd.Dat
 
     - `ours` and `sd`: mean and standard deviation over seeds, in percent. `seeds`: how many.
     - `low`, `high`: of leading figures, the 95 % interval of `ours` over pictures.
-    - `training`: how long and by whose recipe. `run`: what was tested on what.
+    - `training`: how long and by whose recipe. `run`: what was tested on what. `input_here`: of ours, height first.
+    - `state`: why `ours` is empty: `NOT_RUN`, `UNDEFINED`, `NOT_MEASURED`, or `ABOVE` where a row of the same table has
+      the same figure for another input.
 
     Args:
         results: what `read_results` returns, or some of its rows.
         counts: sizes of networks, as `hpelib.study.entries.read_counts` returns them.
     """
-    ours = {}
-    for (entry, dataset, size), rows in results[results["entry"] != ""].groupby(["entry", "dataset", "input"]):
-        for row in rows.itertuples():
-            if row.metric in PRINTED_SIZES:
-                ours[row.Index] = counted_size(counts, entry, dataset, size)
-            else:
-                ours[row.Index] = _figure(study, entry_at(study.params, entry, size), dataset, row.metric)
+    ours, inputs = {}, {}
+    for row in results[results["entry"] != ""].itertuples():
+        if row.metric in PRINTED_SIZES:
+            ours[row.Index] = counted_size(counts, row.entry, row.dataset, row.input)
+            continue
+        entry = entry_at(study.params, row.entry, row.input)
+        figure = _figure(study, entry, row.dataset, row.metric)
+        first = inputs.setdefault((row.paper, row.table, row.split, entry, row.dataset, row.metric), row.input)
+        if "ours" in figure and first != row.input:
+            figure = {"state": ABOVE, "input_here": figure["input_here"]}
+        ours[row.Index] = figure
     return results.join(pd.DataFrame([*ours.values()], index=[*ours], columns=[*MEASURED, *COUNTS]))
 
 
 def _figure(study: Study, entry: str, dataset: str, metric: str) -> dict:
     evaluation = study.find(entry, dataset)
-    values = evaluation.values(metric) if evaluation else []
+    if evaluation is None:
+        return {"state": NOT_RUN}
+    values = evaluation.values(metric)
     if not values or np.isnan(values).any():
-        return {}
+        return {"state": UNDEFINED if values else NOT_MEASURED}
     how = evaluation.summary, measurements.has_own_recipe(study.params, entry)
     row = {"ours": np.mean(values), "sd": standard_deviation(values), "seeds": len(values)}
     row |= {"training": measurements.training(*how), "run": measurements.describe(*how)}
+    width, height = evaluation.summary.input_size
+    row |= {"input_here": f"{height}x{width}"}
     interval = study.interval(entry, dataset, metric) if metric in LEADING else None
     return row | ({"low": interval.low, "high": interval.high} if interval else {})
 
@@ -155,9 +177,22 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
             metric, printed = figure["metric"], figure["value"]
             cells[f"{metric}, paper"] = f"*{printed}*" if quoted and printed else printed
             cells |= {} if quoted else {f"{name}, ours": _ours(name, figure) for name in ours[metric]}
-        rows.append(cells | {"note": "; ".join(note for note in part["note"].unique() if note)})
+        notes = [note for note in part["note"].unique() if note]
+        notes += [f"ours: {size} for both inputs, see above" for size in _repeated(part)["input_here"].unique()]
+        rows.append(cells | {"note": "; ".join(notes)})
     figures = [[f"{metric}, paper", *(f"{name}, ours" for name in names)] for metric, names in ours.items()]
     return pd.DataFrame(rows, columns=["row", *chain(*figures), "note"]).fillna("")
+
+
+def _repeated(part: pd.DataFrame) -> pd.DataFrame:
+    return part[part["state"] == ABOVE]
+
+
+def _other_inputs(part: pd.DataFrame) -> list[str]:
+    """A sentence for a table with figures of ours at another input than its rows name; none without such figures."""
+    accuracy = part[part["input_here"].notna() & (part["input_here"] != part["input"])]
+    here = " and ".join(accuracy["input_here"].unique())
+    return [f"Ours are at {here} px (height x width), whatever input a row names.\n"] if here else []
 
 
 def _ours(name: str, figure: dict) -> str:
@@ -165,7 +200,7 @@ def _ours(name: str, figure: dict) -> str:
     if name in COUNTS:
         return f"{figure[name]:#.4g}"
     if np.isnan(figure["ours"]):
-        return NOT_RUN
+        return "" if figure["state"] == ABOVE else figure["state"]
     cell = measurements.with_sd(figure["ours"], figure["sd"])
     return cell if np.isnan(figure["low"]) else f"{cell} {brackets(figure['low'], figure['high'])}"
 

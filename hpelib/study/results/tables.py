@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, bootstrap
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, bootstrap, how_often
 from hpelib.records import baselines, records
 from hpelib.study.config import make_dataset, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, Summary
-from hpelib.study.results.comparisons import Study, judge, put_mean_pose, scored_people
+from hpelib.study.results.comparisons import Study, idle, judge, put_mean_pose, scored_people
 from hpelib.study.results.measurements import interval_cells, over_seeds
 
 
@@ -126,6 +126,8 @@ class Comparison:
             cells["detectable"] = found["detectable"].map("{:.1f}".format, na_action="ignore")
             cells["p (Holm)"] = found["p_holm"].map("{:.3f}".format, na_action="ignore")
         cells["verdict"] = found["verdict"] + (": " + found["reason"]).fillna("")
+        if (off := found["name"].map(self.idle)).any():
+            cells["not acting"] = off
         return pd.DataFrame(cells).fillna("")
 
     @cached_property
@@ -158,9 +160,37 @@ class Comparison:
         found = pd.Series() if self.differences.empty else self.differences["detectable"].dropna()
         if found.empty:
             return "No network was run beside its baseline from two seeds, so no difference of any size would be seen."
-        names = self.differences.loc[found.index, "name"]
-        each = ", ".join(f"{size:.1f} ({name})" for name, size in zip(names, found, strict=True))
-        return f"The smallest true difference from the baseline that is seen four times in five, in points: {each}."
+        rows = self.differences.loc[found.index]
+        each = ", ".join(f"{size:.1f} ({name})" for name, size in zip(rows["name"], found, strict=True))
+        return (
+            f"The smallest true difference from the baseline that is seen {how_often(rows['seeds'])}, in points: "
+            f"{each}. It depends on how many comparisons are corrected together: here {len(rows)}; the page of claims "
+            "corrects for the tested claims of a paper, so it has other sizes for the same two networks."
+        )
+
+    @property
+    def seeds_compared(self) -> list[int]:
+        """How many seeds each comparison with a baseline has that was tested."""
+        found = self.differences
+        return [] if found.empty else found.loc[found["detectable"].notna(), "seeds"].astype(int).tolist()
+
+    def correction(self) -> str:
+        """Why differences whose interval leaves 0 out have no verdict, in a few sentences; empty if there are none."""
+        found = self.differences
+        rows = found[(found["verdict"] == NOTHING) & (found["low"] * found["high"] > 0)] if len(found) else found
+        if rows.empty:
+            return ""
+        each = ", ".join(f"{row.name} (p {row.p_holm:.3f})" for row in rows.itertuples(index=False))
+        return (
+            f"The interval leaves 0 out, and still no difference is claimed: {each}. An interval is that of one "
+            f"comparison alone. The verdict is corrected for all {found['p_holm'].notna().sum()} comparisons (Holm), "
+            "because among several one leaves 0 out by chance more often."
+        )
+
+    def idle(self, network: str) -> str:
+        """Mechanisms of a network that do not act here, such as "dynamic kernels: off at this input", or nothing."""
+        found = idle(self.evaluations[network])
+        return "; ".join(f"{name.replace('_', ' ')}: {states.mode()[0]}" for name, states in found.items())
 
     def conclusion(self) -> str:
         """Which networks are better than their baselines and which are not, in a few sentences."""
@@ -168,11 +198,16 @@ class Comparison:
         titles = {SEEN: "Better than the baseline beyond chance", OPPOSITE: "Worse beyond chance"}
         for word in (SEEN, OPPOSITE, NOTHING, NOT_TESTABLE) if len(found) else ():
             part = found[found["verdict"] == word]
-            cells = [f"{row.name} ({row.ours:+.1f} against {row.baseline})" for row in part.itertuples(index=False)]
+            idle = part["name"].map(self.idle).map(lambda words: f"; {words}" if words else "")
+            cells = [
+                f"{row.name} ({row.ours:+.1f} against {row.baseline}{off})"
+                for row, off in zip(part.itertuples(index=False), idle, strict=True)
+            ]
             title = titles.get(word, word[0].upper() + word[1:])
             reasons = f" ({'; '.join(part['reason'].unique())})" if word == NOT_TESTABLE else ""
             if cells or word == SEEN:
                 parts.append(f"{title}: {', '.join(cells) or 'none'}{reasons}.")
+        parts += [self.correction()] if self.correction() else []
         return " ".join(
             [*parts, f"The highest mean {self.summary.form.main_metric} is that of {self.main.mean().idxmax()}."]
         )

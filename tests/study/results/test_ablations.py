@@ -48,3 +48,23 @@ def test_rows_of_one_seed_and_rows_that_were_not_run_have_no_verdict(rows):
     assert cells.loc["flat", "gain over the first row"] == "-10.0", "without an interval"
     assert cells.loc["full", "figure"].startswith(NOT_RUN)
     assert "none can be tested here: 1 cannot be tested and 1 were not run" in ablations.answer(found.reset_index())
+
+
+def test_what_a_row_switches_is_said_in_words():
+    changes = {"options": {"sfm": False, "detached": True, "dem": "off", "gate": "se"}, "inputs": {"sigma": None}}
+    words = ablations.switches({"ablations": {"a": {"rows": {"some": changes, "full": {}}}}}, "a")
+    assert words["some"] == "without `sfm`, with `detached`, without `dem`, `gate` is `se`, `sigma` by default"
+    assert words["full"] == "the full network"
+
+
+def test_rows_that_were_not_run_are_a_list_with_links_to_profiles_that_ran_them(study, params, tmp_path):
+    params["profiles"] |= {"other": params["profiles"]["tiny"], "empty": params["profiles"]["tiny"]}
+    for name, value in {"other": "50.5", "empty": "", "tiny": "1"}.items():
+        folder = tmp_path / "reports" / name / "ablations"
+        folder.mkdir(parents=True)
+        (folder / "ablations.csv").write_text(f"paper,row,value\nhourglass,flat,{value}\nditn,full,3\n")
+    text = ablations.not_run(params, "hourglass")
+    assert text.startswith("Not run under this profile.")
+    assert "- `flat`: `widths` is `[8, 4]`\n" in text
+    assert "(../../../other/ablations/ablations.ipynb)" in text
+    assert text.count("ablations.ipynb") == 1, "one profile has rows of this paper"

@@ -93,7 +93,7 @@ def test_what_was_not_run_names_what_would_run_it(study, params):
     study("hourglass", "mpii", [50, 60])
     params["profiles"]["large"] = {"base": "tiny", "networks": {"hrnet_w48": {"model": "hrnet_w48"}}}
     reasons = {
-        "hrnet": "hrnet on mpii is not finished: run `make study`",
+        "hrnet": "hrnet on mpii: not run yet (`make study PROFILE=tiny`)",
         "hrnet_w48": "this profile has no hrnet_w48 on mpii: give it one in params.yaml, as the profiles large have",
         "hourglass:none": "this profile has no hourglass:none on mpii: give it one in params.yaml",
     }
@@ -104,6 +104,17 @@ def test_what_was_not_run_names_what_would_run_it(study, params):
     assert Study(params).compare("hourglass", "hrnet", *PCKH)["reason"].startswith("add hrnet to `networks`")
     row = Study(params).compare("hourglass", "hrnet_w48", "mpii", "time (ms)")
     assert row == {"verdict": NOT_TESTABLE, "reason": "this study does not measure time (ms)"}
+
+
+def test_the_command_names_the_profile_unless_it_is_the_default(params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(comparisons, "load_params", lambda path: {"profile": path.read_text()})
+    aside = comparisons.ASIDE / "params.yaml"
+    aside.parent.mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text("tiny")
+    assert Study(params).command == "`make study`"
+    aside.write_text("quick")  # params.yaml names the profile that runs in its place
+    assert Study(params).command == "`make study PROFILE=tiny`"
 
 
 def test_nothing_is_tested_at_the_floor(study, params, monkeypatch):

@@ -16,7 +16,8 @@ def page(study, params, tmp_path):
     (folder / "claims").mkdir(parents=True)
     claim = dict.fromkeys(("id", "source", "claim", "input", "difference", "unit", "needs"), "")
     claim |= {"paper": "ditn", "kind": "claim", "better": "ditn", "worse": "hrnet", "dataset": "mpii", "claimed": 0.5}
-    claim |= {"metric": "PCKh@0.5", "verdict": "seen", "reason": "", "detectable": 1.04}
+    claim |= {"metric": "PCKh@0.5", "verdict": "seen", "reason": "", "detectable": 1.04, "seeds": 2}
+    claim |= {"id": "ditn-01", "measurement": "ditn-01"}
     pd.DataFrame([claim]).to_csv(folder / "claims/claims.csv", index=False)
     return lambda: index(params, folder)
 

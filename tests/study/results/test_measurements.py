@@ -39,15 +39,20 @@ def test_a_description_names_all_that_decides_a_figure(summary):
     summary = dataclasses.replace(summary, epochs=3)
     text = measurements.describe(summary, own_recipe=True)
     wanted = ("mpii", "20 persons", "noise", "tiny", "32x48 px", "3 epochs by the paper's own", "bf16", "fp32", "dark")
-    for said in (*wanted, "seeds 0, 1"):
+    for said in (*wanted, "seeds number 0, 1"):
         assert said in text
+    assert measurements.seed_numbers((1,)) == "seed number 1"
     assert measurements.training(dataclasses.replace(summary, epochs=1)) == "1 epoch"
 
 
 def test_trainings_of_rows_are_told_apart_from_those_of_networks():
     measured = pd.DataFrame({"training": ["own", "1 epoch", "1 epoch", np.nan], "seeds": [1, 2, 2, np.nan]})
+    measured["dataset"] = ["coco", "coco", "mpii", "lsp"]
     of_rows = pd.Series([True, False, False, True])
     text = measurements.training_note(measured, of_rows)
-    assert "of their own: own, 1 seed; whole networks: 1 epoch, 2 seeds." in text
+    assert "of their own: own, 1 seed. Whole networks: 1 epoch, 2 seeds." in text
+    longer = measured.assign(training=["own", "4 epochs", "2 epochs", np.nan])
+    text = measurements.training_note(longer, of_rows)
+    assert "Whole networks: 4 epochs, 2 seeds on coco; 2 epochs, 2 seeds on mpii." in text
     assert measurements.training_note(measured[1:], of_rows[1:]) == "", "no row was measured"
     assert measurements.training_note(measured.assign(training="1 epoch", seeds=3), of_rows) == "", "no difference"

@@ -7,7 +7,7 @@ import pytest
 from hpelib.study.config import load_params, make_run, profile_params, study_runs
 from hpelib.study.entries import COUNTS
 from hpelib.study.evaluation import save
-from hpelib.study.results import papers
+from hpelib.study.results import claims, headlines, papers
 from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import entry_at
 from hpelib.study.results.papers import COLUMNS, NO_STUDY, read_results, table
@@ -128,6 +128,10 @@ def test_every_training_says_whether_its_mechanisms_act(study, params):
     seen = [(0, "a_gate", 8, 0.5, 0.25, "acts"), (1, "a_gate", 8, 0.0, 0.0, "constant")]
     alive = pd.DataFrame(seen, columns=evaluation.liveness.columns)
     save(replace(evaluation, liveness=alive), study_runs(params, "hourglass", "coco")[0].evaluation)
+    counts = Path("work/tiny/sizes/counts.csv")
+    counts.parent.mkdir(parents=True)
+    NOTHING_COUNTED.to_csv(counts, index=False)
+    assert "does not say that it is used or helps" in papers.Paper(params, "hourglass").acting()
     (row,) = papers.acting(Study(params), "hourglass").to_dict("records")
     assert list(row.values()) == ["hourglass on coco", "a gate", "acts or constant", "8", "25%", "12.5%", "2"]
 
@@ -138,6 +142,31 @@ def test_a_row_is_measured_at_its_input_where_the_profile_has_that(study, params
     assert measure(params, row)["ours"].tolist() == [55]
     params["profiles"]["tiny"]["networks"]["hourglass_64"] = params["profiles"]["tiny"]["networks"]["hourglass"]
     assert measure(params, row)["ours"].isna().all(), "the row's input is 64x64, which is not run"
+
+
+def test_a_figure_stands_once_in_a_table_and_says_at_which_input_it_is(study, params):
+    study("hourglass", "mpii", [50, 60])
+    rows = make_results(("small", "hourglass", "Head", "96"), ("large", "hourglass", "Head", "97"))
+    measured = papers.measure(Study(params), rows.assign(input=["64x64", "96x96"]), NOTHING_COUNTED)
+    assert measured["ours"].notna().tolist() == [True, False]
+    cells = table(measured)
+    assert cells["Head, ours"].tolist() == ["55.0 ± 7.1", ""]
+    assert cells["note"].tolist() == ["", "ours: 48x32 for both inputs, see above"]
+    other = papers.measure(Study(params), rows.assign(input=["64x64", "96x96"], table=["2", "3"]), NOTHING_COUNTED)
+    assert other["ours"].tolist() == [55, 55], "each table has its own"
+
+
+def test_an_undefined_figure_is_not_called_not_run(study, params):
+    study("hourglass", "mpii", [50, 60])
+    folder = study_runs(params, "hourglass", "mpii")[0].evaluation
+    evaluation = Study(params).find("hourglass", "mpii")
+    figures = evaluation.figures
+    figures.loc[figures["metric"] == "Knee", "value"] = float("nan")
+    save(replace(evaluation, figures=figures), folder)
+    rows = ("a", "hourglass", "Knee", "96"), ("a", "hourglass", "AUC", "60"), ("b", "hrnet", "Knee", "97")
+    cells = table(measure(params, *rows)).set_index("row")
+    assert cells["Knee, ours"].to_dict() == {"a": "undefined", "b": "not run"}
+    assert cells.loc["a", "AUC, ours"] == "not measured"
 
 
 def test_the_profile_paper_has_every_network_of_the_tables_of_hrnet_de_hrnet_and_ditn():
@@ -165,7 +194,27 @@ def test_a_paper_with_a_study_shows_its_own_rows_only(study, params, tmp_path, m
     NOTHING_COUNTED.to_csv(counts, index=False)
     monkeypatch.setattr(papers, "read_results", lambda: make_results(("ours", "hourglass", "Head", "96.5")))
     assert papers.Paper(params, "hourglass").tables(tmp_path).strip() == ""
-    assert "widths=[8, 4]" in papers.Paper(params, "hourglass").ablation()
+    assert papers.Paper(params, "hourglass").ablation().startswith("Not run under this profile")
+    assert "|" not in papers.Paper(params, "hourglass").ablation()
+    study("hourglass:flat", "mpii", [40])
+    assert "`widths` is `[8, 4]`" in papers.Paper(params, "hourglass").ablation()
     text = papers.Paper(params, "ditn").tables(tmp_path)
     assert "### Table 2: val" in text
     assert pd.read_csv(tmp_path / "tables.csv")["ours"].tolist() == [55]
+
+
+def test_a_page_starts_with_what_was_measured_before_it_counts_claims(study, params, monkeypatch):
+    study("hrnet", "mpii", [70])
+    study("hourglass", "mpii", [60])
+    params["all_datasets"] = params["datasets"] = ["mpii"]
+    counts = Path("work/tiny/sizes/counts.csv")
+    counts.parent.mkdir(parents=True)
+    NOTHING_COUNTED.to_csv(counts, index=False)
+    claim = dict.fromkeys((*claims.COLUMNS, "claimed"), "")
+    claim |= {"paper": "hrnet", "kind": "claim", "better": "hrnet", "worse": "hourglass", "dataset": "mpii"}
+    claim |= {"id": "hrnet-01", "metric": "Head", "input": "64x64", "difference": "0.3", "claimed": 0.3}
+    monkeypatch.setattr(claims, "read_claims", lambda: pd.DataFrame([claim]))
+    monkeypatch.setattr(headlines, "baselines", lambda: {"hrnet": "hourglass"})
+    first, second = papers.Paper(params, "hrnet").answer().split("\n\n")
+    assert "one seed: hrnet 70.0, hourglass 60.0 (+10.0 PCKh@0.5). One seed gives no verdict." in first
+    assert "1 cannot be judged (1 for one seed)." in second

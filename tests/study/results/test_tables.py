@@ -157,6 +157,32 @@ def test_a_difference_is_of_the_same_pictures(make_evaluation, compared, gain, v
     assert f"in points: {row.detectable:.1f} (ditn)." in found.detectable()
 
 
+def test_an_interval_without_zero_and_no_verdict_is_explained(make_evaluation, compared):
+    values = {"hrnet": (50, 50.1, 50.2), "ditn": (44, 47, 46), "simple_baseline": (50, 53, 52), "daunet": (51, 52, 53)}
+    scores = np.full((3, 20, 16), 0.5)
+    found = compared({name: make_evaluation(each, scores=scores) for name, each in values.items()})
+    row = found.differences.set_index("name").loc["ditn"]
+    assert row["high"] < 0, "alone it would be a loss"
+    assert (row["verdict"], row["p_holm"] > 0.05) == (NOTHING, True)
+    assert f"ditn (p {row['p_holm']:.3f})" in found.correction()
+    assert "all 2 comparisons (Holm)" in found.correction()
+    assert found.correction() in found.conclusion()
+    assert "here 2;" in found.detectable()
+    assert "seen three times in five, in points" in found.detectable()
+
+
+def test_mechanisms_that_are_off_stand_beside_their_network(make_evaluation, compared):
+    lines = [(seed, "a_kernel", 8, 0.0, 0.0, "off at this input") for seed in range(3)]
+    lines += [(seed, "a_gate", 8, 0.5, 0.5, "acts") for seed in range(3)]
+    after = make_evaluation(STRONG)
+    alive = pd.DataFrame(lines, columns=after.liveness.columns)
+    found = compared({"hrnet": make_evaluation(WEAK), "ditn": dataclasses.replace(after, liveness=alive)})
+    assert found.difference_table()["not acting"].tolist() == ["a kernel: off at this input"]
+    assert "against hrnet; a kernel: off at this input)" in found.conclusion()
+    without = compared({"hrnet": make_evaluation(WEAK), "ditn": after})
+    assert "not acting" not in without.difference_table()
+
+
 def test_maxima_of_heatmaps_are_held_against_scores():
     maxima, scores = np.array([[0.2, 0.24, 0.9, 2.0]]), np.array([[0.0, 1.0, np.nan, 0.9]])
     found = calibrated(maxima, scores)
