@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from hpelib.layers.choices import require_choice
 from hpelib.study.config import Run, lay_over, make_run, profile_params
 
 
@@ -41,10 +42,14 @@ def row_entry(networks: dict, paper: str, changes: dict) -> dict:
     """The network's entry with a row's changes laid over it.
 
     `backbone_options` may name another network of the profile. They are then the options of that network.
+
+    Raises:
+        ValueError: it names none; the message has the paper.
     """
     entry = lay_over(networks[paper], changes)
     backbone = entry.get("options", {}).get("backbone_options")
     if isinstance(backbone, str):
+        require_choice(f"params.yaml: ablations.{paper}: backbone_options", backbone, networks)
         entry["options"]["backbone_options"] = networks[backbone].get("options", {})
     return entry
 

@@ -66,7 +66,7 @@ class Split(TypedDict, total=False):
 
 
 class Splits(TypedDict):
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = CLOSED
     train: Split
     val: Split
     test: Split
@@ -134,19 +134,19 @@ class Profile(Sections):
 
 
 class Ablation(TypedDict):
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = CLOSED
     datasets: SomeNames
     rows: dict[str, dict[str, Any]]
 
 
 class Extra(TypedDict):
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = CLOSED
     datasets: Names
     networks: Names
 
 
 class Params(TypedDict):
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow")
+    __pydantic_config__ = CLOSED
     profile: Text
     datasets: SomeNames
     networks: SomeNames

@@ -78,6 +78,10 @@ def merged_mpii(params: dict) -> dict:
         ),
         (lambda p: p["profiles"].update({"../x": p["profiles"]["quick"]}), "'../x' in the profiles: a name may have"),
         (lambda p: p["ablations"]["ditn"]["rows"].update({"a b": {}}), "'a b' in the rows of ablation ditn: a name"),
+        (lambda p: p.update(ablation_seed=[0, 1]), "ablation_seed is unknown"),
+        (lambda p: p["ablations"]["ditn"].update(seeds=[0]), r"ablations\.ditn\.seeds is unknown"),
+        (lambda p: p["extra"].update(dataset=["lsp"]), r"extra\.dataset is unknown"),
+        (lambda p: p["sets"]["lsp"]["splits"].update(validation={}), r"splits\.validation is unknown"),
         (lambda p: p["ablations"]["ditn"]["rows"].update(full=None), r"ditn\.rows\.full must be a mapping, got None"),
     ],
 )
@@ -132,6 +136,13 @@ def test_a_loss_of_one_stack_stops_the_plan_of_a_network_with_more(params):
     try_runs(params)
     params["profiles"]["tiny"]["networks"]["hourglass"]["options"] |= {"stacks": 2}
     with pytest.raises(ValueError, match="hourglass on coco cannot train: the transfer loss judges one stack"):
+        try_runs(params)
+
+
+def test_a_row_that_names_no_network_of_the_profile_says_whose_it_is(params):
+    rows = {"full": {}, "other": {"options": {"backbone_options": "hrnett"}}}
+    params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": rows}}
+    with pytest.raises(ValueError, match=r"ablations\.hourglass: backbone_options='hrnett' is none of"):
         try_runs(params)
 
 
