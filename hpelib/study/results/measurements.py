@@ -102,7 +102,12 @@ def training_note(measured: pd.DataFrame, of_rows: pd.Series) -> str:
 
 
 def _trainings(trainings: pd.DataFrame) -> str:
-    """Such as "1 epoch, 2 seeds"; where they differ, "4 epochs, 3 seeds on coco; 2 epochs, 3 seeds on mpii and lsp"."""
+    """Such as "1 epoch, 2 seeds"; where they differ, "4 epochs, 3 seeds on coco; 2 epochs, 3 seeds on mpii and lsp".
+
+    Empty where nothing was trained.
+    """
+    if trainings.empty:
+        return ""
     words = trainings["training"] + ", " + trainings["seeds"].map(lambda number: count(int(number), "seed"))
     if words.nunique() < 2:
         return "".join(words.unique())

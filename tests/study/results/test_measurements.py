@@ -55,4 +55,6 @@ def test_trainings_of_rows_are_told_apart_from_those_of_networks():
     text = measurements.training_note(longer, of_rows)
     assert "Whole networks: 4 epochs, 2 seeds on coco; 2 epochs, 2 seeds on mpii." in text
     assert measurements.training_note(measured[1:], of_rows[1:]) == "", "no row was measured"
+    unmeasured = measured.assign(training=np.nan, seeds=np.nan)
+    assert measurements.training_note(unmeasured, of_rows) == "", "nothing was measured"
     assert measurements.training_note(measured.assign(training="1 epoch", seeds=3), of_rows) == "", "no difference"
