@@ -200,7 +200,7 @@ def _controls(explorer: Explorer, dataset: str, order: str) -> widgets.VBox:
         "box": Occluder(),
     }
     save = widgets.Button(description="keep this picture")
-    said = widgets.Textarea(rows=8, layout={"width": "100%", "display": "none"})
+    said = widgets.Textarea(rows=8, layout={"width": "auto", "display": "none"})
 
     def drawn(run: str, order: str, rank: int, keypoint: str, layer: str, channel: int, box: tuple):
         person = explorer.persons(order)[rank]

@@ -133,6 +133,7 @@ def _serve(repository: Path, folder: Path) -> tuple[str, subprocess.Popen]:
         "ServerApp.open_browser": False,
         "ServerApp.allow_root": True,
         "ServerApp.root_dir": repository,
+        "ServerApp.disable_check_xsrf": True,  # the test itself stops kernels
         "IdentityProvider.token": "",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
