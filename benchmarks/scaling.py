@@ -144,7 +144,7 @@ def _workers_cost(photographs: Photographs, settings: InputSettings) -> dict[str
 
 
 def _training_cost(photographs: Photographs, run: Run, processes: int) -> dict[str, float]:
-    recipe = replace(run.recipe, epochs=REPEATS + 1, milestones=(), processes=processes)
+    recipe = replace(run.recipe, epochs=REPEATS + 1, milestones=(), warmup_steps=0, processes=processes)
     with tempfile.TemporaryDirectory() as folder:
         of_rank = launch(recipe, _train, photographs, replace(run, recipe=recipe), Path(folder))
     return {

@@ -42,7 +42,7 @@ class Clone:
         profile = self.profile = self.params["profiles"]["quick"]
         profile["mannequins"]["plain"]["persons"] = PERSONS
         profile["inputs"]["batch_size"] = 8
-        profile["recipe"]["epochs"] = 1
+        profile["recipe"] |= {"epochs": 1, "warmup_steps": 0}
         profile["stress"]["persons"] = 5
         profile["paper_recipes"]["de_hrnet"] = {}
         self.write_params()
