@@ -58,8 +58,13 @@ def make_skeleton(name: str, entry: dict, path: str | Path) -> Skeleton:
     """
     if not isinstance(entry, dict) or not REQUIRED <= set(entry) <= REQUIRED | OPTIONAL:
         raise ValueError(f"{path}: {name} needs {sorted(REQUIRED)}, may have {sorted(OPTIONAL)}, has {entry!r:.200}")
+    sigmas = entry.get("sigmas", [])
+    if not isinstance(sigmas, list) or not all(isinstance(sigma, float) and 0 < sigma < 1 for sigma in sigmas):
+        raise ValueError(
+            f"{path}: {name}: sigmas must be a list of shares of a person's size, between 0 and 1: {sigmas}"
+        )
     position = {keypoint: k for k, keypoint in enumerate(entry["keypoints"])}
-    bones, sigmas = np.array(entry["skeleton"]) - 1, tuple(entry.get("sigmas", ()))
+    bones, sigmas = np.array(entry["skeleton"]) - 1, tuple(sigmas)
     if not (np.isin(bones, range(len(position))).all() and len(entry["keypoints"]) == len(position)):
         raise ValueError(f"{path}: {name} repeats a keypoint, or its skeleton is not of numbers 1 to {len(position)}")
     if len(sigmas) not in (0, len(position)):
@@ -67,7 +72,8 @@ def make_skeleton(name: str, entry: dict, path: str | Path) -> Skeleton:
     groups = entry.get("groups") or _groups_by_name(position)
     try:
         lefts = [keypoint for keypoint in position if keypoint.startswith("left_")]
-        pairs = [(position[left], position["right_" + left.removeprefix("left_")]) for left in lefts]
+        lefts += ["left_" + right.removeprefix("right_") for right in position if right.startswith("right_")]
+        pairs = {(position[left], position["right_" + left.removeprefix("left_")]) for left in lefts}
         return Skeleton(
             name,
             tuple(position),

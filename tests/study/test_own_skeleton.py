@@ -118,3 +118,20 @@ def test_left_and_right_paws_are_mirrored():
     assert cat.flip_pairs == ((1, 2),)
     assert cat.groups == {"Nose": (0,), "Paw": (1, 2)}
     assert cat.flip_permutation == (0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sigmas": [0.1, float("nan"), 0.1]}, "cat.yaml: cat: sigmas must be a list of shares"),
+        ({"sigmas": [0.1, 0.0, 0.1]}, "sigmas must be a list of shares"),
+        ({"sigmas": [30.0, 30.0, 30.0]}, "sigmas must be a list of shares"),
+        ({"sigmas": 0.1}, "sigmas must be a list of shares"),
+        ({"keypoints": ["nose", "tail", "right_paw"]}, "cat has no keypoint 'left_paw'"),
+        ({"keypoints": ["nose", "left_paw", "tail"]}, "cat has no keypoint 'right_paw'"),
+    ],
+)
+def test_impossible_sigmas_and_half_pairs_are_refused(change, message):
+    entry = {"keypoints": ["nose", "left_paw", "right_paw"], "skeleton": [[1, 2], [1, 3]]}
+    with pytest.raises(ValueError, match=message):
+        make_skeleton("cat", entry | change, "cat.yaml")
