@@ -290,7 +290,8 @@ def step_sheet(picture: np.ndarray | Picture, steps: Mapping[str, Step], columns
         name = step.scale or title
         most[name] = max(most.get(name, 1e-12), float(np.abs(step.values).max()))
     with style.apply():
-        figure, grid = style.panels(len(steps), columns, aspect + 0.55)
+        figure, grid = style.panels(len(steps), columns, aspect + 0.6)
+        figure.get_layout_engine().set(h_pad=0.1)  # inches: numbers below a bar stay apart from titles of the next row
         for axes, (title, step) in zip(grid, steps.items(), strict=True):
             limit = most[step.scale or title]
             drawn = _draw_step(axes, picture, step, limit)

@@ -52,19 +52,21 @@ class Lesson:
         position = _position(self.gallery, person)
         return position, self.gallery.look_by_all(position)
 
-    def distances_px(self, position: int, view: View) -> tuple[float, float]:
-        """How far the joints found lie from those of person `position`, and from those of the nearest other person.
+    def error_px(self) -> float:
+        """How far the joints found lie from the true ones: the mean over labelled joints, in px of the crop."""
+        return float(np.nanmean(np.linalg.norm(self.view.found - self.view.crop.keypoints, axis=1)))
 
-        Mean over labelled joints, in px of the crop. Other persons are those annotated in the same picture; where there
-        are none the second distance is infinite.
+    def nearer_to_others(self, position: int, view: View) -> int:
+        """How many of the joints found lie nearer to the bones of somebody else than to those of person `position`.
+
+        Others are the persons annotated in the same picture.
         """
         people = self.gallery.people
-        in_crop = to_crop(people.keypoints, view.crop.matrix)  # of everybody
-        off_px = np.where(people.visibility > 0, np.linalg.norm(in_crop - view.found, axis=-1), np.nan)
-        beside = (people.image_ids == people.image_ids[position]) & (people.visibility > 0).any(axis=1)
-        beside[position] = False
-        others_px = np.nanmean(off_px[beside], axis=1)
-        return float(np.nanmean(off_px[position])), float(min(others_px, default=np.inf))
+        (beside,) = np.nonzero(people.image_ids == people.image_ids[position])
+        ends = to_crop(people.keypoints[beside], view.crop.matrix)[:, np.array(people.skeleton.bones)]  # (n, B, 2, 2)
+        away_px = _to_segments_px(view.found, ends).min(axis=1)  # (n, K)
+        others = beside != position
+        return int((away_px[others].min(axis=0, initial=np.inf) < away_px[~others][0]).sum())
 
     def hidden_and_visible(self) -> pd.DataFrame:
         """The mean keypoint score of visible and of hidden joints of `PERSONS` test persons, of every network here."""
@@ -119,3 +121,11 @@ def begin(params: dict, network: str, dataset: str, person: str, beside: Sequenc
 def _position(gallery: Gallery, person: str) -> int:
     chosen = fixed_people(gallery.people)
     return chosen[person] if person in chosen else int(person)
+
+
+def _to_segments_px(points: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Distances of points (K, 2) from segments (n, B, 2 ends, 2): (n, B, K); infinite where an end is NaN."""
+    start, along = ends[..., None, 0, :], (ends[..., 1, :] - ends[..., 0, :])[..., None, :]
+    length = np.maximum((along**2).sum(axis=-1), 1e-9)
+    place = np.clip(((points - start) * along).sum(axis=-1) / length, 0, 1)
+    return np.nan_to_num(np.linalg.norm(points - start - place[..., None] * along, axis=-1), nan=np.inf)

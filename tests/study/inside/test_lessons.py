@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hpelib.data.crops import to_crop
 from hpelib.study.engine import NotRunError
-from hpelib.study.inside.lessons import begin
+from hpelib.study.inside.lessons import _to_segments_px, begin
 
 
 @pytest.fixture
@@ -34,19 +33,28 @@ def test_parts_are_switched_off_one_by_one_and_on_again(lesson):
     assert scores["no heatmaps"] != scores["all on"], "an empty map is decoded to the corner"
 
 
+def test_distances_are_those_from_segments_not_from_lines():
+    ends = np.array([[[[0, 0], [4, 0]], [[np.nan, np.nan], [4, 0]]]])
+    points = np.array([[2, 3], [7, 4]])  # above the segment, beyond its end
+    np.testing.assert_allclose(_to_segments_px(points, ends), [[[3, 5], [np.inf, np.inf]]])
+
+
 def test_a_person_found_in_the_place_of_another_is_told(lesson):
     people = lesson.gallery.people
-    one, other = 1, 2  # in one picture
-    assert people.image_ids[one] == people.image_ids[other]
-    (view,) = lesson.gallery.look("hourglass", one)
-    place = to_crop(people.keypoints[other], view.crop.matrix)
-    own_px, other_px = lesson.distances_px(one, replace(view, found=place + np.float32([3, 4])))
-    labelled = people.visibility[one] > 0
-    expected = np.linalg.norm(view.crop.keypoints - place - [3, 4], axis=1)[labelled].mean()
-    assert other_px == pytest.approx(5, abs=1e-3)
-    assert own_px == pytest.approx(expected, rel=1e-4)
-    (alone,) = lesson.gallery.look("hourglass", 0)
-    assert lesson.distances_px(0, alone)[1] == np.inf
+    assert people.image_ids[1] == people.image_ids[2] != people.image_ids[0]
+    apart = people.keypoints.copy()
+    apart[2, :, 0] += 1000
+    lesson.gallery.people = replace(people, keypoints=apart)
+    (view,) = lesson.gallery.look("hourglass", 1)
+    assert lesson.nearer_to_others(1, view) == 0
+    assert lesson.nearer_to_others(2, view) == len(view.found)
+    assert lesson.nearer_to_others(0, view) == 0, "nobody is beside"
+
+
+def test_the_error_is_the_mean_distance_of_labelled_joints(lesson):
+    moved = replace(lesson, view=replace(lesson.view, found=lesson.view.crop.keypoints + np.float32([3, 4])))
+    assert np.isnan(lesson.view.crop.keypoints).any()
+    assert moved.error_px() == pytest.approx(5)
 
 
 def test_hidden_joints_are_scored_apart(lesson):
