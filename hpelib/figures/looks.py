@@ -23,7 +23,7 @@ from hpelib.figures.skeletons import show_image
 from hpelib.records import Quantity, quantity
 
 ARROWS = 8  # across a map
-ARROWS_IN = 2.2  # width of a panel with arrows
+ARROWS_IN = 1.7  # width of a panel with arrows
 LETTERS_PER_IN = 14  # of titles
 CHANGE_COLORS = "PuOr_r"  # orange for more, purple for less: colour-blind readers can tell them apart
 PART_COLORS = (style.ORANGE, style.BLUE)
@@ -111,14 +111,27 @@ def panels_of(quantity: Quantity, look: np.ndarray, keypoint: int | None = None)
     return {title: Panel(np.abs(look).mean(axis=0), "mean of absolute values")}
 
 
-def centred(panel: Panel) -> Panel:
-    """A map (h, w) or offsets (2, h, w) less their mean over positions; the sign of a map is then drawn.
+def common_part(values: np.ndarray, period: int = 1) -> np.ndarray:
+    """What positions of `values` (..., h, w) have in common: their mean over positions, in the same shape.
+
+    With a `period` above 1 it is a mean over those positions that lie whole periods apart on both axes. A map that was
+    enlarged by pixel shuffle has such parts: each of the new pixels within an old one has weights of its own.
+    """
+    common = np.empty_like(values)
+    for row, column in np.ndindex(period, period):
+        own = (..., slice(row, None, period), slice(column, None, period))
+        common[own] = values[own].mean(axis=(-2, -1), keepdims=True)
+    return common
+
+
+def centred(panel: Panel, period: int = 1) -> Panel:
+    """A map (h, w) or offsets (2, h, w) less their `common_part`; the sign of a map is then drawn.
 
     A curve stays as it is.
     """
     if panel.values.ndim == 1:
         return panel
-    values = panel.values - panel.values.mean(axis=(-2, -1), keepdims=True)
+    values = panel.values - common_part(panel.values, period)
     return replace(panel, values=values, limits=None, signed=values.ndim == 2, unit=f"{panel.unit}, less the mean")
 
 
@@ -127,14 +140,15 @@ def look_sheet(
     pattern: str | Sequence[str],
     limits: Mapping[str, tuple[float, float]] | None = None,
     percentile: float = 100,
-    about_the_mean: bool = False,
+    period: int = 0,
 ) -> Figure:
     """One row for each person: the person, then every panel of the looks whose whole name matches `pattern`.
 
     `views` are one network's, by the persons' names. A column has the same colour scale, or axis, for all persons. It
     ends at the `percentile` of their values; what lies above has the last colour. `limits` replaces the scale of the
-    panels of a look, by its name. `about_the_mean` draws maps and offsets as `centred` has them. Panels stand in the
-    network's order; of several patterns, those of the first come first.
+    panels of a look, by its name. With a `period`, maps and offsets are drawn less what positions so far apart have in
+    common (`centred`); 1 is their plain mean. Panels stand in the network's order; of several patterns, those of the
+    first come first.
 
     Raises:
         ValueError: the network shows nothing of that name; the message lists what it shows.
@@ -150,8 +164,8 @@ def look_sheet(
         }
         for view in views.values()
     ]
-    if about_the_mean:
-        rows = [{title: centred(panel) for title, panel in row.items()} for row in rows]
+    if period:
+        rows = [{title: centred(panel, period) for title, panel in row.items()} for row in rows]
     ranges = _ranges(rows, percentile)
     pictures = [view.crop.picture for view in views.values()]
     columns = 1 + len(rows[0])

@@ -5,7 +5,17 @@ import pytest
 from hpelib.data.crops import Crop, Picture
 from hpelib.figures import style
 from hpelib.figures.heatmaps import View
-from hpelib.figures.looks import Panel, Step, centred, draw_change, draw_panel, look_sheet, panels_of, step_sheet
+from hpelib.figures.looks import (
+    Panel,
+    Step,
+    centred,
+    common_part,
+    draw_change,
+    draw_panel,
+    look_sheet,
+    panels_of,
+    step_sheet,
+)
 from hpelib.records import Quantity
 from hpelib.skeletons import COCO17
 
@@ -176,6 +186,14 @@ def test_maps_and_offsets_are_drawn_about_their_mean():
     assert (centred(gate).signed, centred(gate).limits, centred(offsets).signed) == (True, None, False)
     _, axes = plt.subplots()
     assert draw_panel(axes, PIXELS, centred(gate)).get_clim() == pytest.approx((-0.2, 0.2))
+
+
+def test_each_pixel_of_a_shuffle_has_a_mean_of_its_own():
+    own = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_allclose(common_part(np.tile(own, (3, 2)), 2), np.tile(own, (3, 2)))
+    values = RANDOM.random((2, 5, 7))
+    np.testing.assert_allclose(common_part(values)[1], np.full((5, 7), values[1].mean()))
+    np.testing.assert_allclose(common_part(values, 2)[0, 1::2, ::2], np.full((2, 4), values[0, 1::2, ::2].mean()))
 
 
 def test_a_column_may_end_at_a_percentile_so_that_one_peak_does_not_darken_it():

@@ -53,10 +53,9 @@ def on_body(view: View, values: np.ndarray) -> tuple[float, float]:
     return float(values[inside].sum() / max(values.sum(), 1e-12)), float(inside.mean())
 
 
-def longest_on_body(view: View, offsets: np.ndarray) -> tuple[float, float]:
-    """As `on_body`, of the longest tenth of `offsets` (2, h, w)."""
-    length = np.hypot(*offsets)
-    return on_body(view, (length >= np.quantile(length, 0.9)).astype(float))
+def strongest_on_body(view: View, values: np.ndarray) -> tuple[float, float]:
+    """As `on_body`, of the positions of the highest tenth of `values` (h, w)."""
+    return on_body(view, (values >= np.quantile(values, 0.9)).astype(float))
 
 
 def part_of(view: View, change: np.ndarray) -> str:

@@ -46,10 +46,10 @@ def test_shares_on_the_body_are_of_the_box_about_labelled_joints(view):
     assert seen.on_body(view, peak.T)[0] == 0
 
 
-def test_the_longest_offsets_are_looked_for_on_the_body(view):
-    offsets = np.zeros((2, 10, 10))
-    offsets[1, :, 3] = -1.0
-    inside, area = seen.longest_on_body(view, offsets)
+def test_the_strongest_tenth_is_looked_for_on_the_body(view):
+    values = np.zeros((10, 10))
+    values[:, 3] = 1.0
+    inside, area = seen.strongest_on_body(view, values)
     assert inside == pytest.approx(0.8), "rows 1 to 8 of the column, whose centres lie at y = 9.1 to 53.9"
     assert area == pytest.approx(0.08)
 
