@@ -22,8 +22,8 @@ SEEN, OPPOSITE, SMALLER = "seen", "opposite", "smaller than claimed"
 NOTHING, NOT_TESTABLE, NOT_RUN = "no difference beyond the detectable", "not testable here", "not run"
 VERDICTS = (SEEN, OPPOSITE, SMALLER, NOTHING, NOT_TESTABLE, NOT_RUN)
 LEVEL, POWER = 0.95, 0.8
-FEW_SEEDS = 3  # up to here variances are so rough that the power is about three in five
-FEWER_TIMES = " (three in five with two or three seeds)"
+FEW_SEEDS = 5  # up to here variances are so rough that the power is nearer to three in five (simulated: 0.5 to 0.8)
+FEWER_TIMES = f" (three in five with {FEW_SEEDS} seeds or fewer)"
 P_RANGE = 1e-12, 1 - 1e-12
 DRAWS = 1000
 
@@ -195,7 +195,7 @@ def verdict(gain: float, p: float, p_below: float) -> str:
 def detectable(picture_sd: float, seed_sd: float, freedom: float, seeds: int, tests: int = 1) -> float:
     """The smallest true gain that is shown four times in five, two-sided at 5 % among so many tests (Bonferroni).
 
-    With two or three seeds the variances are known so roughly that it is shown three times in five (simulated).
+    With five seeds or fewer the variances are known so roughly that it is shown three times in five (simulated).
 
     Args: as in a `Difference`.
     """

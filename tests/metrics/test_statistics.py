@@ -131,8 +131,8 @@ def test_power_is_that_of_the_known_formula():
 
 def test_few_seeds_show_a_detectable_gain_less_often():
     assert how_often([3, 2, 3]) == "three times in five"
-    assert how_often([4, 10]) == "four times in five"
-    assert how_often([3, 10]) == "four times in five (three in five with two or three seeds)"
+    assert how_often([6, 10]) == "four times in five"
+    assert how_often([5, 10]) == "four times in five (three in five with 5 seeds or fewer)"
 
 
 def studies(rng, count, seeds, pictures=150, gain=0.0, per_picture=3, sds=ALIKE):

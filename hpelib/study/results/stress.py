@@ -205,7 +205,7 @@ def story_answer(stories: pd.DataFrame) -> str:
     return (
         f"Of {len(tested)} comparisons, a paper's network is better than its baseline where it is hard in "
         f"{better.sum()}, and gains more there than where it is easy in {more.sum()}{named}. Half of the comparisons "
-        f"need a true gain of {tested['hard_detectable'].median():.1f} points or more to show it four times in five. "
+        f"need a true gain of {tested['hard_detectable'].median():.1f} points or more to show it more often than not. "
         f"{stories[FLOOR].sum()} more stand at the floor, where no difference can be told."
     )
 
