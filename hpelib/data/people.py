@@ -82,6 +82,12 @@ class People:
         left_out = Counter(self.left_out) + Counter({reason: (~kept).sum()})
         return replace(self.take(kept), left_out=left_out)
 
+    def repeated(self) -> np.ndarray:
+        """Whether an earlier person has the same keypoints in the same picture, (N,) bool."""
+        keypoints = self.keypoints.reshape(len(self), -1)
+        same = pd.DataFrame(keypoints).assign(image=self.image_ids).duplicated().to_numpy()
+        return same & (self.visibility > 0).any(axis=1)
+
     def summary(self) -> str:
         """How many persons there are and how many were left out, by reason.
 

@@ -4,6 +4,7 @@ Each file holds its `FORMAT`: how a set is read, which persons its metric is def
 No other file names it, so a new format is added without editing a table. No torch is needed to read and to score.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -14,7 +15,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import pandas as pd
 
-from hpelib.data.files import REACH, check_coordinates
+from hpelib.data.files import REACH, check_coordinates, enumerate_first
 from hpelib.data.people import People
 from hpelib.layers.choices import require_choice
 from hpelib.metrics.accuracy import CURVE_THRESHOLDS, normalised_errors, shares_within
@@ -118,11 +119,19 @@ class Format(ABC):
     def check_truth(self, dataset: Dataset, split: str, people: People) -> None:
         """Refuse, before anything is predicted, what scoring would refuse afterwards.
 
+        Persons that are annotated twice are named in the log, at level WARNING.
+
         Raises:
             ValueError: the metric is defined for none of `people`, or an annotation cannot be scored.
         """
         if not len(self.scored(people)):
             raise ValueError(f"{dataset.name} {split}: {self.main_metric} is defined for none of {len(people)} persons")
+        if len(twice := people.ids[people.repeated()]):
+            logging.getLogger(__name__).warning(
+                f"{dataset.name} {split}: {len(twice)} persons are annotated twice, with the same keypoints in the "
+                f"same picture: ids {enumerate_first(twice)}. Figures count both, and AP takes the second for missed: "
+                "remove one of each"
+            )
 
     def scored(self, people: People) -> People:
         """The persons that the metric is defined for; all figures of a table are over these."""

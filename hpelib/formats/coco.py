@@ -53,7 +53,17 @@ class Coco(Format):
         self.skeleton = skeleton
 
     def with_skeleton(self, skeleton: Skeleton) -> "Coco":
-        """The format for another keypoint set. Without sigmas of its own, each keypoint has `SIGMA`."""
+        """The format for another keypoint set. Without sigmas of its own, each keypoint has `SIGMA`.
+
+        Raises:
+            ValueError: a group is called as a figure is, or keypoints are unscored, which AP knows nothing of.
+        """
+        taken = [group for group in skeleton.groups if group == "OKS" or group.endswith(("_gt", "_det"))]
+        if taken:
+            raise ValueError(f"skeleton {skeleton.name}: the group {taken[0]!r} is the name of a figure; rename it")
+        if skeleton.unscored:
+            names = ", ".join(skeleton.keypoints[k] for k in skeleton.unscored)
+            raise ValueError(f"skeleton {skeleton.name}: the format coco scores all keypoints, also unscored: {names}")
         return Coco(replace(skeleton, sigmas=skeleton.sigmas or (SIGMA,) * skeleton.num_keypoints))
 
     def read(self, dataset: Dataset, split: str) -> People:

@@ -52,13 +52,13 @@ def create_model(
     require_options(name, cls, options)
     bones = {"bones": skeleton.bones} if skeleton and "bones" in inspect.signature(cls).parameters else {}
     chosen = dict(preset.options) | bones | options
+    if pretrained is True:
+        require_imagenet(name, **options)
     model = cls(num_keypoints=num_keypoints, **chosen)
     if not pretrained:
         return model
 
-    imagenet = preset.imagenet if isinstance(preset.imagenet, str | None) else preset.imagenet[chosen["backbone"]]
-    if pretrained is True and imagenet is None:
-        raise ValueError(f"there are no ImageNet weights for {name}; it is trained from its random start")
+    imagenet = _imagenet(name, options)
     source = weights.imagenet_weights(imagenet) if pretrained is True else pretrained
     if imagenet:
         trunk = weights.trunk_entries(model, weights.imagenet_entries(imagenet))
@@ -69,3 +69,21 @@ def create_model(
     label = imagenet if pretrained is True else str(pretrained)
     weights.load_trunk(model, source, trunk, label, f"{name} with options {options}")
     return model
+
+
+def require_imagenet(name: str, **options) -> None:
+    """Check that timm has ImageNet weights for the network `name` with these options. Nothing is fetched.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if _imagenet(name, options) is None:
+        raise ValueError(f"there are no ImageNet weights for {name}; it is trained from its random start")
+
+
+def _imagenet(name: str, options: dict) -> str | None:
+    """timm's name of the classifier whose weights start the trunk, if it has one."""
+    preset = presets()[name].presets[name]
+    if isinstance(preset.imagenet, str | None):
+        return preset.imagenet
+    return preset.imagenet[(dict(preset.options) | options)["backbone"]]

@@ -39,14 +39,17 @@ def ablation_runs(params: dict, paper: str, seed: int, dataset: str = "") -> dic
 
 
 def row_entry(networks: dict, paper: str, changes: dict) -> dict:
-    """The network's entry with a row's changes laid over it.
+    """The network's entry with a row's changes laid over it. A row that names a loss has only its own `loss_options`.
 
     `backbone_options` may name another network of the profile. They are then the options of that network.
 
     Raises:
         ValueError: it names none; the message has the paper.
     """
-    entry = lay_over(networks[paper], changes)
+    entry, recipe = networks[paper], changes.get("recipe", {})
+    if "loss" in recipe:  # options of the network's loss are none of another
+        entry = lay_over(entry, {"recipe": {"loss_options": None}})
+    entry = lay_over(entry, changes)
     backbone = entry.get("options", {}).get("backbone_options")
     if isinstance(backbone, str):
         require_choice(f"params.yaml: ablations.{paper}: backbone_options", backbone, networks)

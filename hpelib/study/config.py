@@ -74,6 +74,9 @@ class Protocol:
         require_choice("test: precision", self.precision, PRECISIONS)
 
 
+KINDS = {"inputs": InputSettings, "augmentation": Augmentation, "recipe": Recipe, "test": Protocol}  # of `SECTIONS`
+
+
 @dataclass(frozen=True)
 class Run:
     """One training: which network on which data, how, and from which seed."""
@@ -189,8 +192,15 @@ def lay_over(entry: dict, changes: dict) -> dict:
     """`entry` with `changes` laid over it, mappings key by key; None takes a key away.
 
     Example: {"a": {"b": 1, "c": 2}} with {"a": {"b": None, "d": 3}} gives {"a": {"c": 2, "d": 3}}.
+
+    Raises:
+        ValueError: None is given to a name that its section never has, so that it would take nothing away.
     """
     merged = dict(entry)
+    for section in KINDS.keys() & changes.keys():
+        known = [one.name for one in dataclasses.fields(KINDS[section])]
+        for key in (key for key, value in changes[section].items() if value is None):
+            require_choice(f"params.yaml: null in {section}, which takes a value away: name", key, known)
     for key, value in changes.items():
         if value is None:
             merged.pop(key, None)

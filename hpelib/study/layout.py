@@ -13,7 +13,6 @@ from hpelib.layers.choices import (
     NotNegative,
     Positive,
     Share,
-    Whole,
     require_choice,
     require_layout,
     require_types,
@@ -34,7 +33,8 @@ CLOSED = ConfigDict(strict=True, extra="forbid")
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
 SomeNames = Annotated[Names, Field(min_length=1)]
-Seeds = Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(_distinct)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Merged(TypedDict):
@@ -61,7 +61,7 @@ class Split(TypedDict, total=False):
     merged: dict[str, Merged]
     max_persons: Count
     persons: Count
-    draw: Whole
+    draw: Seed
     may_share_pictures: bool
 
 
@@ -110,13 +110,13 @@ class Mannequins(TypedDict):
 
     __pydantic_config__ = CLOSED
     scale: Positive
-    seed: Whole
+    seed: Seed
     persons: Annotated[dict[Literal["train", "val", "test"], Count], Field(min_length=1)]
 
 
 class Stress(TypedDict):
     __pydantic_config__ = CLOSED
-    seed: Whole
+    seed: Seed
     persons: Count
 
 

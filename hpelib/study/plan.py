@@ -3,9 +3,8 @@
     python -m hpelib.study.plan
 
 writes work/PROFILE/plan/STAGE/ITEM.json with two parts: `parameters`, the part of params.yaml that the stage uses, with
-base profile, dataset and network laid over; and `code`, a digest of every notebook and module that it runs or imports.
-DVC runs a stage again if this file or the stage's data have changed. Digests are taken without comments and docstrings,
-so a typo trains nothing. To see why a stage runs again, compare its file before and after.
+base profile, dataset and network laid over; and `code`, a digest of every notebook and module that it runs or imports,
+without comments and docstrings. DVC runs a stage again if this file or the stage's data have changed.
 """
 
 import ast

@@ -29,10 +29,11 @@ import psutil
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
-from dvc.stage.exceptions import StageNotFound
+from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
 from hpelib.parents import die_with_caller
 from hpelib.study.another import another
+from hpelib.study.checks import require_gpu, warn_of_study
 from hpelib.study.config import load_params, profile_params, work_folder
 
 LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
@@ -50,9 +51,9 @@ class Study:
     def __init__(self, jobs: int):
         self.jobs, self.repo = jobs, Repo(_wait_for_lock=True)
         self.running: dict[int, tuple[multiprocessing.Process, Stage, float]] = {}  # by what tells that it has ended
-        params = load_params()
-        self.costs = profile_params(params).get("stage_s", {})  # CPU s of a stage of each kind
-        self.cpu = work_folder(params) / "cpu.csv"
+        self.params = load_params()
+        self.costs = profile_params(self.params).get("stage_s", {})  # CPU s of a stage of each kind
+        self.cpu = work_folder(self.params) / "cpu.csv"
         self.expected_s = self.taken_s = 0.0  # by the stages that this call has run
         if len(tempfile.gettempdir()) > 60:  # the name of the forkserver's socket would be too long
             tempfile.tempdir = "/tmp"
@@ -76,6 +77,7 @@ class Study:
             stale = {stage for stage in wanted if stage.changed()}
         stale |= {stage for stage in wanted if networkx.descendants(graph, stage) & stale}
         if stale:
+            require_gpu(self.params, {stage.addressing.partition("@")[0] for stage in stale} & {*LONG})
             (LOGS / "study.csv").write_text("stage,start_s,end_s\n")
             left = self._time_left(stale)
             print(f"{len(stale)} stages, {self.jobs} at a time{left}; they print to {LOGS}/STAGE.log", flush=True)
@@ -163,10 +165,7 @@ class Study:
 
 
 def execute(stage: str, commands: str | list[str], cpu: Path) -> None:
-    """Run the commands of a stage, each `python -m MODULE ARGUMENTS`, in this process.
-
-    The CPU seconds that they took become a line of the file `cpu`.
-    """
+    """Run a stage's commands, each `python -m MODULE ARGUMENTS`, in this process; note their CPU seconds in `cpu`."""
     die_with_caller()
     os.environ["DVC_STAGE"] = stage
     with (LOGS / f"{stage}.log").open("w") as log:
@@ -222,10 +221,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores interrupts
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     with another(given.profile):
+        warn_of_study(load_params())
         study = Study(given.jobs or default_jobs())
         try:
             study.run(given.stages)
-        except StageNotFound as error:
+        except (StageNotFound, StageFileDoesNotExistError) as error:
             sys.exit(f"{error}; `dvc stage list --name-only` names them")
         except KeyboardInterrupt:
             sys.exit("interrupted; make study goes on from here")

@@ -1,6 +1,7 @@
 """Try what every run of the study is made of, so that what cannot train is refused before anything is computed."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from hpelib.formats import SPLITS
-from hpelib.models import create_model
+from hpelib.models import create_model, require_imagenet
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Run, make_run, networks_on
 from hpelib.training.objectives import make_objective
@@ -27,14 +28,17 @@ def try_runs(params: dict) -> None:
         form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
         network = run.model, run.options, form.skeleton.name, form.skeleton.keypoints
         codec = inputs.codec, inputs.input_size, inputs.heatmap_size, inputs.sigma
-        key = json.dumps([network, codec, recipe.loss, recipe.loss_options])
+        start = run.pretrained if isinstance(run.pretrained, str) else False  # a file; timm's weights are not fetched
+        key = json.dumps([network, codec, recipe.loss, recipe.loss_options, start])
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)
             if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
                 raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
+            if run.pretrained is True:
+                require_imagenet(run.model, **run.options)
             if key not in sizes:
-                sizes[key] = _try_step(run)
+                sizes[key] = _try_step(run, start)
             if sizes[key] != inputs.heatmap_size:
                 raise ValueError(
                     f"inputs: heatmap_size is {inputs.heatmap_size}, but of an input of {inputs.input_size} px the "
@@ -45,16 +49,19 @@ def try_runs(params: dict) -> None:
 
 
 @torch.no_grad()
-def _try_step(run: Run) -> tuple[int, int]:
+def _try_step(run: Run, start: str | bool) -> tuple[int, int]:
     """Compute the loss of one batch on the device "meta", and return (width, height) of the network's heatmaps.
+
+    The file of weights `start`, if there is one, must fit the network.
 
     Where the heatmaps are not those of the codec, the loss is not computed: the caller names the two sizes.
     """
     form, inputs, recipe = run.dataset.form, run.inputs, run.recipe
     keypoints = form.skeleton.num_keypoints
     objective = make_objective(recipe.loss, inputs.make_codec(), recipe.loss_options)
-    with torch.device("meta"):
-        network = create_model(run.model, keypoints, skeleton=form.skeleton, **run.options).train()
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are not copied to this device
+        network = create_model(run.model, keypoints, start, form.skeleton, **run.options).train()
         images, visible = torch.empty(2, 3, *inputs.input_size[::-1]), torch.empty(2, keypoints, dtype=torch.bool)
         batch = {"keypoints": torch.empty(2, keypoints, 2), "visible": visible}
     for norm in network.modules():

@@ -15,7 +15,7 @@ def make_objective(loss: str, codec: Codec, options: dict | None = None) -> Obje
         loss: "mse" or "ohkm" (`hpelib.losses.heatmap_loss`), "distribution" (SADI-Net's `distribution_loss`) or
             "transfer" (DITN's `transfer_loss`).
         codec: makes the target heatmaps.
-        options: further arguments of "distribution" or "transfer"; the others use none of them.
+        options: further arguments of "distribution" or "transfer"; the others take none.
 
     Raises:
         ValueError: an unknown loss, an option that it does not have or of another type, or "distribution" with the
@@ -30,6 +30,8 @@ def make_objective(loss: str, codec: Codec, options: dict | None = None) -> Obje
                 f"loss_options of {loss}", name, [one.name for one in arguments if one.default is not one.empty]
             )
         require_types(f"loss_options of {loss}", takes, options)
+    elif options:
+        raise ValueError(f"the loss {loss} takes no loss_options, got {', '.join(options)}")
     if loss == "distribution" and codec.name == "udp":  # its cells lie elsewhere than those of the learned heatmaps
         raise ValueError("learned heatmaps have the cells of the codecs msra and dark; choose one of these, not udp")
 

@@ -211,6 +211,24 @@ def test_images_with_more_persons_than_ap_scores_are_counted_and_the_limit_can_b
     assert all_figures(dataset, people, truth(people))["AR_gt"] == pytest.approx(100)
 
 
+def test_persons_that_are_annotated_twice_are_named(write_set, caplog):
+    """Nobody can find a person twice: perfect answers have an AP below 100, and nothing else would say why."""
+    dataset = write_set("coco")
+    path = dataset.root / dataset.splits["test"]["annotations"]
+    document = json.loads(path.read_text())
+    with caplog.at_level(logging.WARNING):
+        dataset.form.check_truth(dataset, "test", read_split(dataset, "test"))
+    assert not caplog.messages
+    first = document["annotations"][0]
+    document["annotations"] += [first | {"id": 77}, first | {"id": 78, "keypoints": [5, 5, 2] + [0] * 48}]
+    path.write_text(json.dumps(document))
+    with caplog.at_level(logging.WARNING):
+        dataset.form.check_truth(dataset, "test", read_split(dataset, "test"))
+    (said,) = caplog.messages
+    assert "coco test: 1 persons are annotated twice" in said
+    assert "ids 77." in said
+
+
 @pytest.mark.parametrize(("first", "last"), [(1, 4), (3, 2), (4, 9)])
 def test_numbers_that_are_no_part_of_the_set_are_refused(write_set, first, last):
     dataset = write_set("lsp")  # three images to test

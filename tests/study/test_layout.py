@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
+from hpelib.models import create_model
+from hpelib.study.ablations import row_entry
 from hpelib.study.config import load_params, make_run, profile_params
 from hpelib.study.layout import check_layout
 from hpelib.study.trial import planned_runs, try_runs
@@ -26,6 +29,7 @@ def merged_mpii(params: dict) -> dict:
     [
         (lambda p: p.update(seeds=[]), "params.yaml: seeds must have at least 1 item"),
         (lambda p: p.update(seeds=3), "seeds must be a list, got 3"),
+        (lambda p: p.update(seeds=[2**63]), r"seeds\[0\] must be less than 4294967296"),
         (lambda p: p.update(seeds=[0, 0]), "seeds must have no value twice"),
         (lambda p: p.pop("seeds"), "seeds is missing$"),
         (lambda p: p.update(networks=[]), "networks must have at least 1 item"),
@@ -112,12 +116,23 @@ def test_a_place_of_another_form_is_named(tmp_path, change, message):
         ("inputs", {"workers": -1}, "workers must be greater than or equal to 0"),
         ("recipe", {"loss": "foo"}, "hourglass on coco cannot train: loss='foo' is none of"),
         ("recipe", {"loss": "transfer", "loss_options": {"bone_wight": 1}}, "'bone_wight' is none of .*'bone_weight'"),
+        (
+            "recipe",
+            {"loss_options": {"hardest": 4}},
+            "hourglass on coco cannot train: the loss mse takes no loss_options",
+        ),
         ("recipe", {"epochs": 0}, "epochs must be greater than or equal to 1"),
         ("recipe", {"epochs": 3, "milestones": [2, 5]}, r"milestones \[5\] lie beyond the end: there are 3 epochs"),
         ("recipe", {"loss": "distribution"}, "hourglass on coco cannot train: the distribution loss needs learned"),
         ("options", {"stack": 2}, "hourglass on coco cannot train: hourglass has no option stack"),
         ("options", {"stacks": "no"}, "stacks must be a whole number, got 'no'"),
         ("pretrained", "absent.pth", r"there is no file of pretrained weights absent\.pth"),
+        (
+            "pretrained",
+            "README.md",
+            r"hourglass on coco cannot train: README\.md is broken, or holds more than weights",
+        ),
+        ("pretrained", True, "hourglass on coco cannot train: there are no ImageNet weights for hourglass"),
     ],
 )
 def test_what_cannot_train_stops_the_plan(params, section, values, message):
@@ -143,6 +158,35 @@ def test_a_row_that_names_no_network_of_the_profile_says_whose_it_is(params):
     rows = {"full": {}, "other": {"options": {"backbone_options": "hrnett"}}}
     params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": rows}}
     with pytest.raises(ValueError, match=r"ablations\.hourglass: backbone_options='hrnett' is none of"):
+        try_runs(params)
+
+
+def test_weights_of_another_network_stop_the_plan(params, tmp_path):
+    """The trunk of the file is tried, as when the training starts, but without a network of numbers."""
+    file, entry = tmp_path / "start.safetensors", params["profiles"]["tiny"]["networks"]["hourglass"]
+    start = create_model("hourglass", 14, **entry["options"])  # of another skeleton: all but the last layers fit
+    save_file(start.state_dict(), file)
+    entry["pretrained"] = str(file)
+    try_runs(params)
+    entry["options"] = entry["options"] | {"stacks": 2}
+    with pytest.raises(ValueError, match=r"start\.safetensors lacks \d+ of the \d+ entries in the trunk of hourglass"):
+        try_runs(params)
+
+
+def test_a_row_with_another_loss_has_only_its_own_options(params):
+    """SADI-Net's rows without a learned distribution train by the loss mse, which takes no options."""
+    entry = {"model": "sadi_net", "recipe": {"loss": "distribution", "loss_options": {"dlm_weight": 0.001}}}
+    rows = {"full": {}, "mse": {"recipe": {"loss": "mse"}}, "more": {"recipe": {"loss_options": {"warmup_batches": 5}}}}
+    found = {row: row_entry({"sadi_net": entry}, "sadi_net", changes)["recipe"] for row, changes in rows.items()}
+    assert found["full"] == entry["recipe"]
+    assert found["mse"] == {"loss": "mse"}
+    assert found["more"]["loss_options"] == {"dlm_weight": 0.001, "warmup_batches": 5}
+
+
+def test_null_of_a_misspelt_name_is_refused(params):
+    rows = {"full": {}, "other": {"inputs": {"sigmma": None}}}
+    params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": rows}}
+    with pytest.raises(ValueError, match=r"null in inputs.*'sigmma' is none of .*did you mean 'sigma'"):
         try_runs(params)
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from hpelib.data.coco import read_document
 from hpelib.data.files import write_json
+from hpelib.formats import form_of
 from hpelib.metrics.coco import keypoint_similarity
 from hpelib.skeletons import make_skeleton
 from hpelib.study.config import make_dataset, make_run
@@ -109,6 +110,20 @@ def test_a_skeleton_that_cannot_be_is_refused(hands, change, message):
     change(hands)
     with pytest.raises(ValueError, match=message):
         make_dataset(hands, "coco")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"groups": {"OKS": ["nose"]}}, "the group 'OKS' is the name of a figure"),
+        ({"groups": {"AP_gt": ["nose"]}}, "the group 'AP_gt' is the name of a figure"),
+        ({"unscored": ["nose"]}, "the format coco scores all keypoints, also unscored: nose"),
+    ],
+)
+def test_a_skeleton_that_figures_would_not_follow_is_refused(change, message):
+    entry = {"keypoints": ["nose", "left_paw", "right_paw"], "skeleton": [[1, 2], [1, 3]]}
+    with pytest.raises(ValueError, match=message):
+        form_of("coco", {"cat": entry | change})
 
 
 def test_left_and_right_paws_are_mirrored():

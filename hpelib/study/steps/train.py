@@ -187,8 +187,8 @@ def describe(run: Run) -> pd.DataFrame:
 
 
 @record  # a launcher names the error of the process that failed
-def main(network: str, dataset: str, seed: str, labels: str = "true") -> None:
-    run = make_run(load_params(), network, dataset, int(seed), labels)
+def main(network: str, dataset: str, seed: int, labels: str = "true") -> None:
+    run = make_run(load_params(), network, dataset, seed, labels)
     people = training_people(run)
     train(run, build_network(run, people), people, key=plan_key(run))
     if is_launched():

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hpelib.figures.curves import accuracy_against_minutes
 from hpelib.figures.style import save
+from hpelib.study.command import call
 from hpelib.study.config import load_params, work_folder
 from hpelib.study.results.comparisons import Study
 from hpelib.study.results.measurements import describe
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -118,6 +118,8 @@ if __name__ == "__main__":
     parser.add_argument("--networks", nargs="+", help="of the profile; all where left out")
     parser.add_argument("--batch-size", type=int, help="in place of the recipe's, for a smaller machine")
     given = parser.parse_args()
+    if given.batch_size is not None and given.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {given.batch_size}")
     params = load_params() | {"profile": given.profile}
     networks = given.networks or profile_params(params)["networks"]
     planned = [make_run(params, network, name, 0) for name in given.datasets for network in networks]

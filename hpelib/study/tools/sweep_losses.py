@@ -7,6 +7,9 @@ two weights and each seed, and writes one row for each training. Scale 0 is the 
 DLM. SFM and DLM run in training only, so all scales compare what their gradient does to the hourglass.
 """
 
+import sys
+from pathlib import Path
+
 import pandas as pd
 
 from hpelib.study.command import call
@@ -34,11 +37,13 @@ def train_once(params: dict, dataset: str, persons: int, scale: float, seed: int
     return weights | {"seed": seed} | last
 
 
-def main(dataset: str, persons: str, out: str) -> None:
+def main(dataset: str, persons: int, out: str) -> None:
+    if Path(out).exists():
+        sys.exit(f"{out} exists; remove it, or give another name")
     rows = []
     for seed in SEEDS:
         for scale in SCALES:
-            rows.append(train_once(load_params(), dataset, int(persons), scale, seed))
+            rows.append(train_once(load_params(), dataset, persons, scale, seed))
             pd.DataFrame(rows).to_csv(out, index=False, float_format="%.6g")
 
 
