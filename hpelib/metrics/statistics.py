@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from scipy.stats import t
 
 SEEN, OPPOSITE, SMALLER = "seen", "opposite", "smaller than claimed"
-NOTHING, NOT_TESTABLE, NOT_RUN = "no difference beyond the detectable", "not testable here", "not run"
+NOTHING, NOT_TESTABLE, NOT_RUN = "not told from chance", "not testable here", "not run"
 VERDICTS = (SEEN, OPPOSITE, SMALLER, NOTHING, NOT_TESTABLE, NOT_RUN)
 LEVEL, POWER = 0.95, 0.8
 FEW_SEEDS = 5  # up to here variances are so rough that the power is nearer to three in five (simulated: 0.5 to 0.8)
@@ -185,7 +185,7 @@ def verdict(gain: float, p: float, p_below: float) -> str:
 
     - "seen": a gain beyond chance, however large. "opposite": a loss beyond chance.
     - "smaller than claimed": neither, and a gain as large as claimed would have shown otherwise. It may be a loss.
-    - "no difference beyond the detectable": all other cases.
+    - "not told from chance": all other cases. This does not say that there is no difference.
     """
     if p < 1 - LEVEL:
         return SEEN if gain > 0 else OPPOSITE
@@ -219,12 +219,12 @@ def persons_needed(claimed: float, person_sd: float, seed_sd: float, seeds: int)
     return float(np.ceil((_units(np.inf) * person_sd) ** 2 / left)) if left > 0 else np.inf
 
 
-def seeds_needed(claimed: float, picture_sd: float, seed_sd: float) -> float:
-    """How many seeds, two or more, make this gain `detectable` with the pictures as they are.
+def seeds_needed(claimed: float, picture_sd: float, seed_sd: float, tests: int = 1) -> float:
+    """How many seeds, two or more, make this gain `detectable` among so many tests with the pictures as they are.
 
     It is infinite where more persons are needed, or more than 1000 seeds.
     """
-    enough = (n for n in range(2, 1001) if detectable(picture_sd, seed_sd, 2 * (n - 1), n) <= claimed)
+    enough = (n for n in range(2, 1001) if detectable(picture_sd, seed_sd, 2 * (n - 1), n, tests) <= claimed)
     return next(enough, np.inf)
 
 

@@ -117,12 +117,12 @@ class Explorer(Gallery):
             draw_change(grid[2], crop.picture, view.heatmaps[k] - free.heatmaps[k], max(limits[1], 1e-6))
             titles = f"{run}: person {person}", f"{keypoint.replace('_', ' ')}: {error}", "changed by the occluder"
             for axes, title in zip(grid, titles, strict=False):
-                axes.set_title(title)
+                axes.set_title(textwrap.fill(title, TITLE_WIDTH))
                 axes.plot(*truth, "o", color="white", markersize=8, fillstyle="none", markeredgewidth=1.5)
                 axes.plot(*found, "x", color=style.SKY, markersize=7, markeredgewidth=2)
             if pixels is not None:
                 draw_change(grid[3], crop.picture, pixels, max(np.abs(pixels).max(), 1e-6))
-                grid[3].set_title("orange speaks for it, purple against")
+                grid[3].set_title(textwrap.fill("orange speaks for it, purple against", TITLE_WIDTH))
             for axes, (title, panel) in zip(grid[3:], panels, strict=False):
                 draw_panel(axes, crop.picture, panel)
                 axes.set_title(textwrap.fill(title, TITLE_WIDTH))

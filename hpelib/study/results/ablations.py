@@ -1,4 +1,4 @@
-"""All rows of all papers' ablations, each beside the first row of its paper."""
+"""All rows of all papers' ablations, each beside the first row of its paper with the same backbone."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,36 +9,46 @@ import pandas as pd
 from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, how_often, standard_deviation
 from hpelib.study.config import make_dataset
 from hpelib.study.results.comparisons import Study, judge
-from hpelib.study.results.measurements import interval_cells, with_sd
+from hpelib.study.results.measurements import brackets, count, interval_cells, p_cell, with_sd
 
-NAMES = ("paper", "dataset", "row")
+NAMES = ("paper", "dataset", "row", "reference")
 
 
 def measure(study: Study, papers: Iterable[str] = ()) -> pd.DataFrame:
     """One line for each row and dataset of `papers`, by default of all, in the order of params.yaml.
 
     Columns: `NAMES`, metric; `value` and `sd`, mean and standard deviation over seeds in percent, NaN where it was not
-    run; and for all but the first row of a paper, which is the reference, its gain over that one: what `Study.compare`
-    and `judge` return, corrected for the rows of the paper on the dataset.
+    run; and for all but the first row of each of the `families`, which is the reference, its gain over that one: what
+    `Study.compare` and `judge` return, corrected for the rows of the family on the dataset.
     """
     parts = []
     for paper in papers or study.params["ablations"]:
-        ablation = study.params["ablations"][paper]
-        first, *others = ablation["rows"]
-        for dataset in ablation["datasets"]:
+        for dataset in study.params["ablations"][paper]["datasets"]:
             metric = make_dataset(study.params, dataset).form.main_metric
-            lines = [_line(study, paper, dataset, row, metric) for row in (first, *others)]
-            gains = [study.compare(f"{paper}:{row}", f"{paper}:{first}", dataset, metric) for row in others]
-            judged = judge(pd.DataFrame(gains, index=range(1, len(lines))))
-            parts.append(pd.DataFrame(lines).join(judged.drop(columns="seeds", errors="ignore")))
+            for first, *others in families(study.params, paper):
+                lines = [_line(study, (paper, dataset, row, first), metric) for row in (first, *others)]
+                gains = [study.compare(f"{paper}:{row}", f"{paper}:{first}", dataset, metric) for row in others]
+                judged = judge(pd.DataFrame(gains, index=range(1, len(lines))))
+                parts.append(pd.DataFrame(lines).join(judged.drop(columns="seeds", errors="ignore")))
     return pd.concat(parts, ignore_index=True)
 
 
-def _line(study: Study, paper: str, dataset: str, row: str, metric: str) -> dict:
-    values = of_seeds(study, paper, dataset, row, metric)
+def families(params: dict, paper: str) -> list[list[str]]:
+    """The rows of a paper's ablation that are compared with one another: those with the same backbone.
+
+    The first row of a family is its reference. Example: DITN's rows with ResNet-50 are compared with the first of them
+    and not with HRNet, which is another network.
+    """
+    found: dict[str, list[str]] = {}
+    for row, changes in params["ablations"][paper]["rows"].items():
+        found.setdefault(changes.get("options", {}).get("backbone", ""), []).append(row)
+    return [*found.values()]
+
+
+def _line(study: Study, names: tuple[str, ...], metric: str) -> dict:
+    values = of_seeds(study, *names[:3], metric)
     mean, sd = (float(np.mean(values)), standard_deviation(values)) if values else (np.nan, np.nan)
-    names = dict(zip(NAMES, (paper, dataset, row), strict=True))
-    return names | {"metric": metric, "value": mean, "sd": sd, "seeds": len(values)}
+    return dict(zip(NAMES, names, strict=True)) | {"metric": metric, "value": mean, "sd": sd, "seeds": len(values)}
 
 
 def of_seeds(study: Study, paper: str, dataset: str, row: str, metric: str) -> list[float]:
@@ -54,9 +64,9 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
     cells = {
         **{name: measured[name] for name in NAMES},
         "figure": pd.Series(values, measured.index) + " " + measured["metric"],
-        "gain over the first row": interval_cells(measured, "ours", "+.1f").where(tested, ours),
+        "gain over the reference": interval_cells(measured, "ours", "+.1f").where(tested, ours),
         "detectable": measured["detectable"].map("{:.1f}".format, na_action="ignore"),
-        "p (Holm)": measured["p_holm"].map("{:.3f}".format, na_action="ignore"),
+        "p (Holm)": measured["p_holm"].map(p_cell, na_action="ignore"),
         "verdict": measured["verdict"] + (": " + measured["reason"]).fillna(""),
     }
     return pd.DataFrame(cells, dtype=object).fillna("")
@@ -75,9 +85,23 @@ def answer(measured: pd.DataFrame) -> str:
     smallest = tested["detectable"].median()
     return (
         f"Of {len(rows)} rows with parts switched on or off, {len(tested)} can be compared with the first row of their "
-        f"paper. Better beyond chance: {better or 'none'}. Worse: {worse or 'none'}. {untested} Half of the "
+        f"backbone. Better beyond chance: {better or 'none'}. Worse: {worse or 'none'}. {untested} Half of the "
         f"comparisons need a true gain of {smallest:.1f} points or more to show it {how_often(tested['seeds'])}."
     )
+
+
+def whole(measured: pd.DataFrame) -> str:
+    """What all parts of a paper together give against none of them, in one sentence; empty where that was not run.
+
+    Example: "All parts together against none of them, in the ablation: -1.8 [-2.8, -0.8] PCKh@0.5 on mpii."
+    """
+    rows = measured[(measured["row"] == "full") & measured["ours"].notna()]
+    intervals = [f" {brackets(row.low, row.high, '+.1f')}" if row.low == row.low else "" for row in rows.itertuples()]
+    cells = [
+        f"{row.ours:+.1f}{interval} {row.metric} on {row.dataset} ({count(int(row.seeds), 'seed')})"
+        for row, interval in zip(rows.itertuples(), intervals, strict=True)
+    ]
+    return f"All parts together against none of them, in the ablation: {'; '.join(cells)}." if cells else ""
 
 
 def switches(params: dict, paper: str) -> dict[str, str]:

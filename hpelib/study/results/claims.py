@@ -22,7 +22,7 @@ from hpelib.metrics.statistics import (
 from hpelib.study.config import make_dataset, networks_on
 from hpelib.study.entries import COUNTS, counted_size, read_table
 from hpelib.study.results.comparisons import OF_DIFFERENCE, ONE_SEED, Study, detectable_among
-from hpelib.study.results.measurements import brackets, count, entry_at
+from hpelib.study.results.measurements import brackets, count, entry_at, p_cell
 
 CLAIMS = Path("data/claims.csv")
 COLUMNS = (
@@ -43,7 +43,10 @@ MEASURED = (
 )
 AT_MOST = "% or less"
 VAL_PERSONS = {"coco": 6352, "mpii": 2958, "lsp": 1000}  # annotated, in val2017, MPII's usual val split, LSP's test
-MEANINGS = {SMALLER: "The claimed gain is not reached; it may even be a loss: see the sign of *ours*."}
+MEANINGS = {
+    SMALLER: "A true gain as large as claimed would probably have shown otherwise. There may even be a loss: see the "
+    "sign of *ours*. Papers stand near 75 AP or 90 PCKh; where ours stand far below, a point is not the same thing."
+}
 COUNT_VERDICTS = COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
 
 
@@ -165,11 +168,13 @@ def _joined(parts: list[str]) -> list[str]:
 
 
 def _how_many(measured: int, claimed: int) -> str:
-    """Such as "6 gains in accuracy (5 measurements; 1 claim repeats one of them)"."""
-    gains, repeats = count(claimed, "gain") + " in accuracy", claimed - measured
+    """Such as "6 differences in accuracy (5 measurements; 1 claim repeats one of them)"."""
+    printed, repeats = count(claimed, "difference") + " in accuracy", claimed - measured
     if not repeats:
-        return gains
-    return f"{gains} ({count(measured, 'measurement')}; {count(repeats, 'claim repeats', 'claims repeat')} one of them)"
+        return printed
+    return (
+        f"{printed} ({count(measured, 'measurement')}; {count(repeats, 'claim repeats', 'claims repeat')} one of them)"
+    )
 
 
 def _reasons(rows: pd.DataFrame) -> str:
@@ -192,7 +197,7 @@ def _because(reason: str) -> str:
 
 
 def _who(found: pd.DataFrame) -> str:
-    return "The paper claims" if found["paper"].nunique() == 1 else "The papers claim"
+    return "The paper prints" if found["paper"].nunique() == 1 else "The papers print"
 
 
 def detectable(found: pd.DataFrame) -> str:
@@ -202,11 +207,11 @@ def detectable(found: pd.DataFrame) -> str:
         return ""
     claimed, smallest = rows["claimed"].dropna(), rows["detectable"]
     return (
-        f"Half of the tested comparisons need a true gain of {smallest.median():.1f} points or more to show it "
-        f"{how_often(rows['seeds'])}; the most exact one needs {smallest.min():.1f}. {_who(found)} "
+        f"In half of the tested comparisons a true gain must be at least {smallest.median():.1f} points to be detected "
+        f"{how_often(rows['seeds'])}; in the most exact one {smallest.min():.1f}. {_who(found)} "
         f"{claimed.median():.1f} points in the median, and {(claimed < smallest[claimed.index]).sum()} of "
-        f"{len(claimed)} printed gains are too small to be seen here. What can be seen depends on how many comparisons "
-        "are corrected together: here the tested ones of a paper, in the tables of a dataset its networks."
+        f"{len(claimed)} printed gains are too small to be detected here. What can be detected depends on how many "
+        "comparisons are corrected together: here the tested ones of a paper, in the tables of a dataset its networks."
     )
 
 
@@ -255,7 +260,7 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
         "detectable": found["detectable"].map("{:.1f}".format, na_action="ignore"),
     }
     if found["p_holm"].notna().all():
-        cells["p (Holm)"] = found["p_holm"].map("{:.3f}".format)
+        cells["p (Holm)"] = found["p_holm"].map(p_cell)
     elif found["verdict"].nunique() > 1:
         cells["verdict"] = found["verdict"] + (": " + found["reason"]).fillna("")
     else:
@@ -317,15 +322,17 @@ def to_decide(found: pd.DataFrame) -> pd.DataFrame:
     """What would show the claimed gains that were tested and left open, on the persons of the real val splits.
 
     One row for each paper and dataset. Half of its gains need no more than `seeds a side` to be seen four times in
-    five, if they are true and if pictures and seeds vary as they do here. A training costs each side one seed.
+    five, if they are true and if pictures and seeds vary as they do here, after the correction for the tested claims
+    of the paper. A training costs each side one seed.
     """
     rows = _tested(found)
+    tests = rows["paper"].value_counts()
     rows = rows[(rows["claimed"] > 0) & (rows["verdict"] == NOTHING)]
     lines = []
     for (paper, dataset), part in rows.groupby(["paper", "dataset"], sort=False):
         persons = VAL_PERSONS[dataset]
         seeds = [
-            seeds_needed(row.claimed, row.picture_sd * (row.persons / persons) ** 0.5, row.seed_sd)
+            seeds_needed(row.claimed, row.picture_sd * (row.persons / persons) ** 0.5, row.seed_sd, tests[paper])
             for row in part.itertuples()
         ]
         half = np.quantile(seeds, 0.5, method="lower")

@@ -227,7 +227,7 @@ def redrawn(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, int] | Non
 def judge(found: pd.DataFrame) -> pd.DataFrame:
     """Rows of what `Study.compare` returned: p_holm and detectable corrected for these rows, and a verdict in each.
 
-    As no size is claimed, verdicts are "seen", "opposite" and "no difference beyond the detectable" where it has none.
+    As no size is claimed, verdicts are "seen", "opposite" and "not told from chance", in rows that have none yet.
     """
     columns = found.columns.union(["ours", *OF_DIFFERENCE, "seeds", "verdict", "reason"], sort=False)
     found = found.reindex(columns=columns).astype({"verdict": object, "reason": object})
@@ -254,9 +254,21 @@ def mean_pose(params: dict, dataset: str) -> dict[str, float]:
 
 
 def scored_people(dataset: Dataset, split: str = "test") -> People:
-    """The persons of a split that are scored."""
+    """The persons of a split that are scored.
+
+    Raises:
+        FileNotFoundError: no study was run here; the message says what to run.
+    """
     form = FORMATS[dataset.format]
-    return form.scored(form.read(dataset, split))
+    try:
+        return form.scored(form.read(dataset, split))
+    except FileNotFoundError as error:
+        if dataset.manifest.is_file():
+            raise
+        raise FileNotFoundError(
+            f"no study was run here under this profile ({dataset.manifest} is missing). Run make study first; the "
+            "pages that it makes are recorded in reports/"
+        ) from error
 
 
 def put_mean_pose(dataset: Dataset, people: People) -> np.ndarray:

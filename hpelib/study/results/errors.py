@@ -15,6 +15,7 @@ from hpelib.formats.coco import FORMAT as COCO
 from hpelib.metrics.errors import ERRORS, KINDS, Diagnosis, diagnose, repair
 from hpelib.study.config import Run, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, load
+from hpelib.study.results.comparisons import scored_people
 
 ALL = "All"  # the joint group of all keypoints
 METRIC = COCO.main_metric
@@ -42,8 +43,7 @@ class Diagnosed:
         first = next(iter(runs.values()))
         if first.dataset.format != COCO.name:
             raise ValueError(f"{dataset} has format {first.dataset.format}; kinds of error need COCO's similarity")
-        form = first.dataset.form
-        people = form.scored(form.read(first.dataset, "test"))
+        people = scored_people(first.dataset)
         evaluations = {network: load(run.evaluation) for network, run in runs.items()}
         for network, evaluation in evaluations.items():
             if evaluation.summary.persons != len(people):

@@ -47,6 +47,13 @@ def brackets(low: float, high: float, form: str = ".1f") -> str:
     return f"[{low:{form}}, {high:{form}}]"
 
 
+def p_cell(p: float) -> str:
+    """A p value as a cell. So many digits that 0.05 never stands for less: "0.040", "0.0498", "<0.001"."""
+    if p < 0.0005:
+        return "<0.001"
+    return f"{p:.4f}" if abs(p - 0.05) < 0.0005 else f"{p:.3f}"
+
+
 def interval_cells(table: pd.DataFrame, value: str = "value", form: str = ".1f") -> pd.Series:
     """The column `value` with the columns low and high as cells: "39.3 [38.1, 40.6]", by the index of `table`."""
     rows = table[[value, "low", "high"]].itertuples(index=False)

@@ -16,7 +16,7 @@ from hpelib.records import baselines, records
 from hpelib.study.config import make_dataset, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, Summary
 from hpelib.study.results.comparisons import Study, idle, judge, put_mean_pose, scored_people
-from hpelib.study.results.measurements import interval_cells, over_seeds
+from hpelib.study.results.measurements import interval_cells, over_seeds, p_cell
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Comparison:
     def differences(self) -> pd.DataFrame:
         """How every network compares with its baseline in the main figure, where both were run.
 
-        Columns: name, baseline, what `Study.compare` returns, p_holm, and verdict: "seen", "opposite", "no difference
-        beyond the detectable" or "not testable here".
+        Columns: name, baseline, what `Study.compare` returns, p_holm, and verdict: "seen", "opposite", "not told
+        from chance" or "not testable here".
         """
         metric, dataset = self.summary.form.main_metric, self.summary.dataset
         pairs = [pair for pair in baselines(self.evaluations).items() if set(pair) <= self.evaluations.keys()]
@@ -124,7 +124,7 @@ class Comparison:
         if tested.any():
             cells["difference"] = interval_cells(found, "ours", "+.1f").where(tested, cells["difference"])
             cells["detectable"] = found["detectable"].map("{:.1f}".format, na_action="ignore")
-            cells["p (Holm)"] = found["p_holm"].map("{:.3f}".format, na_action="ignore")
+            cells["p (Holm)"] = found["p_holm"].map(p_cell, na_action="ignore")
         cells["verdict"] = found["verdict"] + (": " + found["reason"]).fillna("")
         if (off := found["name"].map(self.idle)).any():
             cells["not acting"] = off
@@ -165,7 +165,8 @@ class Comparison:
         return (
             f"The smallest true difference from the baseline that is seen {how_often(rows['seeds'])}, in points: "
             f"{each}. It depends on how many comparisons are corrected together: here {len(rows)}; the page of claims "
-            "corrects for the tested claims of a paper, so it has other sizes for the same two networks."
+            "corrects for the tested claims of a paper, so there the same two networks have another size, p and "
+            "sometimes another verdict."
         )
 
     @property
@@ -175,16 +176,16 @@ class Comparison:
         return [] if found.empty else found.loc[found["detectable"].notna(), "seeds"].astype(int).tolist()
 
     def correction(self) -> str:
-        """Why differences whose interval leaves 0 out have no verdict, in a few sentences; empty if there are none."""
+        """Why differences whose interval excludes 0 have no verdict, in a few sentences; empty if there are none."""
         found = self.differences
         rows = found[(found["verdict"] == NOTHING) & (found["low"] * found["high"] > 0)] if len(found) else found
         if rows.empty:
             return ""
-        each = ", ".join(f"{row.name} (p {row.p_holm:.3f})" for row in rows.itertuples(index=False))
+        each = ", ".join(f"{row.name} (p {p_cell(row.p_holm)})" for row in rows.itertuples(index=False))
         return (
-            f"The interval leaves 0 out, and still no difference is claimed: {each}. An interval is that of one "
-            f"comparison alone. The verdict is corrected for all {found['p_holm'].notna().sum()} comparisons (Holm), "
-            "because among several one leaves 0 out by chance more often."
+            f"The interval excludes 0, but after the correction for all comparisons this is not enough: {each}. An "
+            f"interval is that of one comparison alone. The verdict is corrected for {found['p_holm'].notna().sum()} "
+            "comparisons (Holm), because among several one excludes 0 by chance more often."
         )
 
     def idle(self, network: str) -> str:
@@ -208,9 +209,10 @@ class Comparison:
             if cells or word == SEEN:
                 parts.append(f"{title}: {', '.join(cells) or 'none'}{reasons}.")
         parts += [self.correction()] if self.correction() else []
-        return " ".join(
-            [*parts, f"The highest mean {self.summary.form.main_metric} is that of {self.main.mean().idxmax()}."]
-        )
+        first, *others = self.seeds_won.index
+        ahead = all(self.seeds_won.loc[first, other] == len(self.main) for other in others)
+        unsure = "" if ahead else ", but not under every seed"
+        return " ".join([*parts, f"The highest mean {self.summary.form.main_metric} is that of {first}{unsure}."])
 
     def floor_statement(self) -> str:
         """How far the networks are above what needs no learning, in one sentence; empty without a floor."""
@@ -266,8 +268,25 @@ class Comparison:
             return f"The order of networks is the same under all {seeds} seeds: {' > '.join(won.index)}."
         return (
             f"The order of networks is **not stable** over the {seeds} seeds: {len(pairs) - len(unstable)} of "
-            f"{len(pairs)} pairs keep theirs under every seed. Not told apart: {', '.join(unstable)}."
+            f"{len(pairs)} pairs keep theirs under every seed, which is no test. Pairs that change places: "
+            f"{', '.join(unstable)}."
         )
+
+    def unsteady(self, spread: float = 8.0, most: int = 3) -> str:
+        """Where one network's seeds differ the most in a group of joints, in one sentence; empty below `spread` points.
+
+        Such a range often is one training that went another way, for instance one that takes left legs for right ones.
+        """
+        groups = self.figures[self.figures["metric"].isin(self.summary.form.skeleton.groups)]
+        of_groups = groups.pivot(index=["network", "metric"], columns="seed", values="value")
+        ranges = of_groups.max(axis=1) - of_groups.min(axis=1)
+        widest = ranges[ranges > spread].sort_values(ascending=False)
+        widest = widest[~widest.index.get_level_values("network").duplicated()].head(most)
+        each = [
+            f"{name}, {joint}: {', '.join(f'{v:.1f}' for v in of_groups.loc[(name, joint)])}"
+            for name, joint in widest.index
+        ]
+        return f"Seeds disagree most about {'; '.join(each)}." if each else ""
 
     def save(self, history: pd.DataFrame, folder: Path, metrics: Path, plots: Path) -> None:
         """Write what other programs read.

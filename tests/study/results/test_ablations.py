@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE, OPPOSITE, SEEN, holm
+from hpelib.study.config import load_params
 from hpelib.study.results import ablations
 from hpelib.study.results.comparisons import ONE_SEED, Study
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -33,11 +38,28 @@ def test_every_row_is_compared_with_the_first_of_its_paper(rows, params):
     assert found["p_holm"].tolist()[1:] == pytest.approx(holm(found["p"].tolist()[1:]))
     assert found["verdict"].tolist()[1:] == [OPPOSITE, SEEN]
     cells = ablations.table(found.reset_index()).set_index("row")
-    assert cells.loc["none", "gain over the first row"] == ""
-    assert cells.loc["full", "gain over the first row"].startswith("+40.0 [+")
+    assert cells.loc["none", "gain over the reference"] == ""
+    assert cells.loc["full", "gain over the reference"].startswith("+40.0 [+")
     assert "hourglass:full on mpii (+40.0)" in ablations.answer(found.reset_index())
     dots = ablations.points(Study(params), found.reset_index())
     assert dots.loc[dots["row"] == "flat", "value"].tolist() == [40, 40.1]
+
+
+def test_rows_with_another_backbone_are_compared_with_the_first_of_their_own(params):
+    assert ablations.families(load_params(ROOT / "params.yaml"), "ditn") == [
+        ["baseline", "focal", "multi_task", "ditm", "cab", "sab", "full"],
+        ["resnet", "resnet_mse", "resnet_focal", "resnet_lambda_0_05", "resnet_lambda_0_15"],
+    ]
+    assert ablations.families(params, "hourglass") == [["full", "flat"]], "one backbone, so one family"
+
+
+def test_all_parts_together_are_told_with_their_interval(rows):
+    found = rows(none=[50, 50.1], flat=[40, 40.1], full=[90, 90.1]).reset_index()
+    told = ablations.whole(found)
+    assert told.startswith("All parts together against none of them, in the ablation: +40.0 [+")
+    assert told.endswith("] PCKh@0.5 on mpii (2 seeds).")
+    assert ablations.whole(found.assign(low=np.nan)).endswith(": +40.0 PCKh@0.5 on mpii (2 seeds).")
+    assert ablations.whole(found.assign(ours=np.nan)) == ""
 
 
 def test_rows_of_one_seed_and_rows_that_were_not_run_have_no_verdict(rows):
@@ -45,7 +67,7 @@ def test_rows_of_one_seed_and_rows_that_were_not_run_have_no_verdict(rows):
     assert (found.loc["flat", "verdict"], found.loc["flat", "reason"]) == (NOT_TESTABLE, ONE_SEED)
     assert found.loc["full", "verdict"] == NOT_RUN
     cells = ablations.table(found.reset_index()).set_index("row")
-    assert cells.loc["flat", "gain over the first row"] == "-10.0", "without an interval"
+    assert cells.loc["flat", "gain over the reference"] == "-10.0", "without an interval"
     assert cells.loc["full", "figure"].startswith(NOT_RUN)
     assert "none can be tested here: 1 cannot be tested and 1 were not run" in ablations.answer(found.reset_index())
 

@@ -58,3 +58,11 @@ def test_trainings_of_rows_are_told_apart_from_those_of_networks():
     unmeasured = measured.assign(training=np.nan, seeds=np.nan)
     assert measurements.training_note(unmeasured, of_rows) == "", "nothing was measured"
     assert measurements.training_note(measured.assign(training="1 epoch", seeds=3), of_rows) == "", "no difference"
+
+
+@pytest.mark.parametrize(
+    ("p", "cell"),
+    [(0.04975, "0.0498"), (0.05, "0.0500"), (0.051, "0.051"), (0.0494, "0.049"), (1.0, "1.000"), (0.0001, "<0.001")],
+)
+def test_a_p_value_never_reads_as_the_threshold_that_it_is_below(p, cell):
+    assert measurements.p_cell(p) == cell
