@@ -95,23 +95,20 @@ def _crop_size(image: np.ndarray | Picture) -> tuple[int, int]:
     return image.crop_size if isinstance(image, Picture) else (image.shape[1], image.shape[0])
 
 
-def joint_maps(view: View) -> Figure:
+def joint_maps(view: View, keypoints: Sequence[int] = ()) -> Figure:
     """One panel for each keypoint: its heatmap with a circle at the true joint and a cross where it is decoded.
 
-    All have the same colour scale.
+    All have the same colour scale. `keypoints` are the ones to show; all, where none is given.
     """
-    limits = common_limits(view.heatmaps)
-    crop = view.crop
+    limits, crop = common_limits(view.heatmaps), view.crop
+    shown = [*keypoints] or range(len(view.heatmaps))
     with style.apply():
-        figure, grid = style.panels(len(view.heatmaps), 6, view.aspect, 6 * style.PANEL_IN)
-        names = view.skeleton.keypoints
-        for axes, heatmap, truth, found, name in zip(
-            grid, view.heatmaps, crop.keypoints, view.found, names, strict=True
-        ):
-            mappable = draw_heatmap(axes, crop.picture, heatmap, limits, view.stride_px)
-            axes.set_title(name.replace("_", " "))
-            axes.plot(*truth, **TRUE_MARK)
-            axes.plot(*found, **FOUND_MARK)
+        figure, grid = style.panels(len(shown), 6, view.aspect, 6 * style.PANEL_IN)
+        for axes, k in zip(grid, shown, strict=True):
+            mappable = draw_heatmap(axes, crop.picture, view.heatmaps[k], limits, view.stride_px)
+            axes.set_title(view.skeleton.keypoints[k].replace("_", " "))
+            axes.plot(*crop.keypoints[k], **TRUE_MARK)
+            axes.plot(*view.found[k], **FOUND_MARK)
         add_color_bar(figure, mappable, grid)
         marks = {"the true joint": TRUE_MARK, "found by the network": FOUND_MARK}
         handles = [Line2D([], [], **mark | {"color": style.GREY}) for mark in marks.values()]

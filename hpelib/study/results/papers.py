@@ -66,7 +66,8 @@ class Paper:
         sizes = f" {claims.size_answer(self.ledger)}" if self.ledger["metric"].isin(COUNTS).any() else ""
         title = f"**Answer, profile `{self.study.params['profile']}`.**"
         parts = [f"{title} {headlines.measured(self.study, self.name)}", f"{claims.answer(self.ledger)}{sizes}"]
-        together = ablations.whole(ablations.measure(self.study, [self.name]))
+        papers = [name for name in self.study.params["ablations"] if name == self.name]
+        together = ablations.whole(ablations.measure(self.study, papers)) if papers else ""
         return "\n\n".join(filter(None, [*parts, together, claims.detectable(self.ledger)]))
 
     @_of_a_study
