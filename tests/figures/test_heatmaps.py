@@ -79,6 +79,9 @@ def test_joint_maps_share_limits_and_mark_each_keypoint_in_its_own_panel():
     np.testing.assert_allclose(truth.get_xydata()[0], view.crop.keypoints[7])
     np.testing.assert_allclose(found.get_xydata()[0], view.found[7])
     assert bar.get_xlabel() == "heatmap value"
+    *some, _ = joint_maps(view, [1, 7]).axes
+    assert [axes.get_title() for axes in some if axes.get_title()] == ["left eye", panels[7].get_title()]
+    np.testing.assert_allclose(some[1].lines[0].get_xydata()[0], view.crop.keypoints[7])
 
 
 def test_maps_without_a_positive_value_can_be_drawn():
