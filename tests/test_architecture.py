@@ -39,7 +39,7 @@ MACHINERY = (
     "hpelib/study/run.py",
     "tools/environment.py",
 )
-MOST_LINES, MOST_MACHINERY = 400, 440
+MOST_LINES, MOST_MACHINERY = 400, 450
 PLACES = re.compile(r"params\.yaml|\bwork/|\breports/")  # which the study alone knows
 
 Imports = dict[str, set[str]]  # by module, those that it imports, also inside of functions

@@ -30,11 +30,16 @@ def ablation_runs(params: dict, paper: str, seed: int, dataset: str = "") -> dic
         raise ValueError(f"params.yaml: profile {params['profile']} has no network {paper}, so no ablation of it")
     own = {"recipe": profile.get("paper_recipes", {}).get(paper, {})}
     networks = profile["networks"] | {paper: lay_over(profile["networks"][paper], own)}
-    runs = {}
+    runs: dict[str, Run] = {}
     for row, changes in ablation["rows"].items():
         entries = networks | {paper: row_entry(networks, paper, changes)}
         varied = params | {"profiles": {params["profile"]: profile | {"networks": entries}}}
-        runs[row] = dataclasses.replace(make_run(varied, paper, dataset or ablation["datasets"][0], seed), variant=row)
+        run = make_run(varied, paper, dataset or ablation["datasets"][0], seed)
+        if same := [name for name, other in runs.items() if other == dataclasses.replace(run, variant=name)]:
+            raise ValueError(
+                f"params.yaml: ablations.{paper}: the rows {same[0]} and {row} are one and the same training"
+            )
+        runs[row] = dataclasses.replace(run, variant=row)
     return runs
 
 

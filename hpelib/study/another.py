@@ -6,12 +6,13 @@ kept as reports/PROFILE/dvc.lock. What params.yaml and dvc.lock were before lies
 next call puts them back first.
 """
 
+import fcntl
 import filecmp
 import io
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from hpelib.study.config import PARAMS, load_params, profile_changes
 
 LOCK = Path("dvc.lock")
 ASIDE = Path(".dvc/tmp/another")  # git does not see it
+IN_USE = Path(".dvc/tmp/another.lock")
 
 
 @contextmanager
@@ -31,11 +33,26 @@ def another(profile: str | None) -> Iterator[None]:
 
     Raises:
         ValueError: there is no such profile.
+        SystemExit: another process is inside such a block, and one of the two changes the files.
     """
-    put_back()
-    if profile is None or profile == load_params()["profile"]:
-        yield
-        return
+    own = load_params(ASIDE / PARAMS if ASIDE.is_dir() else PARAMS)["profile"]
+    IN_USE.parent.mkdir(parents=True, exist_ok=True)
+    with IN_USE.open("w") as held:
+        changes = profile is not None and profile != own
+        try:  # the kernel gives it up when this process ends, also by a kill
+            fcntl.flock(held, (fcntl.LOCK_EX if changes else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(
+                "make study runs here already, under another profile, and params.yaml can name only one: wait for it, "
+                "or use a clone of its own"
+            )
+        put_back()
+        with _swapped(profile) if changes else nullcontext():
+            yield
+
+
+@contextmanager
+def _swapped(profile: str) -> Iterator[None]:
     text = chosen_text(profile)
     unfinished = ASIDE.with_name("another.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,7 +1,10 @@
-"""What `make study` says of a profile before anything is computed."""
+"""What `make study` says of a profile before anything is computed, and what must not change while it computes."""
 
+import os
+import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from hpelib.study.config import profile_changes, profile_params
 
@@ -16,6 +19,26 @@ def require_gpu(params: dict, trainings: Collection[str]) -> None:
         sys.exit(
             f"profile {params['profile']} trains on a GPU (recipe: device: cuda), and PyTorch finds none. On this "
             "machine, `make study STAGES=prepare` checks the data, and hpelib.study.tools.dry_run tries the recipes"
+        )
+
+
+def decided_by(needs: Iterable[str]) -> dict[str, str]:
+    """What decides a stage: the plan files among the files that it `needs`, with their text."""
+    plans = [Path(path) for path in needs if "plan" in Path(path).parts]
+    return {str(path): path.read_text(encoding="utf-8") for path in plans if path.is_file()}
+
+
+def require_same(stage: str, before: dict[str, str], command: str) -> None:
+    """End the study if what decides `stage` is another now than when it started, after the `command` of a new plan.
+
+    Parameters, code and notebooks may be edited while a study runs. A stage that began before belongs to what was
+    there then, but DVC would record it with what is there now.
+    """
+    planned = subprocess.run([sys.executable, *command.split()[1:]], env=os.environ | {"DVC_STAGE": "plan"})
+    if planned.returncode or decided_by(before) != before:
+        sys.exit(
+            f"params.yaml, the code or a notebook was changed while {stage} ran, and what it made is not recorded: run "
+            "make study again"
         )
 
 

@@ -26,6 +26,8 @@ SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its dat
 PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
 PROFILE += ("study", "stage_s")  # what `make study PROFILE=...` runs of it, and what its stages cost
 DATASET = (*SECTIONS, "set")
+# What a machine needs, and no result depends on but by rounding: a finished training stays, an interrupted one goes on.
+SPEED = {"inputs": ("workers", "image_cache_mb"), "recipe": ("processes", "checkpoint_steps")}
 SET = ("source", "format", "root", "splits", "skeleton")
 NETWORK = (*SECTIONS, "base", "model", "options", "pretrained", "datasets")
 
@@ -120,9 +122,9 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Hash of all parameters of the training but the number of processes, which may change when it is resumed."""
-        alone = dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, processes=1), test=Protocol())
-        return hashlib.sha256(json.dumps(alone.describe(), sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of all parameters of the training but `SPEED`, which may change when it is resumed."""
+        alone = decisive(dataclasses.replace(self, test=Protocol()).describe())
+        return hashlib.sha256(json.dumps(alone, sort_keys=True).encode()).hexdigest()[:16]
 
     def describe(self) -> dict:
         """The run as plain JSON values. A file that its trunk starts from is there with a digest of what it holds."""
@@ -130,6 +132,15 @@ class Run:
         if isinstance(self.pretrained, str):
             values["pretrained"] = {"file": self.pretrained, "sha256": _file_digest(Path(self.pretrained))}
         return json.loads(json.dumps(values, default=str))
+
+
+def decisive(described: dict) -> dict:
+    """What `Run.describe` returns without `SPEED`: what decides the result of a training."""
+    kept = {
+        section: {key: value for key, value in described[section].items() if key not in names}
+        for section, names in SPEED.items()
+    }
+    return described | kept
 
 
 def load_params(path: Path = PARAMS) -> dict:
@@ -188,24 +199,22 @@ def _with_base(networks: dict, name: str, what: str = "network", above: tuple[st
     return lay_over(_with_base(networks, base, f"base of the network {name!r}", (*above, name)), entry)
 
 
-def lay_over(entry: dict, changes: dict) -> dict:
-    """`entry` with `changes` laid over it, mappings key by key; None takes a key away.
+def lay_over(entry: dict, changes: dict, known: Collection[str] = ()) -> dict:
+    """`entry` with `changes` laid over it, mappings key by key; None takes a key away, of `known` ones if it is there.
 
     Example: {"a": {"b": 1, "c": 2}} with {"a": {"b": None, "d": 3}} gives {"a": {"c": 2, "d": 3}}.
 
     Raises:
-        ValueError: None is given to a name that its section never has, so that it would take nothing away.
+        ValueError: None is given to a key that is not there, and that the section of this name never has.
     """
     merged = dict(entry)
-    for section in KINDS.keys() & changes.keys():
-        known = [one.name for one in dataclasses.fields(KINDS[section])]
-        for key in (key for key, value in changes[section].items() if value is None):
-            require_choice(f"params.yaml: null in {section}, which takes a value away: name", key, known)
     for key, value in changes.items():
         if value is None:
+            require_choice("params.yaml: null takes a value away: name", key, (*merged, *known))
             merged.pop(key, None)
         elif isinstance(value, dict):
-            merged[key] = lay_over(merged.get(key, {}), value)
+            fields = [one.name for one in dataclasses.fields(KINDS[key])] if key in KINDS else ()
+            merged[key] = lay_over(merged.get(key, {}), value, fields)
         else:
             merged[key] = value
     return merged

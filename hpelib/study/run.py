@@ -33,7 +33,7 @@ from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
 from hpelib.parents import die_with_caller
 from hpelib.study.another import another
-from hpelib.study.checks import require_gpu, warn_of_study
+from hpelib.study.checks import decided_by, require_gpu, require_same, warn_of_study
 from hpelib.study.config import load_params, profile_params, work_folder
 
 LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
@@ -51,6 +51,7 @@ class Study:
     def __init__(self, jobs: int):
         self.jobs, self.repo = jobs, Repo(_wait_for_lock=True)
         self.running: dict[int, tuple[multiprocessing.Process, Stage, float]] = {}  # by what tells that it has ended
+        self.decided: dict[Stage, dict[str, str]] = {}  # by what, for each that runs
         self.params = load_params()
         self.costs = profile_params(self.params).get("stage_s", {})  # CPU s of a stage of each kind
         self.cpu = work_folder(self.params) / "cpu.csv"
@@ -135,6 +136,7 @@ class Study:
         process = self.context.Process(target=execute, args=(stage.addressing, stage.cmd, self.cpu))
         process.start()
         self.running[process.sentinel] = process, stage, time.time()
+        self.decided[stage] = decided_by(dep.fs_path for dep in stage.deps)
 
     def _finish(self, sentinel: int) -> Stage:
         process, stage, start_s = self.running.pop(sentinel)
@@ -144,6 +146,10 @@ class Study:
             print("\n".join(log.read_text(errors="replace").splitlines()[-30:]), flush=True)
             sys.exit(f"{stage.addressing} failed: see {log}; mend the cause and run make study again, it goes on here")
         with self.repo.lock:
+            for plan in self.repo.stage.collect("plan") if self.decided[stage] else ():
+                if plan.changed():
+                    require_same(stage.addressing, self.decided[stage], plan.cmd)
+                    self._record(plan)
             self._record(stage)
         self.expected_s += self._cost_s(stage)
         self.taken_s += time.time() - start_s
@@ -197,7 +203,7 @@ def latest_score(stage: str) -> str:
 
 def default_jobs() -> int:
     """One job for each core that has 2 GiB of free memory; a single one where trainings share a GPU."""
-    if profile_params(load_params())["recipe"].get("device") == "cuda":
+    if profile_params(load_params()).get("recipe", {}).get("device") == "cuda":
         return 1
     free_gib = psutil.virtual_memory().available / 2**30
     return max(1, min(len(psutil.Process().cpu_affinity()), int(free_gib / GIB_A_JOB)))

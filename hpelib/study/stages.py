@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from hpelib.records import presets, records
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import networks_on, profile_params, study_runs
+from hpelib.study.config import decisive, networks_on, profile_params, study_runs
 from hpelib.study.entries import full_size_models
 
 # Stages whose results are numbers: a new colour in their pictures is not worth training anew.
@@ -22,7 +22,7 @@ def stages(params: dict) -> Iterator[Stage]:
     yield "stress_data", ("hpelib.study.steps.render",), profile["stress"], ()
     for name in params["all_datasets"]:
         for network in networks_on(params, name):
-            runs = [run.describe() for run in study_runs(params, network, name)]
+            runs = [decisive(run.describe()) for run in study_runs(params, network, name)]
             for run in runs:
                 item = f"{name}-{network}-{run['seed']}"
                 yield f"train/{item}", ("notebooks/train.ipynb",), run | {"test": None}, _loaded(run)
@@ -39,7 +39,7 @@ def stages(params: dict) -> Iterator[Stage]:
         yield f"tables/{name}", ("notebooks/tables.ipynb",), study, ()
         yield f"heatmaps/{name}", ("notebooks/heatmaps.ipynb",), study, ()
         if name in params["datasets"]:
-            run = study_runs(params, params["control"], name, labels="shuffled")[0].describe()
+            run = decisive(study_runs(params, params["control"], name, labels="shuffled")[0].describe())
             sources = ("notebooks/train.ipynb", "hpelib.study.steps.evaluate")
             yield f"control/{name}", sources, run, _loaded(run)
         if name in params["error_datasets"]:
@@ -47,7 +47,7 @@ def stages(params: dict) -> Iterator[Stage]:
     for paper in params["ablations"]:
         for seed in params["ablation_seeds"]:
             runs = {
-                name: {row: run.describe() for row, run in ablation_runs(params, paper, seed, name).items()}
+                name: {row: decisive(run.describe()) for row, run in ablation_runs(params, paper, seed, name).items()}
                 for name in params["ablations"][paper]["datasets"]
             }
             every = [run for rows in runs.values() for run in rows.values()]
@@ -64,7 +64,7 @@ def stages(params: dict) -> Iterator[Stage]:
     sized |= {"models": full_size_models(params)}
     yield "count", ("hpelib.study.steps.count",), sized, models
     yield "sizes", ("notebooks/sizes.ipynb",), {}, ()
-    runs = [study_runs(params, network, "mpii")[0].describe() for network in params["networks"]]
+    runs = [decisive(study_runs(params, network, "mpii")[0].describe()) for network in params["networks"]]
     yield "stress_hits", ("hpelib.study.steps.stress",), {"runs": runs, "seeds": params["seeds"]}, _loaded(*runs)
     yield "stress", ("notebooks/stress.ipynb",), study, ()
     named = {"all_datasets": params["all_datasets"], "of_profile": [*profile["networks"]]}

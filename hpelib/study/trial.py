@@ -33,6 +33,9 @@ def try_runs(params: dict) -> None:
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)
+            persons, batch = run.dataset.splits["train"].get("persons"), inputs.batch_size * recipe.processes
+            if persons is not None and persons < batch:
+                raise ValueError(f"the split train draws {persons} persons, but a batch of all processes has {batch}")
             if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
                 raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
             if run.pretrained is True:
@@ -75,10 +78,13 @@ def _try_step(run: Run, start: str | bool) -> tuple[int, int]:
 
 
 def planned_runs(params: dict) -> Iterator[tuple[str, Run]]:
-    """A run of every network on each of its datasets, and of every row, with what messages call it."""
+    """A run of every network on each of its datasets, of the control and of every row, with what messages call it."""
     for dataset in params["all_datasets"]:
         for network in networks_on(params, dataset):
             yield f"{network} on {dataset}", make_run(params, network, dataset, params["seeds"][0])
+    for dataset in params["datasets"]:
+        control = params["control"]
+        yield f"the control {control} on {dataset}", make_run(params, control, dataset, params["seeds"][0], "shuffled")
     for paper, ablation in params["ablations"].items():
         for dataset in ablation["datasets"]:
             for row, run in ablation_runs(params, paper, params["ablation_seeds"][0], dataset).items():

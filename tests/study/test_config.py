@@ -257,6 +257,25 @@ def test_the_digest_depends_on_every_field(params):
     assert len({run.digest, *digests}) == 1 + len(changes)
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("inputs", "workers", 8),
+        ("inputs", "image_cache_mb", 5),
+        ("recipe", "checkpoint_steps", 7),
+        ("recipe", "processes", 4),
+    ],
+)
+def test_what_a_machine_needs_trains_nothing_anew(params, section, name, value):
+    """Else the advice to lower `workers`, given after days, would cost every finished training."""
+    before, planned = make_run(params, "hourglass", "coco", 0), {one[0]: one[2] for one in stages(params)}
+    params["profiles"]["tiny"][section][name] = value
+    after = make_run(params, "hourglass", "coco", 0)
+    assert getattr(getattr(after, section), name) == value
+    assert after.digest == before.digest
+    assert {one[0]: one[2] for one in stages(params)} == planned
+
+
 def test_the_digest_does_not_depend_on_the_order_of_parameters(params):
     def turn(value):
         if isinstance(value, dict):

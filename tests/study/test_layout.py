@@ -183,10 +183,47 @@ def test_a_row_with_another_loss_has_only_its_own_options(params):
     assert found["more"]["loss_options"] == {"dlm_weight": 0.001, "warmup_batches": 5}
 
 
-def test_null_of_a_misspelt_name_is_refused(params):
-    rows = {"full": {}, "other": {"inputs": {"sigmma": None}}}
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"inputs": {"sigmma": None}}, "'sigmma' is none of .*did you mean 'sigma'"),
+        ({"optoins": None}, "'optoins' is none of .*did you mean 'options'"),
+        ({"options": {"widhts": None}}, "'widhts' is none of .*did you mean 'widths'"),
+        ({"recipe": {"loss_options": {"bone_wieght": None}}}, "'bone_wieght' is none of"),
+    ],
+)
+def test_null_of_a_misspelt_name_is_refused(params, changes, named):
+    params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}, "other": changes}}}
+    with pytest.raises(ValueError, match=f"null takes a value away: name={named}"):
+        try_runs(params)
+
+
+def test_null_of_a_setting_that_only_some_profiles_have_is_none(params):
+    rows = {"full": {"recipe": {"epochs": 2}}, "other": {"inputs": {"sigma": None}}}
     params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": rows}}
-    with pytest.raises(ValueError, match=r"null in inputs.*'sigmma' is none of .*did you mean 'sigma'"):
+    assert "inputs" not in params["profiles"]["tiny"]["networks"]["hourglass"]
+    try_runs(params)
+
+
+def test_two_rows_that_are_the_same_training_are_refused(params):
+    rows = {"full": {}, "other": {"recipe": {}}}
+    params["ablations"] = {"hourglass": {"datasets": ["mpii"], "rows": rows}}
+    with pytest.raises(
+        ValueError, match=r"ablations\.hourglass: the rows full and other are one and the same training"
+    ):
+        try_runs(params)
+
+
+def test_a_control_that_no_table_has_is_tried_as_well(params):
+    networks = params["profiles"]["tiny"]["networks"]
+    networks["other"] = networks["hourglass"] | {"recipe": {"loss": "transfer", "loss_options": {"sigmma": 2}}}
+    with pytest.raises(ValueError, match=r"the control other on .* cannot train: loss_options of transfer='sigmma'"):
+        try_runs(params | {"control": "other"})
+
+
+def test_fewer_persons_than_a_batch_stop_the_plan(params):
+    params["sets"]["coco"]["splits"]["train"] |= {"persons": 1}
+    with pytest.raises(ValueError, match=r"the split train draws 1 persons, but a batch of all processes has \d+"):
         try_runs(params)
 
 

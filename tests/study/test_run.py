@@ -299,6 +299,46 @@ def test_killed_another_profile_goes_on_and_the_default_is_put_back(tiny):
     assert {name: (tiny.root / name).read_bytes() for name in files} == files
 
 
+def test_a_profile_that_runs_is_not_taken_away_by_another_call(tiny):
+    """params.yaml can name one profile. A second call would put it back while stages still read it."""
+    tiny.tell("last", "Path('last.begun').touch(); wait_for('last.go')")
+    long = tiny.start("--profile", "long")
+    wait_for(lambda: long.poll() is not None or (tiny.root / "last.begun").exists())
+    for arguments in ((), ("--profile", "long")):
+        assert "make study runs here already, under another profile" in tiny.fails(*arguments)[1]
+    assert yaml.safe_load((tiny.root / "params.yaml").read_text())["profile"] == "long"
+    (tiny.root / "last.go").touch()
+    _said, errors = long.communicate()
+    assert long.returncode == 0, errors
+    assert "work/long/last" in (tiny.root / "reports/long/dvc.lock").read_text()
+
+
+@pytest.mark.parametrize(("edited", "matters"), [("source.txt", True), ("notes.txt", False)])
+def test_what_is_edited_while_a_stage_runs_is_not_recorded_as_what_it_was_made_of(tiny, edited, matters):
+    """The plan says what decides a stage. An edit that leaves that as it was, such as of a remark, stops nothing."""
+    (tiny.root / "notes.txt").write_text("a remark")
+    stages = yaml.safe_load((tiny.root / "dvc.yaml").read_text())
+    planned = "work/tiny/plan/left"
+    stages["stages"]["plan"] = {
+        "cmd": f"python -m step plan {planned} source.txt",
+        "deps": ["source.txt", "notes.txt"],
+        "outs": [planned],
+    }
+    stages["stages"]["left"]["deps"].append(planned)
+    (tiny.root / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    tiny.tell("left", "Path('left.begun').touch(); wait_for('left.go')")
+    process = tiny.start("left")
+    wait_for(lambda: process.poll() is not None or (tiny.root / "left.begun").exists())
+    (tiny.root / edited).write_text("2")
+    (tiny.root / "left.go").touch()
+    _said, errors = process.communicate()
+    assert (process.returncode != 0) == matters, errors
+    assert ("changed while left ran, and what it made is not recorded" in errors) == matters
+    assert ("left:" in (tiny.root / "dvc.lock").read_text()) != matters
+    tiny.run("left")
+    assert tiny.made("left") == ("left(first(2))" if matters else "left(first(1))")
+
+
 def test_the_time_that_is_left_comes_from_the_profile(tiny):
     said = tiny.run()
     assert re.search(r"^4 stages, 2 at a time; about 2 min left", said, re.MULTILINE), said

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from hpelib.data.files import check_images, enumerate_first, write_whole
 from hpelib.data.people import People
-from hpelib.formats import FORMATS, MAY_SHARE, Format
+from hpelib.formats import FORMATS, MAY_SHARE, SPLITS, Format
 from hpelib.layers.choices import require_choice
 from hpelib.study.command import call
 from hpelib.study.config import Dataset, load_params, make_dataset
@@ -61,7 +61,7 @@ def prepare(dataset: Dataset) -> dict:
     form = _format(dataset)
     manifest = {"dataset": dataset.name, "source": dataset.source, "annotations_sha256": annotation_digest(dataset)}
     pictures: dict[str, dict[str, bytes]] = {}
-    for split in dataset.splits:
+    for split in sorted(dataset.splits, key=SPLITS.index):  # test may be the same as val
         boxes = {"detections": None}  # are another matter: a set may keep its test annotations to itself
         same = split == "test" and {**dataset.splits[split], **boxes} == {**dataset.splits["val"], **boxes}
         people, detections = form.read(dataset, split), form.read_detections(dataset, split)

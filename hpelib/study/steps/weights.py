@@ -54,6 +54,7 @@ def write_weights(run: Run, network: nn.Module) -> None:
     header = {
         "settings": settings(run, run.dataset.form.skeleton.name),
         "digest": run.digest,
+        "annotations_sha256": require_prepared(run.dataset)["annotations_sha256"],
         "precision": precision_here(run.recipe.precision, run.recipe.device),
         "machine": machine_here(run.recipe.device),
     }
@@ -78,7 +79,8 @@ def settings(run: Run, skeleton: str) -> dict:
 def load_network(run: Run, people: People, force: bool = False) -> nn.Module:
     """The run's trained network in eval mode, for persons like `people`.
 
-    Weights from elsewhere, such as official ones, say nothing of their settings and are taken as they are.
+    Weights from elsewhere, such as official ones, say nothing of their settings and are taken as they are. Where the
+    annotations changed since the training, the log says so, at level WARNING.
 
     Args:
         force: use the weights also where they were trained under other settings than the run's.
@@ -98,6 +100,10 @@ def load_network(run: Run, people: People, force: bool = False) -> nn.Module:
             f"{path} was trained under other settings than are asked for now: {'; '.join(changes)}. Train the run "
             "again, ask for the settings of its training, or insist with --force (in a notebook force=True)"
         )
+    if run.dataset.manifest.is_file():
+        prepared = json.loads(run.dataset.manifest.read_text())["annotations_sha256"]
+        if read_header(path).get("annotations_sha256", prepared) != prepared:
+            logging.getLogger(__name__).warning(f"{path}: annotations of {run.dataset.name} changed since its training")
     skeleton = people.skeleton
     network = create_model(run.model, skeleton.num_keypoints, skeleton=skeleton, **run.options)
     load_weights(network, path)

@@ -31,6 +31,7 @@ def export(run: Run, path: Path, flip_test: bool = True, force: bool = False) ->
     """
     if path.exists():
         raise FileExistsError(f"{path} is there already; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
     people = read_split(run.dataset, "test")
     network = load_network(run, people, force).cpu()
     crops = np.stack([crop_person(people, person, run.inputs).pixels for person in range(min(CROPS, len(people)))])

@@ -1,6 +1,9 @@
 """Trainings beside the study's own, such as those of the notebook `small_data` on few photographs."""
 
 import copy
+import dataclasses
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +18,25 @@ from hpelib.data.people import People
 from hpelib.study.config import Run, lay_over, make_run, profile_params
 from hpelib.study.steps.evaluate import test_people
 from hpelib.study.steps.predictions import make_predictor
+from hpelib.study.steps.prepare import require_prepared
 from hpelib.study.steps.train import build_network, make_validation, training_people
 from hpelib.training.fit import fit
 from hpelib.training.objectives import make_objective
 
 
 def make_case(params: dict, network: str, dataset: str, changes: dict, persons: int, seed: int) -> Run:
-    """The run with `changes` laid over the network's entry, on `persons` of the training split, drawn by its seed."""
+    """The run with `changes` laid over the network's entry, on `persons` of the training split, drawn by its seed.
+
+    Raises:
+        ValueError: they are fewer than a batch.
+    """
     profile = lay_over(profile_params(params), {"networks": {network: changes}})
     drawn = {"splits": {"train": {"persons": persons, "draw": seed}}}
     sets = lay_over(params["sets"], {profile["datasets"][dataset]["set"]: drawn})
-    return make_run(params | {"sets": sets, "profiles": {params["profile"]: profile}}, network, dataset, seed)
+    run = make_run(params | {"sets": sets, "profiles": {params["profile"]: profile}}, network, dataset, seed)
+    if persons < run.inputs.batch_size:
+        raise ValueError(f"{persons} persons are fewer than a batch of {run.inputs.batch_size}: raise sizes")
+    return run
 
 
 def train_apart(
@@ -48,6 +59,7 @@ class Trial:
 
     def __init__(self, first: Run, kept: Path, looks: int = 4):
         self.form, self.people, self.kept, self.looks = first.dataset.form, test_people(first), kept, looks
+        self.annotations = require_prepared(first.dataset)["annotations_sha256"]
         self.images = ImageCache(training_people(first).image_paths, first.inputs.image_cache_mb)
         self.predict = make_predictor(first, self.people)
         self.validate = make_validation(first, first.recipe.device, rank=0, world_size=1)
@@ -57,7 +69,9 @@ class Trial:
 
         `looks` (L, 2): the epochs after which val was measured, about as many as the trial makes, and the figure there.
         """
-        path, looks, best, epochs = self.kept / f"{run.digest}.npz", [], {}, iter(range(1, run.recipe.epochs + 1))
+        made_of = json.dumps([run.digest, self.annotations, dataclasses.asdict(run.test), self.looks])
+        path = self.kept / f"{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.npz"
+        looks, best, epochs = [], {}, iter(range(1, run.recipe.epochs + 1))
 
         def look(network: nn.Module) -> dict[str, float]:
             epoch = next(epochs)

@@ -14,7 +14,13 @@ LOOKS_INSIDE = {"notebooks/00_start.ipynb", "notebooks/codecs.ipynb", "notebooks
 }
 BROUGHT = ("hpelib", "notebooks", "weights", "data", "reports")
 ERROR = ", ".join(f"[data-mime-type='application/vnd.jupyter.{kind}']" for kind in ("error", "stderr"))
-MISSING = ("run: dvc repro", "run: make study", "Run make study first", "no such annotation file", "no picture")  # what the others end with
+MISSING = (
+    "run: dvc repro",
+    "run: make study",
+    "Run make study first",
+    "no such annotation file",
+    "no picture",
+)  # what the others end with
 
 
 @pytest.fixture

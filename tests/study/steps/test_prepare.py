@@ -31,6 +31,17 @@ def test_the_manifest_counts_what_is_there(write_set, name):
     assert (manifest["dataset"], manifest["source"]) == (name, "noise")
 
 
+def test_splits_may_stand_in_any_order(write_set):
+    dataset = write_set("coco")
+    entries = dataset.splits | {"test": dataset.splits["val"]}
+    usual, turned = (
+        {name: entries[name] for name in order} for order in (("train", "val", "test"), ("test", "val", "train"))
+    )
+    made = [prepare(dataclasses.replace(dataset, splits=splits)) for splits in (usual, turned)]
+    assert made[0] == made[1]
+    assert made[0]["test"] == made[0]["val"]
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_annotation_file_is_in_the_digest(write_set, name):
     dataset = write_set(name)

@@ -209,6 +209,18 @@ def test_weights_are_used_where_only_speed_or_place_differ_or_one_insists(prepar
     load_network(changed(run, "inputs", codec="udp"), people, force=True)
 
 
+def test_weights_say_that_annotations_changed_since(prepared, params, caplog):
+    run = make_run(params, "hourglass", "coco", 0)
+    people = read_split(prepared("coco"), "test")
+    write_weights(run, build_network(run, people))
+    load_network(run, people)
+    assert not caplog.messages
+    manifest = json.loads(run.dataset.manifest.read_text())
+    run.dataset.manifest.write_text(json.dumps(manifest | {"annotations_sha256": "others"}))
+    load_network(run, people)
+    assert "weights.safetensors: annotations of coco changed since its training" in caplog.text
+
+
 def test_official_weights_are_taken_as_they_are(prepared, params):
     run = make_run(params, "hourglass", "coco", 0)
     people = read_split(prepared("coco"), "test")

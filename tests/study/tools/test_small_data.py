@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -58,3 +59,12 @@ def test_the_best_epoch_is_tested_beside_the_last_and_a_trial_is_kept(cases, tmp
     assert len(set(measured)) == 3
     np.testing.assert_array_equal(trial(run)["looks"], found["looks"])
     assert len(tested) == 2, "nothing is trained twice"
+    scores = iter([1.0, 3.0, 2.0])
+    pyramid = dataclasses.replace(run, test=dataclasses.replace(run.test, pyramid=True))
+    trial(pyramid)
+    assert len(tested) == 4, "another test is another result"
+
+
+def test_fewer_persons_than_a_batch_are_refused(params):
+    with pytest.raises(ValueError, match=r"1 persons are fewer than a batch of \d+"):
+        make_case(params, "hourglass", "lsp", {}, persons=1, seed=0)
