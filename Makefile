@@ -14,7 +14,7 @@ study: env
 	@$(IN_VENV) python -m hpelib.study.run $(if $(PROFILE),--profile $(PROFILE)) $(if $(JOBS),--jobs $(JOBS)) $(STAGES)
 
 test: env
-	@$(IN_VENV) python -m pytest -n $(or $(JOBS),auto) --dist loadfile
+	@$(IN_VENV) python -m pytest -n $(or $(JOBS),auto) --dist loadfile --no-loadscope-reorder
 
 # PHOTOGRAPHS=folder measures on photographs as well: a set in COCO's layout. With oneDNN's usual 1,024 entries, networks
 # that take turns would push each other's prepared convolutions out.

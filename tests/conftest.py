@@ -46,6 +46,18 @@ NARROW = {
 }
 
 
+LONG = (  # files of few tests that take minutes: begun last, they would keep one core busy while the others wait
+    "test_whole_pipeline.py",
+    "test_notebooks.py",
+    "test_train_processes.py",
+    "test_dry_run.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session")
 def copy_working_tree() -> Callable[[Path], None]:
     """Copies the working tree as it is, uncommitted changes included and results left out, to a folder."""

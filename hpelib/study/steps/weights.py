@@ -54,7 +54,7 @@ def write_weights(run: Run, network: nn.Module) -> None:
     header = {
         "settings": settings(run, run.dataset.form.skeleton.name),
         "digest": run.digest,
-        "annotations_sha256": require_prepared(run.dataset)["annotations_sha256"],
+        "annotations_sha256": _annotations(run),
         "precision": precision_here(run.recipe.precision, run.recipe.device),
         "machine": machine_here(run.recipe.device),
     }
@@ -100,14 +100,18 @@ def load_network(run: Run, people: People, force: bool = False) -> nn.Module:
             f"{path} was trained under other settings than are asked for now: {'; '.join(changes)}. Train the run "
             "again, ask for the settings of its training, or insist with --force (in a notebook force=True)"
         )
-    if run.dataset.manifest.is_file():
-        prepared = json.loads(run.dataset.manifest.read_text())["annotations_sha256"]
-        if read_header(path).get("annotations_sha256", prepared) != prepared:
-            logging.getLogger(__name__).warning(f"{path}: annotations of {run.dataset.name} changed since its training")
+    if None not in (before := read_header(path).get("annotations_sha256"), now := _annotations(run)) and before != now:
+        logging.getLogger(__name__).warning(f"{path}: annotations of {run.dataset.name} changed since its training")
     skeleton = people.skeleton
     network = create_model(run.model, skeleton.num_keypoints, skeleton=skeleton, **run.options)
     load_weights(network, path)
     return network.eval().to(run.recipe.device, memory_format=torch.channels_last)  # as in training
+
+
+def _annotations(run: Run) -> str | None:
+    """Digest of the annotations that were checked, if they were."""
+    manifest = run.dataset.manifest
+    return json.loads(manifest.read_text())["annotations_sha256"] if manifest.is_file() else None
 
 
 def _differences(trained: dict, asked: dict) -> list[str]:

@@ -133,7 +133,7 @@ def test_a_figure_shows_picture_heatmap_change_and_layer(trained):
     free, hidden = explorer.look(RUN, 0, (~mask & mask, mask))
     error_px = np.linalg.norm(hidden.found[9] - hidden.crop.keypoints[9])
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[:2] == ["hourglass, seed 1: person 0", f"left wrist: {error_px:.1f} px off"]
+    assert titles[:2] == ["hourglass, seed 1: person\n0", f"left wrist: {error_px:.1f} px off"]
     assert titles[2:] == ["changed by the occluder", "heatmaps of stack 1"]
     np.testing.assert_allclose(figure.axes[1].images[1].get_array()[1:-1, 1:-1], hidden.heatmaps[9])
     np.testing.assert_allclose(figure.axes[2].images[1].get_array()[1:-1, 1:-1], hidden.heatmaps[9] - free.heatmaps[9])
