@@ -232,7 +232,7 @@ def test_the_rows_of_table_8_are_ditn_whole(sizes):
     assert transfer["MACs (G)"] * 1e9 == pytest.approx(64 * 64 * (16 * 16 + 30 * 7 * 7))
 
 
-@pytest.mark.parametrize("profile", ["quick", "night", "standard", "paper"])
+@pytest.mark.parametrize("profile", ["quick", "standard"])  # night has the networks of quick, paper those of standard
 def test_networks_of_a_profile_stand_to_each_other_as_at_full_size(profile):
     found = count_ratios(load_params(DATA.parent / "params.yaml") | {"profile": profile})
     assert len(found) == 12
@@ -240,4 +240,4 @@ def test_networks_of_a_profile_stand_to_each_other_as_at_full_size(profile):
     for figure in ("params", "MACs"):
         change = found[figure] / found[f"{figure}, full"]
         assert change[~hourglasses].between(0.75, 1.25).all(), found.assign(change=change)
-        assert profile in ("quick", "night") or change.to_numpy() == pytest.approx(1, rel=0.01)
+        assert profile == "quick" or change.to_numpy() == pytest.approx(1, rel=0.01)
