@@ -46,8 +46,9 @@ NARROW = {
 }
 
 
-LONG = (  # files of few tests that take minutes: begun last, they would keep one core busy while the others wait
+LONG = (  # files of few tests that take or wait for minutes: begun last, they would keep the whole suite waiting
     "test_whole_pipeline.py",
+    "test_explorer.py",
     "test_notebooks.py",
     "test_train_processes.py",
     "test_dry_run.py",
