@@ -40,6 +40,7 @@ def train_once(params: dict, dataset: str, persons: int, scale: float, seed: int
 def main(dataset: str, persons: int, out: str) -> None:
     if Path(out).exists():
         sys.exit(f"{out} exists; remove it, or give another name")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in SEEDS:
         for scale in SCALES:

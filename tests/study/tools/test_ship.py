@@ -79,6 +79,20 @@ def test_weights_too_large_for_the_repository_are_refused(shipped, monkeypatch):
         ship.ship([run])
 
 
+def test_weights_of_other_datasets_count_too(shipped, monkeypatch):
+    run, network = shipped
+    write_weights(run, network)
+    others = SHIPPED / run.profile / "mpii" / "hrnet.safetensors"
+    others.parent.mkdir()
+    others.write_bytes(bytes(1_000_000))
+    size_mb = ship.ship([run])
+    monkeypatch.setattr(ship, "LARGEST_MB", size_mb + 0.9)
+    with pytest.raises(ValueError, match="the profile's weights would take"):
+        ship.ship([run])
+    monkeypatch.setattr(ship, "LARGEST_MB", size_mb + 1.1)
+    ship.ship([run])
+
+
 def test_whole_networks_fit_what_is_read_back(shipped):
     run, network = shipped
     load_weights(network, find_weights(run))  # refuses missing, unexpected and misshapen entries
