@@ -23,16 +23,21 @@ def require_gpu(params: dict, trainings: Collection[str]) -> None:
 
 
 def decided_by(needs: Iterable[str]) -> dict[str, str]:
-    """What decides a stage: the plan files among the files that it `needs`, with their text."""
+    """What decides a stage: the plan files among the files that it `needs`, each with its text."""
     plans = [Path(path) for path in needs if "plan" in Path(path).parts]
     return {str(path): path.read_text(encoding="utf-8") for path in plans if path.is_file()}
 
 
 def require_same(stage: str, before: dict[str, str], command: str) -> None:
-    """End the study if what decides `stage` is another now than when it started, after the `command` of a new plan.
+    """Make the plan anew, and end the study if what decides `stage` has changed since `stage` started.
 
-    Parameters, code and notebooks may be edited while a study runs. A stage that began before belongs to what was
-    there then, but DVC would record it with what is there now.
+    Parameters, code and notebooks may be edited while a study runs. A stage that began before the edit belongs to what
+    was there then, but DVC would record it with what is there now. Example: the learning rate is changed while a
+    network trains.
+
+    Args:
+        before: what `decided_by` returned when the stage started.
+        command: of the stage that makes the plan, such as "python -m hpelib.study.plan".
     """
     planned = subprocess.run([sys.executable, *command.split()[1:]], env=os.environ | {"DVC_STAGE": "plan"})
     if planned.returncode or decided_by(before) != before:

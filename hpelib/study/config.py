@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +27,8 @@ SECTIONS = ("inputs", "augmentation", "recipe", "test")  # of a profile; its dat
 PROFILE = (*SECTIONS, "base", "threads", "mannequins", "stress", "paper_recipes", "datasets", "networks")
 PROFILE += ("study", "stage_s")  # what `make study PROFILE=...` runs of it, and what its stages cost
 DATASET = (*SECTIONS, "set")
-# What a machine needs, and no result depends on but by rounding: a finished training stays, an interrupted one goes on.
-SPEED = {"inputs": ("workers", "image_cache_mb"), "recipe": ("processes", "checkpoint_steps")}
+# What a machine needs and no result depends on. With another value, finished trainings stay and interrupted ones go on.
+SPEED = {"inputs": ("workers", "image_cache_mb"), "recipe": ("checkpoint_steps",)}
 SET = ("source", "format", "root", "splits", "skeleton")
 NETWORK = (*SECTIONS, "base", "model", "options", "pretrained", "datasets")
 
@@ -122,8 +123,9 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """Hash of all parameters of the training but `SPEED`, which may change when it is resumed."""
-        alone = decisive(dataclasses.replace(self, test=Protocol()).describe())
+        """Hash of all parameters of the training. `SPEED` and the number of processes may change when it is resumed."""
+        recipe = dataclasses.replace(self.recipe, processes=1)
+        alone = decisive(dataclasses.replace(self, recipe=recipe, test=Protocol()).describe())
         return hashlib.sha256(json.dumps(alone, sort_keys=True).encode()).hexdigest()[:16]
 
     def describe(self) -> dict:
@@ -200,7 +202,9 @@ def _with_base(networks: dict, name: str, what: str = "network", above: tuple[st
 
 
 def lay_over(entry: dict, changes: dict, known: Collection[str] = ()) -> dict:
-    """`entry` with `changes` laid over it, mappings key by key; None takes a key away, of `known` ones if it is there.
+    """`entry` with `changes` laid over it, mappings key by key. None takes a key away.
+
+    A key of `known` may be absent: None then does nothing.
 
     Example: {"a": {"b": 1, "c": 2}} with {"a": {"b": None, "d": 3}} gives {"a": {"c": 2, "d": 3}}.
 
@@ -325,11 +329,14 @@ def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -
 
 
 def plan_key(run: Run) -> str:
-    """What the pipeline says decides this training: its plan file, with a digest of the code. Empty without a plan."""
+    """What the pipeline says decides this training: its plan file, with a digest of the code. Empty without a plan.
+
+    The number of processes is left out, so that an interrupted training goes on with another one.
+    """
     item = f"{run.dataset.name}-{run.network}-{run.seed}"
     stage = f"ablate/{run.network}-{run.seed}" if run.variant else f"train/{item}"
     path = run.dataset.work / "plan" / f"{f'control/{run.dataset.name}' if run.is_control else stage}.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return re.sub(r'"processes": \d+', "", path.read_text(encoding="utf-8")) if path.is_file() else ""
 
 
 def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:

@@ -22,6 +22,7 @@ from hpelib.study.config import (
     make_dataset,
     make_run,
     networks_on,
+    plan_key,
     profile_params,
     study_runs,
 )
@@ -263,7 +264,6 @@ def test_the_digest_depends_on_every_field(params):
         ("inputs", "workers", 8),
         ("inputs", "image_cache_mb", 5),
         ("recipe", "checkpoint_steps", 7),
-        ("recipe", "processes", 4),
     ],
 )
 def test_what_a_machine_needs_trains_nothing_anew(params, section, name, value):
@@ -274,6 +274,23 @@ def test_what_a_machine_needs_trains_nothing_anew(params, section, name, value):
     assert getattr(getattr(after, section), name) == value
     assert after.digest == before.digest
     assert {one[0]: one[2] for one in stages(params)} == planned
+
+
+def test_more_processes_train_anew_but_an_interrupted_training_goes_on(params, tmp_path, monkeypatch):
+    """Each process has batches of its own, so a finished training with another number is another result."""
+    monkeypatch.chdir(tmp_path)
+    before, keys = make_run(params, "hourglass", "coco", 0), []
+    for processes in (1, 4):
+        params["profiles"]["tiny"]["recipe"]["processes"] = processes
+        run = make_run(params, "hourglass", "coco", 0)
+        planned = {one[0]: one[2] for one in stages(params)}["train/coco-hourglass-0"]
+        assert planned["recipe"]["processes"] == processes
+        assert run.digest == before.digest
+        path = run.dataset.work / "plan/train/coco-hourglass-0.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(planned, indent=1))
+        keys.append(plan_key(run))
+    assert keys[0] == keys[1] != ""
 
 
 def test_the_digest_does_not_depend_on_the_order_of_parameters(params):
