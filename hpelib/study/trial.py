@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,8 +9,8 @@ from torch import nn
 
 from hpelib.formats import SPLITS
 from hpelib.models import create_model, require_imagenet
-from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Run, make_run, networks_on
+from hpelib.study.checks import planned_runs
+from hpelib.study.config import Run
 from hpelib.training.objectives import make_objective
 
 
@@ -75,17 +74,3 @@ def _try_step(run: Run, start: str | bool) -> tuple[int, int]:
     if size == inputs.heatmap_size:
         objective(output, batch)
     return size
-
-
-def planned_runs(params: dict) -> Iterator[tuple[str, Run]]:
-    """A run of every network on each of its datasets, of the control and of every row, with what messages call it."""
-    for dataset in params["all_datasets"]:
-        for network in networks_on(params, dataset):
-            yield f"{network} on {dataset}", make_run(params, network, dataset, params["seeds"][0])
-    for dataset in params["datasets"]:
-        control = params["control"]
-        yield f"the control {control} on {dataset}", make_run(params, control, dataset, params["seeds"][0], "shuffled")
-    for paper, ablation in params["ablations"].items():
-        for dataset in ablation["datasets"]:
-            for row, run in ablation_runs(params, paper, params["ablation_seeds"][0], dataset).items():
-                yield f"row {row} of {paper} on {dataset}", run

@@ -50,9 +50,7 @@ def fit(
     expected = accelerator.process_index, accelerator.num_processes
     if share != expected:
         raise ValueError(f"the loader gives (rank, world_size) {share} its batches, this process is {expected}")
-    updates = recipe.epochs * math.ceil(len(loader) / recipe.accumulation)
-    if recipe.warmup_steps >= updates:
-        raise ValueError(f"recipe: warmup_steps is {recipe.warmup_steps}, but the training has {updates} steps only")
+    recipe.require_warmup(len(loader))
     model = model.to(memory_format=torch.channels_last)
     if recipe.sync_batch_norm:
         from timm.layers import convert_sync_batchnorm  # torch's would drop the activation of timm's norm layers

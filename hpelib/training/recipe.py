@@ -62,3 +62,13 @@ class Recipe:
         else:
             decay = 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
         return self.learning_rate * decay * warmup
+
+    def require_warmup(self, batches: int) -> None:
+        """Check that a training with `batches` in every epoch lasts longer than its warmup.
+
+        Raises:
+            ValueError: it would end before.
+        """
+        updates = self.epochs * math.ceil(batches / self.accumulation)
+        if self.warmup_steps >= updates:
+            raise ValueError(f"recipe: warmup_steps is {self.warmup_steps}, but the training has {updates} steps only")

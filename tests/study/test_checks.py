@@ -1,12 +1,13 @@
 """What is said of a profile before anything is computed."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from hpelib.study.checks import require_gpu, warn_of_study
+from hpelib.study.checks import require_gpu, warn_of_idle_settings, warn_of_study
 
 PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
 
@@ -34,4 +35,50 @@ def test_a_profile_that_is_chosen_by_hand_without_its_study_is_told(capsys):
     assert "made for other ablation_seeds: make study PROFILE=evening sets them" in capsys.readouterr().out
     warn_of_study(PARAMS | {"profile": "evening"} | PARAMS["profiles"]["evening"]["study"])
     warn_of_study(PARAMS)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "told"),
+    [
+        (
+            "augmentation",
+            {"rotation_deg": 60},
+            "rotation_deg is 60, which acts only where rotation_prob",
+        ),
+        (
+            "augmentation",
+            {"shift_factor": 0.2},
+            "shift_factor is 0.2, which acts only where shift_prob",
+        ),
+        ("augmentation", {"shift_probability": 0.2}, "shift_probability is 0.2, which acts only where shift_factor"),
+        (
+            "augmentation",
+            {"half_body_min_keypoints": 9},
+            "half_body_min_keypoints is 9, which acts only where half_body",
+        ),
+        ("augmentation", {"rotation_deg": 60, "rotation_probability": 0.5}, None),
+        ("recipe", {"milestones": [1]}, "milestones is (1,), which acts only where schedule is step"),
+        ("recipe", {"milestones": [1], "schedule": "step"}, None),
+        ("test", {"nms": "soft"}, None),  # acts on COCO's format, so that MPII's may ignore it
+    ],
+)
+def test_settings_that_act_in_no_training_are_told(capsys, section, settings, told):
+    params = copy.deepcopy(PARAMS)
+    params["profiles"]["quick"][section] |= settings
+    warn_of_idle_settings(params)
+    printed = capsys.readouterr().out
+    assert told in printed if told else not printed
+
+
+def test_soft_nms_is_told_where_no_dataset_has_average_precision(capsys):
+    params = copy.deepcopy(PARAMS) | {"datasets": ["mpii"], "all_datasets": ["mpii", "lsp"], "ablations": {}}
+    params["profiles"]["quick"]["test"]["nms"] = "soft"
+    warn_of_idle_settings(params)
+    assert "nms is soft, which acts only on sets in the format coco: simple_baseline on mpii" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile", PARAMS["profiles"])
+def test_every_setting_of_the_profiles_acts_somewhere(capsys, profile):
+    warn_of_idle_settings(PARAMS | {"profile": profile} | PARAMS["profiles"][profile].get("study", {}))
     assert not capsys.readouterr().out

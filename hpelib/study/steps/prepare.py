@@ -91,25 +91,31 @@ def _require_apart(dataset: Dataset, pictures: dict[str, dict[str, bytes]]) -> N
 
     Splits of large sets of photographs share a few pictures that look alike: up to a hundredth is named in the log.
     """
-    tables = {
-        split: np.array([np.frombuffer(pixels, np.uint8) for pixels in found.values()], np.float32)
-        for split, found in pictures.items()
-        if found
-    }
-    for other, split in combinations(tables, 2):
-        of_other, paths = tables[other], list(pictures[split])
-        root_length = np.sqrt(of_other.shape[1])
-        apart, nearest = cKDTree(of_other / root_length).query(tables[split] / root_length)  # root mean square
-        alike = np.flatnonzero(apart < ALIKE)
-        if not len(alike):
+    for other, split in combinations([split for split, found in pictures.items() if found], 2):
+        alike = find_alike(pictures[split], pictures[other])
+        if not alike:
             continue
-        known = list(pictures[other])
-        shared = [f"{paths[i]} is {known[nearest[i]]} of {other}" for i in alike]
+        shared = [f"{path} is {known} of {other}" for path, (known, _) in alike.items()]
         message = f"{dataset.name}: {len(shared)} pictures of {split} are in another split: {enumerate_first(shared)}"
-        few = len(shared) <= FEW * len(paths) and apart.min() > 0
+        few = len(shared) <= FEW * len(pictures[split]) and min(apart for _, apart in alike.values()) > 0
         if not few and not dataset.splits[split].get(MAY_SHARE):
             raise ValueError(f"{message}; remove them from one, or accept them by `{MAY_SHARE}: true` in its entry")
         logging.getLogger(__name__).warning(message)
+
+
+def find_alike(pictures: dict[str, bytes], others: dict[str, bytes]) -> dict[str, tuple[str, float]]:
+    """The `pictures` that are also among `others`, encoded or scaled anew or not: with which, and how far apart.
+
+    Both have thumbnails by path, as `check_images` returns them. Distances are root mean squares in grey levels.
+    """
+    known, paths = list(others), list(pictures)
+    table, other_table = (
+        np.array([np.frombuffer(pixels, np.uint8) for pixels in found.values()], np.float32)
+        for found in (pictures, others)
+    )
+    root_length = np.sqrt(table.shape[1])
+    apart, nearest = cKDTree(other_table / root_length).query(table / root_length)
+    return {paths[i]: (known[nearest[i]], float(apart[i])) for i in np.flatnonzero(apart < ALIKE)}
 
 
 def require_prepared(dataset: Dataset) -> dict:

@@ -5,20 +5,17 @@
 evaluates the run of `hrnet` on `coco` from seed 0 under the current profile of params.yaml.
 """
 
-import filecmp
 import logging
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hpelib.data.files import check_images, enumerate_first
-from hpelib.data.people import People
+from hpelib.data.files import check_images, enumerate_first, write_arrays
 from hpelib.metrics.statistics import bootstrap
 from hpelib.study.config import Dataset, Run
 from hpelib.study.steps.evaluate import make_test
-from hpelib.study.steps.prepare import read_split
+from hpelib.study.steps.prepare import annotation_digest, find_alike, read_split
 from hpelib.study.steps.weights import load_network
 from hpelib.study.tools.arguments import SCORED, chosen_run, chosen_set, make_parser
 
@@ -44,8 +41,7 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
         raise ValueError(f"{run.network} on {run.dataset.name} has other keypoints than the format {dataset.format}")
     torch.set_num_threads(run.threads)
     people = read_split(dataset, "test")
-    check_images(people)
-    _warn_of_training_pictures(run, people)
+    _warn_of_training_pictures(run, check_images(people))
     form.check(dataset, "test", people)
     form.check_truth(dataset, "test", people)
     people = form.scored(people)
@@ -68,26 +64,39 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
     return table.join(pd.DataFrame(intervals).T[["low", "high"]], on="metric")
 
 
-def _warn_of_training_pictures(run: Run, people: People) -> None:
-    """Name pictures that are also files of the run's training set, whatever they are called there."""
+def _warn_of_training_pictures(run: Run, pictures: dict[str, bytes]) -> None:
+    """Name pictures that are also in the run's training set, encoded anew or not. `pictures` has thumbnails by path."""
+    log = logging.getLogger(__name__)
     try:
-        trained = read_split(run.dataset, "train")
-    except FileNotFoundError:  # weights may be used where their training set is not
+        alike = find_alike(pictures, _training_thumbnails(run.dataset))
+    except (FileNotFoundError, ValueError) as error:  # weights may be used where their training set is not
+        log.info(f"not compared with the training pictures of {run.network}: {error}")
         return
-    by_size: dict[int, list[str]] = {}
-    for path in dict.fromkeys(trained.image_paths):
-        by_size.setdefault(Path(path).stat().st_size, []).append(path)
-    paths = list(dict.fromkeys(people.image_paths))
-    known = [
-        path
-        for path in paths
-        if any(filecmp.cmp(path, other, shallow=False) for other in by_size.get(Path(path).stat().st_size, ()))
-    ]
-    if known:
-        logging.getLogger(__name__).warning(
-            f"{run.network} was trained on {len(known)} of the {len(paths)} pictures: {enumerate_first(known)}; "
+    if alike:
+        pairs = [f"{path} is {known}" for path, (known, _) in alike.items()]
+        log.warning(
+            f"{run.network} was trained on {len(alike)} of the {len(pictures)} pictures: {enumerate_first(pairs)}; "
             "figures on these do not tell how it does on others"
         )
+
+
+def _training_thumbnails(dataset: Dataset) -> dict[str, bytes]:
+    """A thumbnail of every training picture, by path. They are kept beside the profile's runs: decoding takes minutes.
+
+    Raises:
+        FileNotFoundError: the training set is not on this machine.
+        ValueError: its annotations cannot be used, or pictures are missing.
+    """
+    kept = dataset.work / "thumbnails" / f"{dataset.name}-{annotation_digest(dataset)[:16]}.npz"
+    if not kept.is_file():
+        people = read_split(dataset, "train")
+        count = len(set(people.image_paths))
+        logging.getLogger(__name__).info(f"looking once at the {count} training pictures of {dataset.name}")
+        made = check_images(people)
+        pixels = np.array([np.frombuffer(thumbnail, np.uint8) for thumbnail in made.values()])
+        write_arrays(kept, {"paths": np.array([*made]), "pixels": pixels})
+    with np.load(kept) as read:
+        return {str(path): row.tobytes() for path, row in zip(read["paths"], read["pixels"], strict=True)}
 
 
 if __name__ == "__main__":

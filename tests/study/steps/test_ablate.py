@@ -156,6 +156,15 @@ def test_rows_are_trained_and_judged_in_their_own_folders(ablated):
     assert not (runs["full"].dataset.work / "runs").exists()
 
 
+@pytest.mark.usefixtures("prepared_mpii")
+def test_a_row_that_would_end_before_its_warmup_is_refused_before_any_row_trains(ablated):
+    ablated["ablations"]["hourglass"]["rows"]["full"] = {"recipe": {"warmup_steps": 99}}
+    runs = ablation_runs(ablated, "hourglass", 0)
+    with pytest.raises(ValueError, match=r"row full: recipe: warmup_steps is 99, but the training has . steps only"):
+        train_rows(runs)
+    assert not runs["flat"].folder.exists()
+
+
 STAGE = """
 import json, os, signal, sys
 from hpelib.study.steps import train

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -104,16 +105,18 @@ def test_from_the_shell(finished, params, tmp_path, monkeypatch, capsys):
 
 def test_pictures_that_the_run_was_trained_on_are_named(finished, caplog, tmp_path):
     run, own = finished("coco")
+    caplog.set_level("INFO")
     score(run, own)
     assert "was trained on" not in caplog.text
-    for name in ("0", "2"):  # under other names
-        copied = (run.dataset.root / "train" / f"{name}.png").read_bytes()
-        (run.dataset.root / "train" / f"copy_{name}.png").write_bytes(copied)
+    original = run.dataset.root / "train"
+    (original / "copy_0.png").write_bytes((original / "0.png").read_bytes())  # under another name
+    cv2.imwrite(str(original / "copy_2.jpg"), cv2.imread(str(original / "2.png")), [cv2.IMWRITE_JPEG_QUALITY, 90])
     document = (run.dataset.root / "train.json").read_text().replace('"0.png"', '"copy_0.png"')
-    (run.dataset.root / "mine.json").write_text(document.replace('"2.png"', '"copy_2.png"'))
+    (run.dataset.root / "mine.json").write_text(document.replace('"2.png"', '"copy_2.jpg"'))
     splits = {"test": {"annotations": "mine.json", "images": "train"}}
     score(run, dataclasses.replace(own, splits=splits))
     assert "hourglass was trained on 4 of the 4 pictures: " in caplog.text
+    assert caplog.text.count("looking once at the 4 training pictures") == 1, "thumbnails are kept"
     (run.dataset.root / "train.json").rename(tmp_path / "elsewhere.json")
     assert not score(run, own).empty, "the training set may be elsewhere"
 
