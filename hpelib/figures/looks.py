@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from hpelib.data.crops import Picture
 from hpelib.figures import style
@@ -190,11 +191,17 @@ def look_sheet(
             else:
                 unit = textwrap.fill(panel.unit, letters)
                 bar = add_color_bar(figure, drawn, column, label=unit, shrink=0.9, aspect=15)
-                bar.locator = MaxNLocator(2)  # at most three numbers: more would run together
+                _number(bar)
         if parts := next((panel.parts for panel in rows[0].values() if panel.parts), None):
             patches = [Patch(color=color, alpha=0.6) for color in PART_COLORS]
             figure.legend(patches, parts, loc="outside upper center", ncols=2)
     return figure
+
+
+def _number(bar: Colorbar) -> None:
+    """Give a short colour bar at most three numbers, small and without zeros at the end: they must not run together."""
+    bar.ax.tick_params(labelsize=6)
+    bar.locator, bar.formatter = MaxNLocator(2), StrMethodFormatter("{x:g}")
 
 
 def matching(views: Mapping[str, View], pattern: str) -> list[str]:
@@ -311,10 +318,9 @@ def step_sheet(picture: np.ndarray | Picture, steps: Mapping[str, Step], columns
             drawn = _draw_step(axes, picture, step, limit)
             axes.set_title(title, fontsize=7)
             bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.9, aspect=12, pad=0.03)
-            bar.ax.tick_params(labelsize=6)
             bar.ax.set_facecolor(style.GREY)
             bar.ax.grid(False)
-            bar.locator = MaxNLocator(2)
+            _number(bar)
     return figure
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -147,6 +149,18 @@ def test_a_colour_bar_has_three_numbers_at_most_as_more_would_run_together(low, 
     bar = look_sheet({"easy": a_view(map=np.linspace(low, high, 12).reshape(1, 4, 3))}, "map").axes[-1]
     left, right = bar.get_xlim()
     assert 1 <= sum(left <= tick <= right for tick in bar.get_xticks()) <= 3
+
+
+def test_numbers_of_narrow_colour_bars_do_not_touch():
+    maps = {f"map{group}": np.linspace(-0.25, 0.25, 12).reshape(1, 4, 3) for group in range(8)}
+    figure = look_sheet({"easy": a_view(**maps)}, "map.*")
+    figure.draw_without_rendering()
+    for bar in figure.axes[-8:]:
+        left, right = bar.get_xlim()
+        inside = [label for label in bar.get_xticklabels() if left <= label.get_position()[0] <= right]
+        boxes = [label.get_window_extent() for label in inside]
+        assert len(boxes) == 3
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_what_a_network_does_not_show_is_an_error_that_lists_what_it_shows():
