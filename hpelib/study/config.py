@@ -328,14 +328,19 @@ def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -
     return [make_run(params, network, dataset, seed, labels) for seed in seeds]
 
 
+def plan_file(run: Run) -> Path:
+    """What the pipeline says decides this training, with a digest of the code."""
+    item = f"{run.dataset.name}-{run.network}-{run.seed}"
+    stage = f"ablate/{run.network}-{run.seed}" if run.variant else f"train/{item}"
+    return run.dataset.work / "plan" / f"{f'control/{run.dataset.name}' if run.is_control else stage}.json"
+
+
 def plan_key(run: Run) -> str:
-    """What the pipeline says decides this training: its plan file, with a digest of the code. Empty without a plan.
+    """What `plan_file` holds; empty without a plan.
 
     The number of processes is left out, so that an interrupted training goes on with another one.
     """
-    item = f"{run.dataset.name}-{run.network}-{run.seed}"
-    stage = f"ablate/{run.network}-{run.seed}" if run.variant else f"train/{item}"
-    path = run.dataset.work / "plan" / f"{f'control/{run.dataset.name}' if run.is_control else stage}.json"
+    path = plan_file(run)
     return re.sub(r'"processes": \d+', "", path.read_text(encoding="utf-8")) if path.is_file() else ""
 
 

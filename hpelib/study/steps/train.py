@@ -10,6 +10,8 @@ launch`, on one machine or on several that share a file system, it is one of the
 
 import copy
 import dataclasses
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.skeletons import Skeleton
 from hpelib.study.command import call
-from hpelib.study.config import Run, load_params, make_run, plan_key
+from hpelib.study.config import Run, decisive, load_params, make_run, plan_file, plan_key
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
 from hpelib.training.engine import autocast, precision_here
@@ -93,9 +95,11 @@ def train(
     Runs on the same people, one after the other in one process, may share decoded `images`.
 
     Raises:
-        ValueError: the recipe asks for GPUs that are not there.
+        ValueError: the recipe asks for GPUs that are not there, or, in a stage of DVC, the run is not as planned.
         RuntimeError: one of several processes died, which ends all.
     """
+    if "DVC_STAGE" in os.environ:
+        _require_planned(run)
     if is_launched():
         torch.manual_seed(run.seed)
     if is_launched() or run.recipe.processes == 1:
@@ -104,6 +108,19 @@ def train(
     load_weights(network, weights_path(run))
     network.to(run.recipe.device)
     return history
+
+
+def _require_planned(run: Run) -> None:
+    """Refuse a stage's training if params.yaml was edited since the plan: DVC would record it with the old values."""
+    planned = json.loads(plan_file(run).read_text(encoding="utf-8"))["parameters"]
+    if run.variant:
+        planned = planned[run.dataset.name][run.variant]
+    here = decisive(run.describe())
+    if other := [name for name in here if name != "test" and here[name] != planned[name]]:
+        raise ValueError(
+            f"{', '.join(other)} of {run.network} on {run.dataset.name} changed in params.yaml after the stage `plan` "
+            "ran: run the same command of DVC again"
+        )
 
 
 def _train_together(run: Run, network: nn.Module, people: People, key: str) -> pd.DataFrame:

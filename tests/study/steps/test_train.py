@@ -11,8 +11,10 @@ import yaml
 from safetensors.torch import save_file
 
 from hpelib.metrics.coco import keypoint_similarity
-from hpelib.study.config import Protocol, Run, make_run
+from hpelib.study.ablations import ablation_runs
+from hpelib.study.config import Protocol, Run, make_run, plan_file
 from hpelib.study.evaluation import load, save
+from hpelib.study.stages import stages
 from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import (
@@ -74,6 +76,32 @@ def test_only_the_control_is_trained_on_shuffled_labels(prepared, params):
     np.testing.assert_array_equal(training_people(run).keypoints, read_split(dataset, "train").keypoints)
     control = make_run(params, "hourglass", "mpii", 0, labels="shuffled")
     assert not np.array_equal(training_people(control).keypoints, training_people(run).keypoints, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["network", "control", "row"])
+def test_a_stage_of_dvc_does_not_train_what_was_edited_after_the_plan(prepared, params, monkeypatch, kind):
+    prepared("mpii")
+    params |= {"ablations": {"hourglass": {"datasets": ["mpii"], "rows": {"full": {}}}}}
+    run = {
+        "network": make_run(params, "hourglass", "mpii", 0),
+        "control": make_run(params, "hourglass", "mpii", 0, labels="shuffled"),
+        "row": ablation_runs(params, "hourglass", 0)["full"],
+    }[kind]
+    (parameters,) = [
+        planned
+        for name, _, planned, _ in stages(params)
+        if plan_file(run) == run.dataset.work / "plan" / f"{name}.json"
+    ]
+    plan_file(run).parent.mkdir(parents=True)
+    plan_file(run).write_text(json.dumps({"parameters": parameters}))
+    edited = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, learning_rate=0.5), threads=2)
+    people = training_people(run)
+    monkeypatch.setenv("DVC_STAGE", "some stage")
+    with pytest.raises(ValueError, match="threads, recipe of hourglass on mpii changed in params"):
+        train(edited, build_network(run, people), people)
+    train(run, build_network(run, people), people)
+    monkeypatch.delenv("DVC_STAGE")
+    train(edited, build_network(run, people), people)  # by hand one may train anything
 
 
 def test_a_training_on_fewer_persons_draws_them_by_a_seed_of_its_own(prepared, params):
