@@ -71,14 +71,18 @@ def create_model(
     return model
 
 
-def require_imagenet(name: str, **options) -> None:
-    """Check that timm has ImageNet weights for the network `name` with these options. Nothing is fetched.
+def require_imagenet(name: str, **options) -> str:
+    """timm's name of the classifier whose weights start the trunk of the network `name` with these options.
+
+    Nothing is fetched.
 
     Raises:
-        ValueError: it has none.
+        ValueError: there are no ImageNet weights for it.
     """
-    if _imagenet(name, options) is None:
+    imagenet = _imagenet(name, options)
+    if imagenet is None:
         raise ValueError(f"there are no ImageNet weights for {name}; it is trained from its random start")
+    return imagenet
 
 
 def _imagenet(name: str, options: dict) -> str | None:

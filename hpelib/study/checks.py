@@ -12,17 +12,35 @@ from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Run, make_run, networks_on, profile_changes, profile_params
 
 
-def require_gpu(params: dict, trainings: Collection[str]) -> None:
-    """End the command if there are `trainings` to run, the profile trains on a GPU, and there is none."""
-    if not trainings or profile_params(params).get("recipe", {}).get("device") != "cuda":
-        return
-    import torch  # takes a second, which profiles for the CPU need not spend
+def require_ready(params: dict, trainings: Collection[str]) -> None:
+    """End the command if `trainings` are to run, and this machine lacks the GPU or the ImageNet weights for them.
 
-    if not torch.cuda.is_available():
-        sys.exit(
-            f"profile {params['profile']} trains on a GPU (recipe: device: cuda), and PyTorch finds none. On this "
-            "machine, `make study STAGES=prepare` checks the data, and hpelib.study.tools.dry_run tries the recipes"
-        )
+    Weights are fetched here, before the data are prepared. Later, trainings find them in the cache of the hub's client.
+    """
+    if not trainings:
+        return
+    profile = f"profile {params['profile']}"
+    advice = "On this machine, `make study STAGES=prepare` checks the data"
+    if profile_params(params).get("recipe", {}).get("device") == "cuda":
+        import torch  # takes a second, which profiles for the CPU need not spend
+
+        if not torch.cuda.is_available():
+            sys.exit(
+                f"{profile} trains on a GPU (recipe: device: cuda), and PyTorch finds none. {advice}, and "
+                "hpelib.study.tools.dry_run tries the recipes"
+            )
+    if starts := [(run.model, run.options) for _, run in planned_runs(params) if run.pretrained is True]:
+        from hpelib.models import require_imagenet
+        from hpelib.models.weights import imagenet_weights
+
+        try:
+            for name in dict.fromkeys(require_imagenet(model, **options) for model, options in starts):
+                imagenet_weights(name)
+        except OSError as error:
+            sys.exit(
+                f"networks of {profile} start from ImageNet weights (pretrained: true), and this machine {error}. "
+                f"A copy of HF_HOME from a machine that has them will do. {advice}"
+            )
 
 
 def decided_by(needs: Iterable[str]) -> dict[str, str]:

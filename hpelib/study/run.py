@@ -33,7 +33,7 @@ from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
 from hpelib.parents import die_with_caller
 from hpelib.study.another import another
-from hpelib.study.checks import decided_by, require_gpu, require_same, warn_of_idle_settings, warn_of_study
+from hpelib.study.checks import decided_by, require_ready, require_same, warn_of_idle_settings, warn_of_study
 from hpelib.study.config import load_params, profile_params, work_folder
 
 LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
@@ -78,7 +78,8 @@ class Study:
             stale = {stage for stage in wanted if stage.changed()}
         stale |= {stage for stage in wanted if networkx.descendants(graph, stage) & stale}
         if stale:
-            require_gpu(self.params, {stage.addressing.partition("@")[0] for stage in stale} & {*LONG})
+            warn_of_idle_settings(self.params)
+            require_ready(self.params, {stage.addressing.partition("@")[0] for stage in stale} & {*LONG})
             (LOGS / "study.csv").write_text("stage,start_s,end_s\n")
             left = self._time_left(stale)
             print(f"{len(stale)} stages, {self.jobs} at a time{left}; they print to {LOGS}/STAGE.log", flush=True)
@@ -227,8 +228,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores interrupts
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     with another(given.profile):
-        warn_of_study(params := load_params())
-        warn_of_idle_settings(params)
+        warn_of_study(load_params())
         study = Study(given.jobs or default_jobs())
         try:
             study.run(given.stages)

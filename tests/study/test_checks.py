@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from hpelib.study.checks import require_gpu, warn_of_idle_settings, warn_of_study
+from hpelib.study.checks import require_ready, warn_of_idle_settings, warn_of_study
 
 PARAMS = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8"))
 
@@ -25,9 +25,31 @@ def test_a_study_that_needs_a_gpu_ends_before_its_data_are_prepared(monkeypatch,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     if refused:
         with pytest.raises(SystemExit, match=r"profile standard trains on a GPU .* finds none"):
-            require_gpu(PARAMS | {"profile": profile}, trainings)
+            require_ready(PARAMS | {"profile": profile}, trainings)
     else:
-        require_gpu(PARAMS | {"profile": profile}, trainings)
+        require_ready(PARAMS | {"profile": profile}, trainings)
+
+
+def test_imagenet_weights_are_fetched_once_each_before_anything_is_computed(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("hpelib.models.weights.imagenet_weights", fetched.append)
+    paper = PARAMS | {"profile": "paper"}
+    require_ready(paper, set())
+    require_ready(PARAMS, {"train"})  # narrow networks have no ImageNet weights
+    assert not fetched
+    require_ready(paper, {"train"})
+    assert sorted(fetched) == ["hrnet_w32.ms_in1k", "resnet34.tv_in1k", "resnet50.tv_in1k"]
+
+
+def test_without_a_network_the_study_ends_before_its_data_are_prepared(monkeypatch):
+    def fetch(name):
+        raise OSError(f"could not fetch the ImageNet weights {name!r}")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("hpelib.models.weights.imagenet_weights", fetch)
+    with pytest.raises(SystemExit, match=r"profile paper start from ImageNet weights .* could not fetch .*HF_HOME"):
+        require_ready(PARAMS | {"profile": "paper"}, {"train"})
 
 
 def test_a_profile_that_is_chosen_by_hand_without_its_study_is_told(capsys):
