@@ -6,8 +6,8 @@ such a look. Over many persons two shares are measured:
     alive_share   the share of units that are not constant: their standard deviation over persons and positions exceeds
                   `TOLERANCE`. A gate with dead hidden units has none.
     person_share  the variance over persons (mean over units and positions) as a share of the variance over persons,
-                  units and positions. 0: every person gets the same. A gate that weighs channels, but always alike,
-                  has many alive units if the weighing moves at all, and a person_share near 0.
+                  units and positions. 0: every person gets the same. A gate that weighs channels nearly alike for
+                  everybody has many alive units if the weighing moves at all, and a person_share near 0.
 """
 
 import re
@@ -75,6 +75,8 @@ def _units(look: Tensor, kind: Kind) -> Tensor:
             return look.flatten(1)[..., None]
         case "attention":  # 1 is an even share
             return look.flatten(2) * look[0, 0].numel()
+        case "columns":
+            return look.flatten(2) * look.shape[2]
     return look.flatten(2)
 
 

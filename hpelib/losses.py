@@ -3,8 +3,9 @@
 Shapes everywhere: heatmaps and targets (N, K, H, W); weights (N, K), 0 for keypoints without a target. Losses are
 computed in float32, whatever the precision of the network.
 
-`mse`, `ohkm` and what SADI-Net adds to them are scaled as in the official HRNet and SimpleBaseline code: with a factor
-of 1/2 and squared weights. DITN's loss is a plain mean with weights to the first power (`transfer_loss`).
+`mse`, `ohkm` and SADI-Net's learned heatmaps are scaled as in the official HRNet and SimpleBaseline code: with a factor
+of 1/2 and squared weights. SADI-Net's likelihood is a plain mean over labelled keypoints. DITN's loss is a plain mean
+with weights to the first power (`transfer_loss`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -156,14 +157,14 @@ def transfer_loss(
             "stay untrained: choose the loss mse or ohkm, or stacks=1"
         )
     _require_fitting(output["heatmaps"], targets, weights)
-    loss = _weighted_mean(PIXEL_LOSSES[joint_loss](output["heatmaps"].float(), targets.float()), weights)
+    loss = _mean_of_weighted(PIXEL_LOSSES[joint_loss](output["heatmaps"].float(), targets.float()), weights)
     if "bones" not in output:
         return loss
     first, second = output["bone_joints"].T
     places = keypoints / keypoints.new_tensor(stride)  # heatmap px
     drawn = bone_heatmaps(places, output["bone_joints"], targets.shape[-2:], sigma)
     pixels = PIXEL_LOSSES[bone_loss](output["bones"].float(), drawn)
-    return loss + bone_weight * _weighted_mean(pixels, weights[:, first] * weights[:, second])
+    return loss + bone_weight * _mean_of_weighted(pixels, weights[:, first] * weights[:, second])
 
 
 def focal_l2(
@@ -200,7 +201,7 @@ def bone_heatmaps(keypoints: Tensor, bones: Tensor, size: Sequence[int], sigma: 
     return (-distance.square().sum(-1) / (2 * sigma**2)).exp().nan_to_num(0.0)
 
 
-def _weighted_mean(pixels: Tensor, weights: Tensor) -> Tensor:
+def _mean_of_weighted(pixels: Tensor, weights: Tensor) -> Tensor:
     return (pixels * weights[:, :, None, None]).mean()
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from hpelib.capture import altered
 from hpelib.codecs import make_codec
-from hpelib.liveness import ACTS, CONSTANT, OFF, liveness
+from hpelib.liveness import ACTS, CONSTANT, OFF, _units, liveness
 from hpelib.models import create_model
 from hpelib.models.de_hrnet import SEGate
 from hpelib.records import records
@@ -53,6 +53,14 @@ def test_a_gate_that_prefers_channels_alike_for_everybody_is_constant():
 def test_a_dead_gate_is_constant():
     found = see(lambda means: torch.full((len(means), 4), 0.5))
     assert (found.alive_share, found.person_share, found.state) == (0.0, 0.0, CONSTANT)
+
+
+@pytest.mark.parametrize("height", [4, 32])
+def test_shares_of_a_column_are_judged_on_one_scale_whatever_its_height(height):
+    uneven = 1 + 0.05 * torch.randn(50, 3, height, 4, generator=torch.Generator().manual_seed(0))
+    values = _units(uneven / height, "columns")
+    assert values.shape == (50, 3, height * 4)
+    assert values.std().item() == pytest.approx(0.05, rel=0.1)
 
 
 def test_shares_are_those_of_a_plain_calculation():

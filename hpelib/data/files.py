@@ -1,10 +1,11 @@
 """Annotation files and image folders as the readers need them; every error names the file and the field."""
 
+import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import product
@@ -112,10 +113,22 @@ def read_mat(path: str | Path, *fields: str) -> list[np.ndarray]:
 
 
 def write_mat(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a Matlab file; unlike scipy's, without the time in its header, so that equal arrays give equal bytes."""
-    savemat(path, arrays)
-    with Path(path).open("r+b") as file:
-        file.write(MAT_HEADER.ljust(116))
+    """Write a Matlab file, as `write_whole` does. Without the time in its header, equal arrays give equal bytes."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w+b") as file:  # scipy would append .mat to a name
+            savemat(file, arrays)
+            file.seek(0)
+            file.write(MAT_HEADER.ljust(116))
+
+    write_whole(Path(path), write)
+
+
+def digest_files(paths: Iterable[str | Path]) -> str:
+    """SHA-256 over the contents of files, in their order."""
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).digest(), paths)
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def require_file(path: str | Path) -> Path:

@@ -51,6 +51,7 @@ class Format(ABC):
     skeleton: ClassVar[Skeleton]
     required: ClassVar[tuple[str, ...]]  # what the entry of a split must say, such as "annotations"
     optional: ClassVar[tuple[str, ...]] = ()  # what it may say besides
+    of_test: ClassVar[tuple[str, ...]] = ()  # what the entry of the split `test` alone may say
     annotations: ClassVar[tuple[str, ...]] = ()  # those of them that are annotation files
     arguments: ClassVar[Mapping[str, str]] = {}  # keys that commands on own pictures take, and what each is
     public_persons: ClassVar[tuple[int, int]]  # of the public set, to train and to test
@@ -70,7 +71,8 @@ class Format(ABC):
         """
         if split not in dataset.splits:
             raise ValueError(f"dataset {dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
-        files, optional = dataset.splits[split] or {}, (*self.optional, MAY_SHARE, *(DRAWN if split == "train" else ()))
+        files, own = dataset.splits[split] or {}, {"train": DRAWN, "test": self.of_test}
+        optional = (*self.optional, MAY_SHARE, *own.get(split, ()))
         if wrong := sorted(set(self.required) - set(files) | set(files) - {*self.required, *optional}):
             raise ValueError(
                 f"dataset {dataset.name}, split {split}: missing or unknown: {', '.join(wrong)}; an entry of "

@@ -34,7 +34,7 @@ class Coco(Format):
     name = "coco"
     skeleton = COCO17
     required = ("annotations", "images")
-    optional = ("detections", "max_persons")
+    of_test = ("detections", "max_persons")
     annotations = ("annotations", "detections")
     arguments: ClassVar = {
         "annotations": "json file",
@@ -91,7 +91,9 @@ class Coco(Format):
                 f"{dataset.name} {split}: {people.skeleton.name} gives no sigmas, so OKS and AP take {SIGMA} for each "
                 "keypoint. Figures compare networks with each other, not with other sets"
             )
-        limit = self._limit(dataset, split)
+        if split != "test":  # val has no AP
+            return
+        limit = self._limit(dataset)
         if crowded := (np.unique(people.image_ids, return_counts=True)[1] > limit).sum():
             logging.getLogger(__name__).warning(
                 f"{dataset.name} {split}: {crowded} images have more than {limit} persons. As on COCO, AP scores the "
@@ -137,15 +139,15 @@ class Coco(Format):
         confidences: np.ndarray,
         nms: str = "hard",
     ) -> list[Matches]:
-        limit = self._limit(dataset, "test")
+        limit = self._limit(dataset)
         results = (person_results(boxes, keypoints, confidences, nms, limit) for keypoints in variants)
         truth = dataset.root / self.files(dataset, "test")["annotations"]
         return match(truth, results, people.skeleton, people.ids.tolist(), limit)
 
-    def _limit(self, dataset: Dataset, split: str) -> int:
-        limit = self.files(dataset, split).get("max_persons", MAX_PERSONS)
+    def _limit(self, dataset: Dataset) -> int:
+        limit = self.files(dataset, "test").get("max_persons", MAX_PERSONS)
         if limit < 1:
-            raise ValueError(f"dataset {dataset.name}, split {split}: max_persons must be at least 1, got {limit}")
+            raise ValueError(f"dataset {dataset.name}, split test: max_persons must be at least 1, got {limit}")
         return limit
 
     def submitted(self, dataset: Dataset) -> People:

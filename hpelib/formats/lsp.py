@@ -72,6 +72,9 @@ class Lsp(Leeds):
         parts = {"": people.take((people.ids >= first) & (people.ids <= last))}
         for name, other in files.get("merged", {}).items():
             root = Path(other["root"])
+            if ("annotations" in other) != ("images" in other):
+                where = f"{dataset.name} {split}: merged {name}"
+                raise ValueError(f"{where} has annotations or images alone: MPII needs both, LSPET none")
             parts[f", merged {name}"] = (
                 mpii_as_lsp(read_mpii(root / other["annotations"], root / other["images"]))
                 if "annotations" in other

@@ -116,9 +116,9 @@ def coco_ap(
     A figure without any ground truth (no large person, for example) is NaN; without results all others are 0. Say
     beside the figures which boxes the results come from: annotated and detected boxes differ by about two points of AP.
 
-    `ids` are the annotations to score, all where it is left out. Other persons cost nothing: neither whether they are
-    found, nor a result that fits them. Of each image the `max_persons` best results are scored, 20 in COCO. A set of
-    one's own with more persons in an image needs a larger number, or their persons count as missed.
+    `ids` are the annotations to score, all where it is left out. Other persons are ignored: to
+    miss one, or to find one, changes no figure. Of each image the `max_persons` best results are scored, 20 in COCO. A
+    set of one's own with more persons in an image needs a larger number, or their persons count as missed.
 
     Raises:
         FileNotFoundError: a file is missing.

@@ -5,7 +5,8 @@ trainings. People of one picture are right or wrong together, so whole pictures 
 Tibshirani 1993, chapters 13 and 16), the same ones for both networks. Seeds change some networks fifty times as much
 as others, so each network is judged by the seeds of its own, as in Welch's test (1947), and no variance is pooled. Each
 source alone gives a t interval. The half width of the interval over both is the root of the sum of the squares of these
-two half widths (Howe 1974, JASA 69). With few seeds it covers more than it promises, never less: tests simulate it.
+two half widths (Howe 1974, JASA 69). With few seeds it covers 94 to 99 % in simulations: least
+where the seeds of one network differ ten times as much as those of the other.
 """
 
 import math

@@ -125,7 +125,7 @@ class ImprovedBottleneck(nn.Module):
 
 
 class PooledShortcut(nn.Sequential):
-    """The shortcut of a block that halves the resolution, as Sec. 3.1.1 tells it of ResNet: pooled, and widened then.
+    """The shortcut of a block that halves the resolution: average pooling, then a 1x1 convolution (Sec. 3.1.1).
 
     The layers of `shortcut` keep their names, so ImageNet weights fit.
     Shape: (N, in, H, W) -> (N, out, H / 2, W / 2).

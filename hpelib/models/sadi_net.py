@@ -218,8 +218,8 @@ class SADINet(Stacks):
         sfm, dlm: spatial fusion (Sec. III-C) and distribution learning (Sec. III-D), which the paper switches together.
             With `sfm=False` alone, a variant of ours, the DLM reads the mean of the deepest features. With `dlm=False`
             there is no SFM either.
-        detached: SFM and DLM learn, but send no gradient into the hourglass, a control of ours: it predicts what it
-            predicts without them.
+        detached: SFM and DLM learn, but send no gradient into the hourglass, a control of ours: its
+            predictions are those of the network without them.
     Open in the paper:
         stacks: how many hourglasses.
         widths, blocks: channels and blocks of each level of an hourglass, the finest first.

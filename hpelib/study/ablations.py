@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from hpelib.layers.choices import require_choice
-from hpelib.study.config import Run, lay_over, make_run, profile_params
+from hpelib.study.config import Run, lay_over, make_run, networks_on, profile_params
 
 
 def ablation_runs(params: dict, paper: str, seed: int, dataset: str = "") -> dict[str, Run]:
@@ -41,6 +41,34 @@ def ablation_runs(params: dict, paper: str, seed: int, dataset: str = "") -> dic
             )
         runs[row] = dataclasses.replace(run, variant=row)
     return runs
+
+
+def planned_runs(params: dict) -> Iterator[tuple[str, Run]]:
+    """A run of every network on each of its datasets, of the control and of every row, with what messages call it."""
+    for dataset in params["all_datasets"]:
+        for network in networks_on(params, dataset):
+            yield f"{network} on {dataset}", make_run(params, network, dataset, params["seeds"][0])
+    for dataset in params["datasets"]:
+        control = params["control"]
+        yield f"the control {control} on {dataset}", make_run(params, control, dataset, params["seeds"][0], "shuffled")
+    for paper, ablation in params["ablations"].items():
+        for dataset in ablation["datasets"]:
+            for row, run in ablation_runs(params, paper, params["ablation_seeds"][0], dataset).items():
+                yield f"row {row} of {paper} on {dataset}", run
+
+
+def require_persons(params: dict, dataset: str, persons: int) -> None:
+    """Check that a training split of `persons` is enough for every run and row on `dataset`.
+
+    Raises:
+        ValueError: naming the first run that could not train, and why.
+    """
+    for name, run in planned_runs(params):
+        if run.dataset.name == dataset:
+            try:
+                run.require_persons(persons)
+            except ValueError as error:
+                raise ValueError(f"params.yaml: {name} cannot train: {error}") from error
 
 
 def row_entry(networks: dict, paper: str, changes: dict) -> dict:

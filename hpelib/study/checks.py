@@ -1,6 +1,7 @@
 """What `make study` says of a profile before anything is computed, and what must not change while it computes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -8,16 +9,30 @@ from pathlib import Path
 
 from hpelib.data.augment import Augmentation
 from hpelib.data.files import enumerate_first
-from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Run, make_run, networks_on, profile_changes, profile_params
+from hpelib.study.ablations import planned_runs
+from hpelib.study.config import Run, profile_changes, profile_params, work_folder
+from hpelib.study.planned import differs_from_plan
+
+TRAINING = ("train", "train_extra", "control", "ablate")  # kinds of stages that train
+TRAINED_ON = {"stress_hits": ["mpii"], "start": ["coco"], "networks": ["coco"], "baselines": ["coco"]}
 
 
-def require_ready(params: dict, trainings: Collection[str]) -> None:
-    """End the command if `trainings` are to run, and this machine lacks the GPU or the ImageNet weights for them.
+def require_no_link(profile: str) -> None:
+    """End the command if work/ or the profile's folder in it is a link."""
+    if link := next((folder for folder in (Path("work"), Path("work") / profile) if folder.is_symlink()), None):
+        sys.exit(
+            f"{link} is a link, which DVC does not follow. Put its cache on the other disk instead: "
+            "dvc cache dir --local FOLDER; dvc config --local cache.type symlink"
+        )
+
+
+def require_ready(params: dict, kinds: Collection[str]) -> None:
+    """End the command if stages of these `kinds` are to run, and lack a dataset, or a GPU or ImageNet weights to train.
 
     Weights are fetched here, before the data are prepared. Later, trainings find them in the cache of the hub's client.
     """
-    if not trainings:
+    _require_datasets(params, kinds)
+    if not {*kinds} & {*TRAINING}:
         return
     profile = f"profile {params['profile']}"
     advice = "On this machine, `make study STAGES=prepare` checks the data"
@@ -41,6 +56,33 @@ def require_ready(params: dict, trainings: Collection[str]) -> None:
                 f"networks of {profile} start from ImageNet weights (pretrained: true), and this machine {error}. "
                 f"A copy of HF_HOME from a machine that has them will do. {advice}"
             )
+
+
+def _require_datasets(params: dict, kinds: Collection[str]) -> None:
+    papers = {f"the ablations of {paper}": entry["datasets"] for paper, entry in params["ablations"].items()}
+    needed = {"ablate": papers, **{kind: {f"the stage {kind}": names} for kind, names in TRAINED_ON.items()}}
+    for kind in sorted({*needed} & {*kinds}):
+        have = params["all_datasets" if kind == "ablate" else "datasets"]
+        for what, names in needed[kind].items():
+            if missing := [name for name in names if name not in have]:
+                sys.exit(
+                    f"{what} need {', '.join(missing)}, which this study does not have: add it to `datasets` in "
+                    "params.yaml, or name the stages to end at, such as make study STAGES='tables@coco'"
+                )
+
+
+def forget_old_plan(params: dict) -> None:
+    """Remove the plan if a file that params.yaml names was edited since. DVC knows params.yaml alone.
+
+    Such files are a skeleton, and weights that a network starts from.
+    """
+    try:
+        runs = [run for _, run in planned_runs(params) if run.dataset.skeleton or isinstance(run.pretrained, str)]
+        changed = any(differs_from_plan(run) for run in runs)
+    except ValueError:  # of a run that cannot be: the stage `plan` says so
+        return
+    if changed:
+        shutil.rmtree(work_folder(params) / "plan")
 
 
 def decided_by(needs: Iterable[str]) -> dict[str, str]:
@@ -77,20 +119,6 @@ def warn_of_study(params: dict) -> None:
             f"make study PROFILE={params['profile']} sets them",
             flush=True,
         )
-
-
-def planned_runs(params: dict) -> Iterator[tuple[str, Run]]:
-    """A run of every network on each of its datasets, of the control and of every row, with what messages call it."""
-    for dataset in params["all_datasets"]:
-        for network in networks_on(params, dataset):
-            yield f"{network} on {dataset}", make_run(params, network, dataset, params["seeds"][0])
-    for dataset in params["datasets"]:
-        control = params["control"]
-        yield f"the control {control} on {dataset}", make_run(params, control, dataset, params["seeds"][0], "shuffled")
-    for paper, ablation in params["ablations"].items():
-        for dataset in ablation["datasets"]:
-            for row, run in ablation_runs(params, paper, params["ablation_seeds"][0], dataset).items():
-                yield f"row {row} of {paper} on {dataset}", run
 
 
 def warn_of_idle_settings(params: dict) -> None:
@@ -130,6 +158,17 @@ def _conditional(run: Run) -> Iterator[tuple[str, object, bool]]:
         met = bool(form.skeleton.upper_body)
         setting = "augmentation: half_body_probability, where the skeleton has an upper_body"
         yield setting, drawn.half_body_probability, met
+        met = form.skeleton.num_keypoints > drawn.half_body_min_keypoints
+        setting = "augmentation: half_body_min_keypoints, where a skeleton has more keypoints"
+        yield setting, drawn.half_body_min_keypoints, met
+    if drawn.sampling != default.sampling:
+        met = bool(drawn.scale_factor or (drawn.rotation_deg and drawn.rotation_probability))
+        yield "augmentation: sampling, where scale_factor or rotations are above 0", drawn.sampling, met
+    if recipe.optimizer == "adamw":
+        yield "recipe: optimizer, as another than adam where weight_decay is above 0", "adamw", recipe.weight_decay > 0
+    if "draw" in run.dataset.splits["train"]:
+        drawn_by = run.dataset.splits["train"]
+        yield "sets: draw, beside persons in the split train", drawn_by["draw"], "persons" in drawn_by
     if recipe.milestones:
         yield "recipe: milestones, where schedule is step", recipe.milestones, recipe.schedule == "step"
     if recipe.sync_batch_norm:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +127,22 @@ class Run:
         alone = decisive(dataclasses.replace(self, recipe=recipe, test=Protocol()).describe())
         return hashlib.sha256(json.dumps(alone, sort_keys=True).encode()).hexdigest()[:16]
 
+    def require_persons(self, count: int) -> None:
+        """Check that a training split of `count` persons is enough.
+
+        Raises:
+            ValueError: it is smaller than a batch or than what its entry asks for, or training ends before its warmup.
+        """
+        drawn, batch = (
+            self.dataset.splits["train"].get("persons", count),
+            self.inputs.batch_size * self.recipe.processes,
+        )
+        if drawn > count:
+            raise ValueError(f"persons is {drawn}, but the split train has {count}")
+        if drawn < batch:
+            raise ValueError(f"the split train gives {drawn} persons, but a batch of all processes has {batch}")
+        self.recipe.require_warmup(drawn // batch)
+
     def describe(self) -> dict:
         """The run as plain JSON values. A file that its trunk starts from is there with a digest of what it holds."""
         values = dataclasses.asdict(self)
@@ -161,8 +176,10 @@ def load_params(path: Path = PARAMS) -> dict:
 
 
 def profile_changes(params: dict, profile: str) -> dict:
-    """What the first block of params.yaml has while `profile` runs: its name and its section `study`."""
-    return {"profile": profile} | params["profiles"][profile].get("study", {})
+    """What the first block of params.yaml has while `profile` runs: its name and its section `study`, or its base's."""
+    entry = params["profiles"][profile]
+    base = params["profiles"].get(entry.get("base"), {})
+    return {"profile": profile} | entry.get("study", base.get("study", {}))
 
 
 def work_folder(params: dict) -> Path:
@@ -300,6 +317,9 @@ def make_run(params: dict, network: str, dataset: str, seed: int, labels: str = 
         {key: _freeze(value) for layer in layers for key, value in layer.get(section, {}).items()}
         for section in SECTIONS
     )
+    for name, place in (("seed", "`seeds`"), ("augmentation", "a section beside `inputs`")):
+        if name in inputs:
+            raise ValueError(f"params.yaml: inputs: {name} has another place: {place}")
     return Run(
         network=network,
         model=entry["model"],
@@ -326,22 +346,6 @@ def study_runs(params: dict, network: str, dataset: str, labels: str = "true") -
     """The runs that differ in their seed alone. The control has only the first seed."""
     seeds = params["seeds"] if labels == "true" else params["seeds"][:1]
     return [make_run(params, network, dataset, seed, labels) for seed in seeds]
-
-
-def plan_file(run: Run) -> Path:
-    """What the pipeline says decides this training, with a digest of the code."""
-    item = f"{run.dataset.name}-{run.network}-{run.seed}"
-    stage = f"ablate/{run.network}-{run.seed}" if run.variant else f"train/{item}"
-    return run.dataset.work / "plan" / f"{f'control/{run.dataset.name}' if run.is_control else stage}.json"
-
-
-def plan_key(run: Run) -> str:
-    """What `plan_file` holds; empty without a plan.
-
-    The number of processes is left out, so that an interrupted training goes on with another one.
-    """
-    path = plan_file(run)
-    return re.sub(r'"processes": \d+', "", path.read_text(encoding="utf-8")) if path.is_file() else ""
 
 
 def _choose(entries: dict, name: str, what: str, keys: Collection[str]) -> dict:

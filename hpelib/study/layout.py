@@ -193,7 +193,8 @@ def check_layout(params: dict) -> None:
             require_choice(f"params.yaml: profiles.{name}.paper_recipes", paper, params["ablations"])
     for name, entry in params["sets"].items():
         require_choice(f"params.yaml: format of the set {name!r}", entry["format"], FORMATS)
-    datasets = params["profiles"].get(params["profile"], {}).get("datasets", {})
+    profile = params["profiles"].get(params["profile"], {})
+    datasets = profile.get("datasets") or params["profiles"].get(profile.get("base"), {}).get("datasets", {})
     for name in params["error_datasets"]:
         require_choice("params.yaml: error_datasets", name, params["all_datasets"])
         kind = params["sets"].get(datasets.get(name, {}).get("set"), {}).get("format", DIAGNOSED)

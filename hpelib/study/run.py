@@ -32,11 +32,10 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
 from hpelib.parents import die_with_caller
+from hpelib.study import checks
 from hpelib.study.another import another
-from hpelib.study.checks import decided_by, require_ready, require_same, warn_of_idle_settings, warn_of_study
 from hpelib.study.config import load_params, profile_params, work_folder
 
-LONG = ("train", "train_extra", "control", "ablate")  # kinds of stages that train, and so have scores to show
 GIB_A_JOB = 2.0
 LOGS = Path("logs")
 LIBRARIES = ["torch", "torch._dynamo", "torchvision", "timm", "accelerate", "safetensors.torch", "cv2", "dvc.repo"]
@@ -72,14 +71,15 @@ class Study:
             for stage in needed - wanted:  # data that nothing computes, such as data.dvc
                 if stage.changed():
                     self._record(stage)
+        checks.forget_old_plan(self.params)
         self._run_all({stage: set() for stage in wanted if stage.addressing == "plan"})  # it says what else is stale
         upstream = {stage: set(graph.successors(stage)) & wanted for stage in wanted}
         with self.repo.lock:
             stale = {stage for stage in wanted if stage.changed()}
         stale |= {stage for stage in wanted if networkx.descendants(graph, stage) & stale}
         if stale:
-            warn_of_idle_settings(self.params)
-            require_ready(self.params, {stage.addressing.partition("@")[0] for stage in stale} & {*LONG})
+            checks.warn_of_idle_settings(self.params)
+            checks.require_ready(self.params, {stage.addressing.partition("@")[0] for stage in stale})
             (LOGS / "study.csv").write_text("stage,start_s,end_s\n")
             left = self._time_left(stale)
             print(f"{len(stale)} stages, {self.jobs} at a time{left}; they print to {LOGS}/STAGE.log", flush=True)
@@ -125,6 +125,8 @@ class Study:
         with self.repo.lock:
             if not stage.changed():
                 return False
+            if stage.addressing == "plan":  # reads files that DVC does not know
+                return True
             stage.remove_outs(ignore_remove=False, force=False)
             try:
                 self.repo.stage_cache.restore(stage)
@@ -137,7 +139,7 @@ class Study:
         process = self.context.Process(target=execute, args=(stage.addressing, stage.cmd, self.cpu))
         process.start()
         self.running[process.sentinel] = process, stage, time.time()
-        self.decided[stage] = decided_by(dep.fs_path for dep in stage.deps)
+        self.decided[stage] = checks.decided_by(dep.fs_path for dep in stage.deps)
 
     def _finish(self, sentinel: int) -> Stage:
         process, stage, start_s = self.running.pop(sentinel)
@@ -149,7 +151,7 @@ class Study:
         with self.repo.lock:
             for plan in self.repo.stage.collect("plan") if self.decided[stage] else ():
                 if plan.changed():
-                    require_same(stage.addressing, self.decided[stage], plan.cmd)
+                    checks.require_same(stage.addressing, self.decided[stage], plan.cmd)
                     self._record(plan)
             self._record(stage)
         self.expected_s += self._cost_s(stage)
@@ -195,7 +197,7 @@ def latest_score(stage: str) -> str:
     """The last record of a training's log, such as " (epoch 2, OKS 39.7)"; nothing before its first epoch has ended."""
     kind, _, item = stage.partition("@")
     log = LOGS / "learning" / f"{item}.json"
-    if kind not in LONG or not log.is_file():
+    if kind not in checks.TRAINING or not log.is_file():
         return ""
     record = json.loads(log.read_text())[-1]
     metric, value = list(record.items())[-1]
@@ -218,17 +220,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.jobs is not None and given.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {given.jobs}")
-    of_profile = Path("work") / (given.profile or load_params()["profile"])
-    if link := next((folder for folder in (of_profile.parent, of_profile) if folder.is_symlink()), None):
-        sys.exit(
-            f"{link} is a link, which DVC does not follow. Put its cache on the other disk instead: "
-            "dvc cache dir --local FOLDER; dvc config --local cache.type symlink"
-        )
+    checks.require_no_link(given.profile or load_params()["profile"])
     LOGS.mkdir(exist_ok=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores interrupts
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     with another(given.profile):
-        warn_of_study(load_params())
+        checks.warn_of_study(load_params())
         study = Study(given.jobs or default_jobs())
         try:
             study.run(given.stages)

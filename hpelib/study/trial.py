@@ -9,13 +9,14 @@ from torch import nn
 
 from hpelib.formats import SPLITS
 from hpelib.models import create_model, require_imagenet
-from hpelib.study.checks import planned_runs
+from hpelib.study.ablations import planned_runs
+from hpelib.study.checks import warn_of_idle_settings
 from hpelib.study.config import Run
 from hpelib.training.objectives import make_objective
 
 
 def try_runs(params: dict) -> None:
-    """Compute the loss of one batch for every run and for every row of the ablations.
+    """Compute the loss of one batch for every run and for every row of the ablations; say which settings act nowhere.
 
     Tensors have shapes and no numbers, so that a network of full size takes half a second and no memory.
 
@@ -32,9 +33,8 @@ def try_runs(params: dict) -> None:
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)
-            persons, batch = run.dataset.splits["train"].get("persons"), inputs.batch_size * recipe.processes
-            if persons is not None and persons < batch:
-                raise ValueError(f"the split train draws {persons} persons, but a batch of all processes has {batch}")
+            if (persons := _persons(run)) is not None:
+                run.require_persons(persons)
             if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
                 raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
             if run.pretrained is True:
@@ -48,6 +48,14 @@ def try_runs(params: dict) -> None:
                 )
         except (ValueError, TypeError, RuntimeError, LookupError) as error:  # what layers say of a wrong number
             raise ValueError(f"params.yaml: {name} cannot train: {error}") from error
+    warn_of_idle_settings(params)
+
+
+def _persons(run: Run) -> int | None:
+    """How many persons the training split has, as far as it was counted already."""
+    if run.dataset.manifest.is_file():
+        return json.loads(run.dataset.manifest.read_text())["train"]["persons"]
+    return run.dataset.splits["train"].get("persons")
 
 
 @torch.no_grad()

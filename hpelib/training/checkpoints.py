@@ -11,6 +11,8 @@ from torch import nn
 from hpelib.data.files import write_whole
 
 HEADER = "hpelib"  # the entry of a safetensors header that holds what `save_weights` was told
+# what a training goes on from
+NEEDED = {"model", "optimizer", "history", "epoch", "step", "updates", "step_size", "loss_sum", "random"}
 
 
 def save_weights(model: nn.Module, path: Path, header: dict) -> None:
@@ -52,6 +54,6 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict | None:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a zip reader or an unpickler raises many kinds
         raise ValueError(refusal) from error
-    if not isinstance(state, dict) or not {"model", "optimizer", "history", "epoch", "step"} <= state.keys():
+    if not isinstance(state, dict) or not state.keys() >= NEEDED:
         raise ValueError(refusal)
     return state

@@ -22,10 +22,10 @@ from hpelib.study.config import (
     make_dataset,
     make_run,
     networks_on,
-    plan_key,
     profile_params,
     study_runs,
 )
+from hpelib.study.planned import plan_key
 from hpelib.study.stages import stages
 
 ROOT = Path(__file__).resolve().parents[2]

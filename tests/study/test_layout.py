@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from hpelib.models import create_model
 from hpelib.study.ablations import row_entry
-from hpelib.study.config import load_params, make_run, profile_params
+from hpelib.study.config import load_params, make_run, profile_changes, profile_params
 from hpelib.study.layout import check_layout
 from hpelib.study.trial import planned_runs, try_runs
 
@@ -221,9 +221,27 @@ def test_a_control_that_no_table_has_is_tried_as_well(params):
         try_runs(params | {"control": "other"})
 
 
+def test_kinds_of_error_are_asked_of_the_datasets_of_a_base_too(params):
+    params["profiles"] |= {"other": {"base": "tiny"}}
+    with pytest.raises(ValueError, match="error_datasets has 'mpii', whose format mpii has no kinds of error"):
+        check_layout(params | {"profile": "other", "error_datasets": ["mpii"]})
+
+
+def test_a_profile_without_a_study_has_that_of_its_base():
+    params = PARAMS | {"profiles": PARAMS["profiles"] | {"mine": {"base": "standard"}}}
+    assert profile_changes(params, "mine") == {"profile": "mine"} | PARAMS["profiles"]["standard"]["study"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 7), ("augmentation", {"scale_factor": 0.9})])
+def test_inputs_that_have_another_place_are_refused(params, name, value):
+    params["profiles"]["tiny"]["inputs"][name] = value
+    with pytest.raises(ValueError, match=f"inputs: {name} has another place"):
+        make_run(params, "hourglass", "coco", 0)
+
+
 def test_fewer_persons_than_a_batch_stop_the_plan(params):
     params["sets"]["coco"]["splits"]["train"] |= {"persons": 1}
-    with pytest.raises(ValueError, match=r"the split train draws 1 persons, but a batch of all processes has \d+"):
+    with pytest.raises(ValueError, match=r"the split train gives 1 persons, but a batch of all processes has \d+"):
         try_runs(params)
 
 

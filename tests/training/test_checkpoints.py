@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hpelib.training.checkpoints import load_checkpoint, read_header, save_checkpoint, save_weights, write_whole
+from hpelib.training.checkpoints import NEEDED, load_checkpoint, read_header, save_checkpoint, save_weights, write_whole
 
-STATE = {"model": {}, "optimizer": {}, "history": [], "epoch": 3, "step": 0}
+STATE = dict.fromkeys(NEEDED, 0) | {"model": {}, "history": []}
 
 
 def test_a_checkpoint_comes_back(tmp_path):
@@ -67,6 +67,10 @@ def test_a_state_of_something_else_is_refused(tmp_path):
     save_checkpoint(path, {"model": {}})
     with pytest.raises(ValueError, match="not a checkpoint of hpelib"):
         load_checkpoint(path)
+    for missing in NEEDED:
+        save_checkpoint(path, dict.fromkeys(NEEDED - {missing}, 0))
+        with pytest.raises(ValueError, match="not a checkpoint of hpelib"):
+            load_checkpoint(path)
 
 
 class Attack:

@@ -90,7 +90,7 @@ def answer(measured: pd.DataFrame) -> str:
     )
 
 
-def whole(measured: pd.DataFrame) -> str:
+def whole(params: dict, measured: pd.DataFrame) -> str:
     """What all parts of a paper together give against none of them, in one sentence; empty where that was not run.
 
     Example: "All parts together against none of them, in the ablation: -1.8 [-2.8, -0.8] PCKh@0.5 on mpii."
@@ -101,7 +101,17 @@ def whole(measured: pd.DataFrame) -> str:
         f"{row.ours:+.1f}{interval} {row.metric} on {row.dataset} ({count(int(row.seeds), 'seed')})"
         for row, interval in zip(rows.itertuples(), intervals, strict=True)
     ]
-    return f"All parts together against none of them, in the ablation: {'; '.join(cells)}." if cells else ""
+    if not cells:
+        return ""
+    beside = _beside(params, rows["paper"].iloc[0])
+    return f"All parts together against none of them{beside}, in the ablation: {'; '.join(cells)}."
+
+
+def _beside(params: dict, paper: str) -> str:
+    """What the first row of a paper has otherwise than its parts, such as ", where `loss` is `mse` as well"."""
+    first = next(iter(params["ablations"][paper]["rows"].values()))
+    changes = {name: value for section in ("recipe", "inputs") for name, value in first.get(section, {}).items()}
+    return f", where {', '.join(_switches(changes))} as well" if changes else ""
 
 
 def switches(params: dict, paper: str) -> dict[str, str]:

@@ -42,6 +42,7 @@ MEASURED = (
     *("p_below", "p_holm", "p_below_holm", "training", "profile", "verdict", "reason"),
 )
 AT_MOST = "% or less"
+TIME = "time (ms)"  # of one picture; a matter of machines, which this study does not compare
 VAL_PERSONS = {"coco": 6352, "mpii": 2958, "lsp": 1000}  # annotated, in val2017, MPII's usual val split, LSP's test
 MEANINGS = {
     SMALLER: "A true gain as large as claimed would probably have shown otherwise. There may even be a loss: see the "
@@ -138,7 +139,7 @@ def measurements(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_accuracy(found: pd.DataFrame) -> pd.DataFrame:
-    return found[~found["metric"].isin(COUNTS) & (found["kind"] == "claim")]
+    return found[~found["metric"].isin([*COUNTS, TIME]) & (found["kind"] == "claim")]
 
 
 def tally(found: pd.DataFrame) -> pd.DataFrame:
@@ -270,10 +271,11 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
 
 def page(found: pd.DataFrame) -> str:
     """The ledger as Markdown: claims by verdict, then claims about size, then controls."""
-    controls, sizes = found["kind"] == "control", found["metric"].isin(COUNTS)
-    claims = found[~controls & ~sizes]
+    controls, sizes, times = found["kind"] == "control", found["metric"].isin(COUNTS), found["metric"] == TIME
+    claims = found[~controls & ~sizes & ~times]
     groups = {each.capitalize(): claims[claims["verdict"] == each] for each in VERDICTS}
     groups |= {f"Parameters and compute: {each}": found[sizes & (found["verdict"] == each)] for each in COUNT_VERDICTS}
+    groups |= {"Speed: not measured by this study": found[times]}
     groups |= {f"Controls of ours: {each}": found[controls & (found["verdict"] == each)] for each in VERDICTS}
     parts = []
     for title, rows in groups.items():
@@ -301,14 +303,17 @@ def seed_spread(study: Study) -> pd.DataFrame:
 
 
 def power_table(found: pd.DataFrame) -> pd.DataFrame:
-    """What it would take to see each claimed gain four times in five, from the variances of the tested measurements.
+    """What it would take to see each claimed gain four times in five.
 
-    One row for each dataset, metric and claimed size. A cell is infinite where no number is enough, because the other
-    source of chance alone is too large.
+    One row for each dataset, metric and claimed size. Its variances are means over the tested comparisons of that row:
+    the answer is for a typical pair of networks, and no verdict rests on it. A cell is infinite where no number is
+    enough, because the other source of chance alone is too large.
     """
-    rows = found[found["seed_sd"].notna() & (found["claimed"] > 0) & (found["kind"] == "claim")]
+    tested = ~found["verdict"].isin([NOT_RUN, NOT_TESTABLE])
+    rows = found[tested & found["seed_sd"].notna() & (found["claimed"] > 0) & (found["kind"] == "claim")]
     lines = []
     for (dataset, metric, claimed), part in rows.groupby(["dataset", "metric", "claimed"]):
+        part = part.drop_duplicates("measurement")
         picture_sd, seed_sd = (float(np.sqrt((part[name] ** 2).mean())) for name in ("picture_sd", "seed_sd"))
         person_sd = picture_sd * part["persons"].iloc[0] ** 0.5
         line = {"figure": f"{metric}, {dataset}", "claimed": claimed}

@@ -114,7 +114,8 @@ class Study:
 
         Returns:
             `ours` (the gain), `OF_DIFFERENCE`, `p_below`, `seeds`, `pictures`, `persons`, `training`, `profile`, and
-            `verdict` with its `reason` where nothing can be tested. Without a verdict, the p values have the word.
+            `verdict` with its `reason` where nothing can be tested. Where there is no verdict, `judge` or `ledger`
+            makes one from the p values.
         """
         sides = [self.find(entry, dataset) for entry in (better, worse)]
         if any(side and not side.values(metric) for side in sides):
@@ -233,6 +234,7 @@ def judge(found: pd.DataFrame) -> pd.DataFrame:
     found = found.reindex(columns=columns).astype({"verdict": object, "reason": object})
     open_ = found["verdict"].isna()
     found["p_holm"] = holm(found["p"].where(open_))
+    found["detectable"] = np.nan  # of a row that cannot be tested nothing is seen, of whatever size
     found.loc[open_, "detectable"] = detectable_among(found[open_], open_.sum())
     judged = found.loc[open_, ["ours", "p_holm"]].itertuples(index=False)
     found.loc[open_, "verdict"] = [verdict(*each, np.nan) for each in judged]

@@ -12,7 +12,6 @@ from hpelib.study.command import call
 from hpelib.study.config import load_params, networks_on
 from hpelib.study.results import claims, tables
 from hpelib.study.results.comparisons import Study
-from hpelib.study.results.measurements import describe
 
 TEMPLATE = "index.md.j2"  # beside this file
 
@@ -30,7 +29,6 @@ def index(params: dict, folder: Path) -> str:
         comparisons=comparisons,
         often=how_often(seeds for each in comparisons.values() for seeds in each.seeds_compared),
         missing=[dataset for dataset in datasets if dataset not in evaluated],
-        describe=describe,
         answer=claims.answer(found),
         size_answer=claims.size_answer(found),
         detectable=claims.detectable(found),

@@ -1,6 +1,6 @@
 """The words and cells that pages of results have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -72,15 +72,26 @@ def training(summary: Summary, own_recipe: bool = False) -> str:
     return f"{epochs} by the paper's own optimizer and scaled schedule" if own_recipe else epochs
 
 
-def describe(summary: Summary, own_recipe: bool = False) -> str:
-    """What was tested on what, in one sentence that stands beside every table."""
-    width, height = summary.input_size
+def describe(summary: Summary, own_recipe: bool = False, others: Sequence[Summary] = ()) -> str:
+    """What was tested on what, in one sentence that stands beside every table.
+
+    Args:
+        others: of a table over several networks the summaries of the rest. Where they differ, all values are named.
+    """
+    every = (summary, *others)
+    inputs = _each(f"{width}x{height}" for width, height in (each.input_size for each in every))
     return (
         f"{summary.dataset}: {summary.persons} persons of the test split of {summary.source} ({summary.format} "
-        f"format), profile {summary.profile}, input {width}x{height} px (width x height), "
-        f"{training(summary, own_recipe)} in {summary.precision} on {summary.machine}, "
-        f"flip test in {summary.test.precision}, codec {summary.codec}, {seed_numbers(summary.seeds)}."
+        f"format), profile {summary.profile}, input {inputs} px (width x height), "
+        f"{_each(training(each, own_recipe) for each in every)} in {_each(each.precision for each in every)} on "
+        f"{_each(each.machine for each in every)}, flip test in {_each(each.test.precision for each in every)}, "
+        f"codec {_each(each.codec for each in every)}, {_each(seed_numbers(each.seeds) for each in every)}."
     )
+
+
+def _each(values: Iterable[str]) -> str:
+    """Different values, each once: "140 epochs or 210 epochs"."""
+    return " or ".join(dict.fromkeys(values))
 
 
 def seed_numbers(seeds: Sequence[int]) -> str:

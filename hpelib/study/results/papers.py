@@ -67,7 +67,7 @@ class Paper:
         title = f"**Answer, profile `{self.study.params['profile']}`.**"
         parts = [f"{title} {headlines.measured(self.study, self.name)}", f"{claims.answer(self.ledger)}{sizes}"]
         papers = [name for name in self.study.params["ablations"] if name == self.name]
-        together = ablations.whole(ablations.measure(self.study, papers)) if papers else ""
+        together = ablations.whole(self.study.params, ablations.measure(self.study, papers)) if papers else ""
         return "\n\n".join(filter(None, [*parts, together, claims.detectable(self.ledger)]))
 
     @_of_a_study

@@ -199,6 +199,8 @@ def story_answer(stories: pd.DataFrame) -> str:
     """What a `story_table` says, in a few sentences."""
     if stories.empty:
         return "No network and its baseline were run from two seeds or more, so nothing is compared."
+    if stories[FLOOR].all():
+        return f"All {len(stories)} comparisons stand at the floor, where no difference can be told."
     better, more = _better(stories)
     named = "".join(f"; {row.network}, {row.story}" for row in stories[more].itertuples())
     tested = stories[~stories[FLOOR]]

@@ -16,7 +16,7 @@ from hpelib.records import baselines, records
 from hpelib.study.config import make_dataset, networks_on, study_runs
 from hpelib.study.evaluation import Evaluation, Summary
 from hpelib.study.results.comparisons import Study, idle, judge, put_mean_pose, scored_people
-from hpelib.study.results.measurements import interval_cells, over_seeds, p_cell
+from hpelib.study.results.measurements import describe, interval_cells, over_seeds, p_cell
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,13 @@ class Comparison:
 
     @property
     def summary(self) -> Summary:
-        """The summary of the first network. Apart from name, model and cost it is the same for all."""
+        """The summary of the first network: dataset, format and persons are the same for all."""
         return next(iter(self.evaluations.values())).summary
+
+    def description(self) -> str:
+        """What was tested on what, over all networks, in one sentence."""
+        first, *others = (found.summary for found in self.evaluations.values())
+        return describe(first, others=others)
 
     @property
     def whole(self) -> str:

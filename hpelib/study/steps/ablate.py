@@ -17,17 +17,9 @@ def train_rows(runs: Mapping[str, Run], key: str = "") -> pd.DataFrame:
 
     Returns the rows' histories one below the other, with the columns name and seed. Interrupted, training goes on where
     it was at the next call, and finished rows are taken from their checkpoints. `key` is as in `train`.
-
-    Raises:
-        ValueError: a row would end before its warmup. This is found before the first row trains.
     """
     first = next(iter(runs.values()))
     people = training_people(first)
-    for row, run in runs.items():
-        try:
-            run.recipe.require_warmup(len(people) // (run.inputs.batch_size * run.recipe.processes))
-        except ValueError as error:
-            raise ValueError(f"row {row}: {error}") from None
     images = ImageCache(people.image_paths, first.inputs.image_cache_mb)  # decoded when the first row asks for them
     histories = []
     for row, run in runs.items():

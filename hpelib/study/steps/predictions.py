@@ -41,7 +41,10 @@ def make_predictor(run: Run, people: People, scales: tuple[float, ...] = PYRAMID
 
 @torch.no_grad()
 def _predict_pyramid(network: nn.Module, plain: PeopleLoader, scaled: list[PeopleLoader]) -> Predictions:
-    """Lay the heatmaps of the `scaled` regions over those of the plain ones and average them where they lie."""
+    """Lay the heatmaps of the `scaled` regions over those of the plain ones and average them where they lie.
+
+    The mean is over the scales that cover a place. A joint outside the plain crop is not found.
+    """
     codec, skeleton, found = plain.codec, plain.people.skeleton, []
     with eval_mode(network):
         for base, *batches in zip(plain, *scaled, strict=True):

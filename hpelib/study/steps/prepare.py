@@ -1,9 +1,8 @@
 """The check of a dataset that comes before any training: `python -m hpelib.study.steps.prepare coco`.
 
-It reads every split, decodes every picture, and leaves a manifest with counts and a hash of the annotations.
+It reads every split, decodes every picture, and leaves a manifest with counts and hashes of annotations and pictures.
 """
 
-import hashlib
 import json
 import logging
 from itertools import combinations
@@ -11,10 +10,11 @@ from itertools import combinations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from hpelib.data.files import check_images, enumerate_first, write_whole
+from hpelib.data.files import check_images, digest_files, enumerate_first, write_whole
 from hpelib.data.people import People
 from hpelib.formats import FORMATS, MAY_SHARE, SPLITS, Format
 from hpelib.layers.choices import require_choice
+from hpelib.study.ablations import require_persons
 from hpelib.study.command import call
 from hpelib.study.config import Dataset, load_params, make_dataset
 
@@ -43,12 +43,11 @@ def annotation_digest(dataset: Dataset) -> str:
     Raises:
         FileNotFoundError: one of them is missing.
     """
-    digest = hashlib.sha256()
-    for path in _format(dataset).annotation_files(dataset):
+    paths = _format(dataset).annotation_files(dataset)
+    for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found; docs/photographs.md says where the files of {dataset.name} go")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return digest_files(paths)
 
 
 def prepare(dataset: Dataset) -> dict:
@@ -58,7 +57,7 @@ def prepare(dataset: Dataset) -> dict:
         ValueError: splits share a picture, a picture is corrupt or not of its annotated size, or the reader or the
             metric refuses an annotation.
     """
-    form = _format(dataset)
+    form, log = _format(dataset), logging.getLogger(__name__)
     manifest = {"dataset": dataset.name, "source": dataset.source, "annotations_sha256": annotation_digest(dataset)}
     pictures: dict[str, dict[str, bytes]] = {}
     for split in sorted(dataset.splits, key=SPLITS.index):  # test may be the same as val
@@ -70,18 +69,24 @@ def prepare(dataset: Dataset) -> dict:
             known = [*pictures[split], *(pictures["val"] if same else ())]
             pictures[split] |= check_images(detections.take(~np.isin(detections.image_paths.astype(str), known)))
         form.check(dataset, split, people)
+        found = {}
+        if detections is not None:
+            log.info("%s %s, detections: %s", dataset.name, split, detections.summary())
+            found["detections"] = {"boxes": len(detections), "left_out": detections.left_out}
         if same:
-            manifest["test"] = manifest["val"]
+            manifest["test"] = manifest["val"] | found
             continue
         if split != "train":
             form.check_truth(dataset, split, people)
-        logging.getLogger(__name__).info("%s %s: %s", dataset.name, split, people.summary())
+            people = form.scored(people)
+        log.info("%s %s: %s", dataset.name, split, people.summary())
         manifest[split] = {
             "persons": len(people),
             "images": len(np.unique(people.image_paths)),
             "labelled_keypoints": int((people.visibility > 0).sum()),
             "left_out": people.left_out,
-        }
+            "pictures_sha256": digest_files(pictures[split]),
+        } | found
     _require_apart(dataset, pictures)
     return manifest
 
@@ -136,8 +141,11 @@ def require_prepared(dataset: Dataset) -> dict:
 
 
 def main(dataset: str) -> None:
-    chosen = make_dataset(load_params(), dataset)
-    checked = json.dumps(prepare(chosen), indent=2) + "\n"
+    params = load_params()
+    chosen = make_dataset(params, dataset)
+    manifest = prepare(chosen)
+    require_persons(params, dataset, manifest["train"]["persons"])
+    checked = json.dumps(manifest, indent=2) + "\n"
     write_whole(chosen.manifest, lambda temporary: temporary.write_text(checked))
 
 

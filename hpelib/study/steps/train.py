@@ -10,7 +10,6 @@ launch`, on one machine or on several that share a file system, it is one of the
 
 import copy
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,8 @@ from hpelib.models import create_model
 from hpelib.models.weights import load_weights
 from hpelib.skeletons import Skeleton
 from hpelib.study.command import call
-from hpelib.study.config import Run, decisive, load_params, make_run, plan_file, plan_key
+from hpelib.study.config import Run, load_params, make_run
+from hpelib.study.planned import differs_from_plan, plan_key
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
 from hpelib.training.engine import autocast, precision_here
@@ -111,15 +111,11 @@ def train(
 
 
 def _require_planned(run: Run) -> None:
-    """Refuse a stage's training if params.yaml was edited since the plan: DVC would record it with the old values."""
-    planned = json.loads(plan_file(run).read_text(encoding="utf-8"))["parameters"]
-    if run.variant:
-        planned = planned[run.dataset.name][run.variant]
-    here = decisive(run.describe())
-    if other := [name for name in here if name != "test" and here[name] != planned[name]]:
+    """Refuse a stage's training if it was edited since the plan: DVC would record it with the old values."""
+    if other := differs_from_plan(run):
         raise ValueError(
-            f"{', '.join(other)} of {run.network} on {run.dataset.name} changed in params.yaml after the stage `plan` "
-            "ran: run the same command of DVC again"
+            f"{', '.join(other)} of {run.network} on {run.dataset.name} changed after the stage `plan` ran, in "
+            "params.yaml or in a file that it names: run `dvc repro --force --single-item plan`, then this again"
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hpelib.metrics.statistics import NOT_RUN, NOT_TESTABLE
 from hpelib.study.config import load_params
 from hpelib.study.results import claims
 
@@ -23,9 +24,10 @@ def power(ledger: pd.DataFrame, claimed: float, dataset: str, metric: str) -> pd
     """
     if not claimed > 0:
         raise ValueError(f"a gain must be positive percentage points, got {claimed}")
-    rows = ledger[(ledger["dataset"] == dataset) & (ledger["metric"] == metric) & ledger["seed_sd"].notna()]
+    tested = ledger[ledger["seed_sd"].notna() & ~ledger["verdict"].isin([NOT_RUN, NOT_TESTABLE])]
+    rows = tested[(tested["dataset"] == dataset) & (tested["metric"] == metric)]
     if rows.empty:
-        known = ledger.loc[ledger["seed_sd"].notna(), ["metric", "dataset"]].drop_duplicates()
+        known = tested[["metric", "dataset"]].drop_duplicates()
         pairs = ", ".join(f"{row.metric} on {row.dataset}" for row in known.itertuples())
         raise ValueError(f"no difference of {metric} on {dataset} was tested; tested are: {pairs or 'none'}")
     return claims.power_table(rows.assign(claimed=claimed, kind="claim"))

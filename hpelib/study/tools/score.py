@@ -41,9 +41,10 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
         raise ValueError(f"{run.network} on {run.dataset.name} has other keypoints than the format {dataset.format}")
     torch.set_num_threads(run.threads)
     people = read_split(dataset, "test")
-    _warn_of_training_pictures(run, check_images(people))
     form.check(dataset, "test", people)
     form.check_truth(dataset, "test", people)
+    network = load_network(run, people, force)
+    _warn_of_training_pictures(run, check_images(people))
     people = form.scored(people)
     log = logging.getLogger(__name__)
     log.info("scored: %s", people.summary())
@@ -51,7 +52,7 @@ def score(run: Run, dataset: Dataset, force: bool = False) -> pd.DataFrame:
         check_images(detections)
         log.info("detected: %s", detections.summary())
     test = make_test(run, dataset, people, detections)
-    found, predictions, _ = test(load_network(run, people, force))
+    found, predictions, _ = test(network)
     correct = form.keypoint_scores(people, predictions.keypoints)
     means = {form.keypoint_metric: correct}
     means |= {group: correct[:, members] for group, members in people.skeleton.groups.items()}

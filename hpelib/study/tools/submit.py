@@ -40,11 +40,12 @@ def submit(run: Run, dataset: Dataset, algorithm: str, folder: Path, force: bool
         raise ValueError(f"no server takes predictions of a run on {run.dataset.format} for {dataset.format}")
     path = submission_path(dataset, algorithm, folder)
     people = form.submitted(dataset)
-    check_images(people)
     check_coordinates(people, str(dataset.root), form.reach)
+    network = load_network(run, people, force)
+    check_images(people)
     logging.getLogger(__name__).info("predicted: %s", people.summary())
     torch.set_num_threads(run.threads)
-    found = make_predictor(run, people)(load_network(run, people, force))
+    found = make_predictor(run, people)(network)
     form.write_submission(path, people, found.keypoints, found.scores, run.test.nms)
     return path
 
@@ -54,6 +55,8 @@ def submission_path(dataset: Dataset, algorithm: str, folder: Path) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9-]+", algorithm):
         raise ValueError(f"algorithm {algorithm!r}: letters, digits and '-' only; COCO's server splits names at '_'")
     files = dataset.splits["test"]
+    if "max_persons" in files:
+        raise ValueError("--max-persons is for scoring: a server has a limit of its own, of 20 persons on COCO")
     require_apart(folder, [dataset.root / name for name in files.values()])
     split = Path(files["annotations"]).stem.rpartition("_")[2]  # image_info_test-dev2017 -> test-dev2017
     name = dataset.form.submission.format(split=split, algorithm=algorithm)

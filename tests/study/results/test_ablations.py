@@ -54,11 +54,15 @@ def test_rows_with_another_backbone_are_compared_with_the_first_of_their_own():
 
 def test_all_parts_together_are_told_with_their_interval(rows):
     found = rows(none=[50, 50.1], flat=[40, 40.1], full=[90, 90.1]).reset_index()
-    told = ablations.whole(found)
+    params = {"ablations": {"hourglass": {"rows": {"none": {"options": {"widths": [4]}}}}}}
+    told = ablations.whole(params, found)
     assert told.startswith("All parts together against none of them, in the ablation: +40.0 [+")
     assert told.endswith("] PCKh@0.5 on mpii (2 seeds).")
-    assert ablations.whole(found.assign(low=np.nan)).endswith(": +40.0 PCKh@0.5 on mpii (2 seeds).")
-    assert ablations.whole(found.assign(ours=np.nan)) == ""
+    assert ablations.whole(params, found.assign(low=np.nan)).endswith(": +40.0 PCKh@0.5 on mpii (2 seeds).")
+    assert ablations.whole(params, found.assign(ours=np.nan)) == ""
+    params["ablations"]["hourglass"]["rows"]["none"]["recipe"] = {"loss": "mse"}  # another loss is no part
+    told = ablations.whole(params, found)
+    assert told.startswith("All parts together against none of them, where `loss` is `mse` as well, in the ablation: +")
 
 
 def test_rows_of_one_seed_and_rows_that_were_not_run_have_no_verdict(rows):

@@ -206,6 +206,19 @@ def test_power_is_of_the_variances_that_were_measured(study, params):
     assert own["persons, 10 seeds"] == expected
     with pytest.raises(ValueError, match="no difference of AP_gt on coco was tested; tested are: PCKh@0"):
         power(found, 5.0, "coco", "AP_gt")
+    noisy = found.iloc[[1]].assign(seed_sd=99.0, id="other", measurement="other", verdict=NOT_TESTABLE)
+    beside = pd.concat([found, noisy])
+    pd.testing.assert_frame_equal(claims.power_table(beside), claims.power_table(found))
+    assert power(beside, 5.0, "mpii", "PCKh@0.5").iloc[0].equals(own), "what was not tested says nothing of its noise"
+
+
+def test_claims_of_time_are_no_differences_in_accuracy(study, params):
+    study(FULL, "mpii", [50, 54, 56])
+    study(FLAT, "mpii", [49, 53, 57])
+    found = ledger(params, (FULL, FLAT, "mpii", "PCKh@0.5", "4"), (FULL, FLAT, "mpii", claims.TIME, "-3"))
+    assert "1 difference in accuracy" in claims.answer(found)
+    assert claims.tally(found).to_numpy().sum() == 1
+    assert "### Speed: not measured by this study" in claims.page(found)
 
 
 def test_what_would_decide_is_worked_out_for_the_real_val_split(study, params):

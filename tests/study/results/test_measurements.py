@@ -41,6 +41,9 @@ def test_a_description_names_all_that_decides_a_figure(summary):
     wanted = ("mpii", "20 persons", "noise", "tiny", "32x48 px", "3 epochs by the paper's own", "bf16", "fp32", "dark")
     for said in (*wanted, "seeds number 0, 1"):
         assert said in text
+    longer = dataclasses.replace(summary, epochs=5, machine="another CPU")
+    together = measurements.describe(summary, others=(longer, summary))
+    assert "3 epochs or 5 epochs in bf16 on some CPU or another CPU" in together
     assert measurements.seed_numbers((1,)) == "seed number 1"
     assert measurements.training(dataclasses.replace(summary, epochs=1)) == "1 epoch"
 

@@ -147,6 +147,9 @@ def test_stories_pair_each_network_with_its_baseline_and_name_those_not_run():
     assert everywhere["floor"].all()
     assert everywhere["p_hard_holm"].isna().all(), "nothing is tested at the floor"
     assert "| floor" in stress.story_page(everywhere)
+    assert stress.story_answer(everywhere) == (
+        f"All {len(everywhere)} comparisons stand at the floor, where no difference can be told."
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpelib.metrics.statistics import NOTHING, OPPOSITE, SEEN, bootstrap
+from hpelib.metrics.statistics import NOT_TESTABLE, NOTHING, OPPOSITE, SEEN, bootstrap
 from hpelib.records import records
 from hpelib.skeletons import MPII16
 from hpelib.study.config import study_runs
 from hpelib.study.evaluation import Evaluation, save
 from hpelib.study.results import comparisons, tables
-from hpelib.study.results.comparisons import Study
+from hpelib.study.results.comparisons import Study, judge
 from hpelib.study.results.tables import Comparison, calibrated
 
 WEAK, STRONG = (50.0, 52.0, 60.0), (70.0, 71.0, 75.0)  # of each seed; means 54 and 72, sd 5.2915 and 2.6458
@@ -187,6 +187,15 @@ def test_an_interval_without_zero_and_no_verdict_is_explained(make_evaluation, c
     assert found.correction() in found.conclusion()
     assert "here 2;" in found.detectable()
     assert "seen three times in five, in points" in found.detectable()
+
+
+def test_what_cannot_be_tested_has_no_size_that_would_be_seen():
+    rows = pd.DataFrame(
+        {"ours": [1.0, 2.0], "p": 0.5, "detectable": 1.8, "picture_sd": 0.3, "seed_sd": 0.3, "freedom": 2, "seeds": 3}
+    ).assign(verdict=[np.nan, NOT_TESTABLE])
+    judged = judge(rows)
+    assert judged["detectable"].notna().tolist() == [True, False]
+    assert judged.loc[0, "detectable"] == judge(rows[:1]).loc[0, "detectable"], "corrected for what is tested alone"
 
 
 def test_mechanisms_that_are_off_stand_beside_their_network(make_evaluation, compared):

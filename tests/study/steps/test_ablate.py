@@ -15,7 +15,7 @@ import yaml
 
 from hpelib.models import create_model
 from hpelib.skeletons import COCO17, MPII16
-from hpelib.study.ablations import ablation_runs, describe_rows, row_entry
+from hpelib.study.ablations import ablation_runs, describe_rows, require_persons, row_entry
 from hpelib.study.config import make_run
 from hpelib.study.evaluation import load
 from hpelib.study.steps.ablate import evaluate_rows, train_rows
@@ -156,13 +156,15 @@ def test_rows_are_trained_and_judged_in_their_own_folders(ablated):
     assert not (runs["full"].dataset.work / "runs").exists()
 
 
-@pytest.mark.usefixtures("prepared_mpii")
-def test_a_row_that_would_end_before_its_warmup_is_refused_before_any_row_trains(ablated):
+def test_rows_that_would_end_before_their_warmup_are_refused_before_any_row_trains(ablated):
     ablated["ablations"]["hourglass"]["rows"]["full"] = {"recipe": {"warmup_steps": 99}}
-    runs = ablation_runs(ablated, "hourglass", 0)
-    with pytest.raises(ValueError, match=r"row full: recipe: warmup_steps is 99, but the training has . steps only"):
-        train_rows(runs)
-    assert not runs["flat"].folder.exists()
+    message = (
+        r"row full of hourglass on mpii cannot train: recipe: warmup_steps is 99, but the training has 2 steps only"
+    )
+    with pytest.raises(ValueError, match=message):
+        require_persons(ablated, "mpii", 5)
+    require_persons(ablated, "lsp", 5)  # the row is on MPII alone
+    require_persons(ablated, "mpii", 500)
 
 
 STAGE = """

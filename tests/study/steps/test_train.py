@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study.ablations import ablation_runs
-from hpelib.study.config import Protocol, Run, make_run, plan_file
+from hpelib.study.config import Protocol, Run, make_run
 from hpelib.study.evaluation import load, save
+from hpelib.study.planned import plan_file
 from hpelib.study.stages import stages
 from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare, read_split
@@ -97,7 +98,7 @@ def test_a_stage_of_dvc_does_not_train_what_was_edited_after_the_plan(prepared, 
     edited = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, learning_rate=0.5), threads=2)
     people = training_people(run)
     monkeypatch.setenv("DVC_STAGE", "some stage")
-    with pytest.raises(ValueError, match="threads, recipe of hourglass on mpii changed in params"):
+    with pytest.raises(ValueError, match="threads, recipe of hourglass on mpii changed after the stage"):
         train(edited, build_network(run, people), people)
     train(run, build_network(run, people), people)
     monkeypatch.delenv("DVC_STAGE")
