@@ -235,6 +235,8 @@ def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
         FileExistsError: as for `results_folder`; for example, keypoints.json was corrected by hand.
     """
     require_own(out)
+    for earlier in (path for path in out.iterdir() if path.is_file()):  # drawings of pictures that are no longer there
+        earlier.unlink()
     files = dict(zip(posed.image_ids.tolist(), posed.image_paths, strict=True))
     entries = [(number, Path(path).name, *image_size(path)) for number, path in files.items()]
     images = pd.DataFrame(entries, columns=["id", "file_name", "width", "height"]).to_dict("records")
@@ -250,10 +252,11 @@ def write_results(posed: People, scores: np.ndarray, out: Path) -> list[Path]:
         }
         for i in range(len(posed))
     ]
-    write_coco(out / "keypoints.json", images, annotations, posed.skeleton)
-    drawn = [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
-    seal(out)
-    return drawn
+    try:
+        write_coco(out / "keypoints.json", images, annotations, posed.skeleton)
+        return [style.save(draw(posed, path), out / f"{Path(path).stem}.png") for path in files.values()]
+    finally:  # interrupted as well, so that the next call may write here
+        seal(out)
 
 
 def draw(people: People, path: str) -> Figure:

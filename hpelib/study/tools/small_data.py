@@ -28,14 +28,14 @@ def make_case(params: dict, network: str, dataset: str, changes: dict, persons: 
     """The run with `changes` laid over the network's entry, on `persons` of the training split, drawn by its seed.
 
     Raises:
-        ValueError: they are fewer than a batch.
+        FileNotFoundError: the dataset was not prepared.
+        ValueError: they are more than the split has, fewer than a batch, or too few for the warmup.
     """
     profile = lay_over(profile_params(params), {"networks": {network: changes}})
     drawn = {"splits": {"train": {"persons": persons, "draw": seed}}}
     sets = lay_over(params["sets"], {profile["datasets"][dataset]["set"]: drawn})
     run = make_run(params | {"sets": sets, "profiles": {params["profile"]: profile}}, network, dataset, seed)
-    if persons < run.inputs.batch_size:
-        raise ValueError(f"{persons} persons are fewer than a batch of {run.inputs.batch_size}: raise sizes")
+    run.require_persons(require_prepared(run.dataset)["train"]["persons"])
     return run
 
 

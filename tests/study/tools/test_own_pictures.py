@@ -15,6 +15,7 @@ from hpelib.skeletons import COCO17
 from hpelib.study.config import make_run
 from hpelib.study.steps.train import build_network
 from hpelib.study.steps.weights import write_weights
+from hpelib.study.tools import own_pictures
 from hpelib.study.tools.own_pictures import (
     detect_people,
     find_boxes,
@@ -162,6 +163,18 @@ def test_a_run_poses_everybody(pictures, params, tmp_path, monkeypatch):
         np.testing.assert_allclose(np.reshape(annotation["keypoints"], (17, 3))[:, :2], posed.keypoints[i])
     out = results_folder("results", tmp_path / "pictures", "whole")
     assert write_results(posed, scores, out) == drawn, "its own results may be written anew"
+
+    def interrupt(*unused):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as pressed:
+        pressed.setattr(own_pictures, "draw", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_results(posed, scores, out)
+    out = results_folder("results", tmp_path / "pictures", "whole")  # what was interrupted may be written anew
+    assert [path.name for path in write_results(posed.take([0]), scores[:1], out)] == ["a.png"]
+    assert not (out / "b.png").exists(), "a drawing of a picture that is no longer there"
+    write_results(posed, scores, out)
     results.write_text(results.read_text().replace('"id": 1,', '"id":  1,'))
     for write in (lambda: results_folder("results", "pictures", "whole"), lambda: write_results(posed, scores, out)):
         with pytest.raises(FileExistsError, match=r"results holds files .* changed since: keypoints\.json"):

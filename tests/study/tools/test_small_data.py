@@ -65,6 +65,10 @@ def test_the_best_epoch_is_tested_beside_the_last_and_a_trial_is_kept(cases, tmp
     assert len(tested) == 4, "another test is another result"
 
 
-def test_fewer_persons_than_a_batch_are_refused(params):
-    with pytest.raises(ValueError, match=r"1 persons are fewer than a batch of \d+"):
-        make_case(params, "hourglass", "lsp", {}, persons=1, seed=0)
+@pytest.mark.usefixtures("cases")  # the set is prepared
+@pytest.mark.parametrize(
+    ("persons", "message"), [(1, r"gives 1 persons, but a batch .* has \d+"), (9, "persons is 9, but .* train has 5")]
+)
+def test_sizes_that_cannot_train_are_refused_before_any_trains(params, persons, message):
+    with pytest.raises(ValueError, match=message):
+        make_case(params, "hourglass", "lsp", {}, persons, seed=0)
