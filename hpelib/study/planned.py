@@ -1,6 +1,7 @@
 """What the pipeline's plan says of a training, which `hpelib.study.plan` wrote before the training began."""
 
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def differs_from_plan(run: Run) -> list[str]:
     planned = json.loads(path.read_text(encoding="utf-8"))["parameters"]
     planned = planned.get(run.dataset.name, {}).get(run.variant, {}) if run.variant else planned
     return [name for name, value in decisive(run.describe()).items() if name != "test" and planned.get(name) != value]
+
+
+def warn_of_old_plan(run: Run) -> None:
+    """Say so where a file of the code is newer than the plan: a training that is called by hand goes by the plan alone.
+
+    Its checkpoint, finished or not, then counts as one of this code, and goes on.
+    """
+    path, code = plan_file(run), Path(__file__).parents[1]
+    if path.is_file() and any(file.stat().st_mtime > path.stat().st_mtime for file in code.rglob("*.py")):
+        logging.getLogger(__name__).warning(
+            f"the code is newer than {path}, by which checkpoints are found again: after a change of code run "
+            "`python -m hpelib.study.plan` first"
+        )
 
 
 def plan_key(run: Run) -> str:

@@ -31,7 +31,7 @@ from hpelib.models.weights import load_weights
 from hpelib.skeletons import Skeleton
 from hpelib.study.command import call
 from hpelib.study.config import Run, load_params, make_run
-from hpelib.study.planned import differs_from_plan, plan_key
+from hpelib.study.planned import differs_from_plan, plan_key, warn_of_old_plan
 from hpelib.study.steps.prepare import read_split, require_prepared
 from hpelib.study.steps.weights import checkpoint_path, weights_path, write_weights
 from hpelib.training.engine import autocast, precision_here
@@ -203,6 +203,7 @@ def describe(run: Run) -> pd.DataFrame:
 def main(network: str, dataset: str, seed: int, labels: str = "true") -> None:
     run = make_run(load_params(), network, dataset, seed, labels)
     people = training_people(run)
+    warn_of_old_plan(run)
     train(run, build_network(run, people), people, key=plan_key(run))
     if is_launched():
         make_accelerator(run.recipe).end_training()

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hpelib.metrics.coco import keypoint_similarity
 from hpelib.study.ablations import ablation_runs
 from hpelib.study.config import Protocol, Run, make_run
 from hpelib.study.evaluation import load, save
-from hpelib.study.planned import plan_file
+from hpelib.study.planned import plan_file, warn_of_old_plan
 from hpelib.study.stages import stages
 from hpelib.study.steps import evaluate
 from hpelib.study.steps.prepare import prepare, read_split
@@ -103,6 +104,19 @@ def test_a_stage_of_dvc_does_not_train_what_was_edited_after_the_plan(prepared, 
     train(run, build_network(run, people), people)
     monkeypatch.delenv("DVC_STAGE")
     train(edited, build_network(run, people), people)  # by hand one may train anything
+
+
+def test_a_plan_that_is_older_than_the_code_is_told(prepared, params, caplog):
+    prepared("mpii")
+    run = make_run(params, "hourglass", "mpii", 0)
+    warn_of_old_plan(run)  # no plan, nothing to tell
+    plan_file(run).parent.mkdir(parents=True)
+    plan_file(run).write_text("{}")
+    warn_of_old_plan(run)
+    assert not caplog.text
+    os.utime(plan_file(run), (0, 0))
+    warn_of_old_plan(run)
+    assert "the code is newer than" in caplog.text
 
 
 def test_a_training_on_fewer_persons_draws_them_by_a_seed_of_its_own(prepared, params):
