@@ -264,7 +264,8 @@ class DEHRNet(HRNet):
             Chained ones are `stage3.0.dysample2to0.1`, `stage3.0.dysample2to0.2`, ...
 
     Raises:
-        ValueError: an option is none of its choices, or both `dem` and `branch_gate` are on.
+        ValueError: an option is none of its choices, or is about a part that is off, or both `dem` and `branch_gate`
+            are on.
     """
 
     def __init__(
@@ -291,6 +292,12 @@ class DEHRNet(HRNet):
         require_choice("upsample", upsample, ("nearest", "dysample"))
         if dem != "off" and branch_gate != "none":
             raise ValueError(f"branch_gate={branch_gate!r} stands in place of the DEM; give it with dem='off'")
+        if dem == "off" and dem_residual:
+            raise ValueError("dem_residual is about the DEM, which dem='off' leaves out")
+        if upsample == "nearest" and (dysample_scope or dysample_chained):
+            raise ValueError(
+                "dysample_scope and dysample_chained are about DySample, which upsample='nearest' leaves out"
+            )
         gate = {"gate": DEM_GATES[dem], "gate_on": gate_on, "gate_norm": gate_norm}
         enhance = partial(DetailEnhancement, **gate, residual=dem_residual, dropout=dropout)
         sample = partial(_dysample, groups=dysample_groups, dynamic_scope=dysample_scope, chained=dysample_chained)

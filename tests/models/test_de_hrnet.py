@@ -238,6 +238,11 @@ def test_options_are_checked():
         DEHRNet(upsample="bilinear")
     with pytest.raises(ValueError, match="branch_gate='cbam' is none of 'none', 'se', 'eca'"):
         DEHRNet(dem="off", branch_gate="cbam")
+    with pytest.raises(ValueError, match="dem_residual is about the DEM"):
+        DEHRNet(dem="off", dem_residual=True)
+    for option in ("dysample_scope", "dysample_chained"):
+        with pytest.raises(ValueError, match="are about DySample"):
+            DEHRNet(upsample="nearest", **{option: True})
     with pytest.raises(ValueError, match="give it with dem='off'"):
         DEHRNet(branch_gate="se")
 
