@@ -59,14 +59,15 @@ def require_ready(params: dict, kinds: Collection[str]) -> None:
 
 
 def _require_datasets(params: dict, kinds: Collection[str]) -> None:
-    papers = {f"the ablations of {paper}": entry["datasets"] for paper, entry in params["ablations"].items()}
-    needed = {"ablate": papers, **{kind: {f"the stage {kind}": names} for kind, names in TRAINED_ON.items()}}
+    """End the command if a stage is about a dataset that is not in the first block of params.yaml."""
+    papers = {f"the ablations of {paper} need": entry["datasets"] for paper, entry in params["ablations"].items()}
+    needed = {"ablate": papers, **{kind: {f"the stage {kind} needs": names} for kind, names in TRAINED_ON.items()}}
     for kind in sorted({*needed} & {*kinds}):
         have = params["all_datasets" if kind == "ablate" else "datasets"]
         for what, names in needed[kind].items():
             if missing := [name for name in names if name not in have]:
                 sys.exit(
-                    f"{what} need {', '.join(missing)}, which this study does not have: add it to `datasets` in "
+                    f"{what} {', '.join(missing)}, which this study does not have: add it to `datasets` in "
                     "params.yaml, or name the stages to end at, such as make study STAGES='tables@coco'"
                 )
 
@@ -126,52 +127,55 @@ def warn_of_idle_settings(params: dict) -> None:
 
     Example: the angle of rotations, where the probability of a rotation is 0. A default that does not act is not named.
     """
-    idle: dict[tuple[str, object], list[str]] = {}
+    idle: dict[tuple[str, object, str], list[str]] = {}
     acting = set()
     for name, run in planned_runs(params):
-        for setting, value, acts in _conditional(run):
+        for setting, value, condition, acts in _conditional(run):
             if acts:
                 acting.add((setting, value))
             else:
-                idle.setdefault((setting, value), []).append(name)
-    for (setting, value), names in idle.items():
+                idle.setdefault((setting, value, condition), []).append(name)
+    for (setting, value, condition), names in idle.items():
         if (setting, value) not in acting:
-            name, condition = setting.split(", ")
-            print(f"params.yaml: {name} is {value}, which acts only {condition}: {enumerate_first(names)}", flush=True)
+            told = f"{setting} is {value}, which acts only where {condition}"
+            print(f"params.yaml: {told}: {enumerate_first(names)}", flush=True)
 
 
-def _conditional(run: Run) -> Iterator[tuple[str, object, bool]]:
-    """Settings of the run that act under a condition only: name and condition, value, whether it is met."""
+def _conditional(run: Run) -> Iterator[tuple[str, object, str, bool]]:
+    """The run's settings that act under a condition only: name, value, the condition, whether it is met."""
     drawn, default, recipe, form = run.inputs.augmentation, Augmentation(), run.recipe, run.dataset.form
-    rules = (
-        ("rotation_deg, where rotation_probability is above 0", drawn.rotation_probability > 0),
-        ("rotation_probability, where rotation_deg is above 0", drawn.rotation_deg > 0),
-        ("shift_factor, where shift_probability is above 0", drawn.shift_probability > 0),
-        ("shift_probability, where shift_factor is above 0", drawn.shift_factor > 0),
-        ("half_body_min_keypoints, where half_body_probability is above 0", drawn.half_body_probability > 0),
-    )
-    for setting, met in rules:
-        value = getattr(drawn, name := setting.partition(",")[0])
+    needs = {
+        "rotation_deg": "rotation_probability",
+        "rotation_probability": "rotation_deg",
+        "shift_factor": "shift_probability",
+        "shift_probability": "shift_factor",
+    }
+    for name, other in needs.items():
+        value = getattr(drawn, name)
         if value not in (0, getattr(default, name)):
-            yield f"augmentation: {setting}", value, met
-    if drawn.half_body_probability:
-        met = bool(form.skeleton.upper_body)
-        setting = "augmentation: half_body_probability, where the skeleton has an upper_body"
-        yield setting, drawn.half_body_probability, met
-        met = form.skeleton.num_keypoints > drawn.half_body_min_keypoints
-        setting = "augmentation: half_body_min_keypoints, where a skeleton has more keypoints"
-        yield setting, drawn.half_body_min_keypoints, met
+            yield f"augmentation: {name}", value, f"{other} is above 0", getattr(drawn, other) > 0
+    share, fewest = drawn.half_body_probability, drawn.half_body_min_keypoints
+    if share:
+        yield (
+            "augmentation: half_body_probability",
+            share,
+            "the skeleton has an upper_body",
+            bool(form.skeleton.upper_body),
+        )
+    if share or fewest != default.half_body_min_keypoints:
+        met = bool(share) and form.skeleton.num_keypoints > fewest
+        condition = "half_body_probability is above 0 and a skeleton has more keypoints"
+        yield "augmentation: half_body_min_keypoints", fewest, condition, met
     if drawn.sampling != default.sampling:
         met = bool(drawn.scale_factor or (drawn.rotation_deg and drawn.rotation_probability))
-        yield "augmentation: sampling, where scale_factor or rotations are above 0", drawn.sampling, met
+        yield "augmentation: sampling", drawn.sampling, "scale_factor or rotations are above 0", met
     if recipe.optimizer == "adamw":
-        yield "recipe: optimizer, as another than adam where weight_decay is above 0", "adamw", recipe.weight_decay > 0
-    if "draw" in run.dataset.splits["train"]:
-        drawn_by = run.dataset.splits["train"]
-        yield "sets: draw, beside persons in the split train", drawn_by["draw"], "persons" in drawn_by
+        yield "recipe: optimizer", "adamw", "weight_decay is above 0: else it is adam", recipe.weight_decay > 0
     if recipe.milestones:
-        yield "recipe: milestones, where schedule is step", recipe.milestones, recipe.schedule == "step"
+        yield "recipe: milestones", recipe.milestones, "schedule is step", recipe.schedule == "step"
     if recipe.sync_batch_norm:
-        yield "recipe: sync_batch_norm, with several processes", True, recipe.processes > 1
+        yield "recipe: sync_batch_norm", True, "there are several processes", recipe.processes > 1
     if run.test.nms != "hard":
-        yield "test: nms, on sets in the format coco", run.test.nms, run.dataset.format == "coco"
+        yield "test: nms", run.test.nms, "a set is in the format coco", run.dataset.format == "coco"
+    if "draw" in (train := run.dataset.splits["train"]):
+        yield "sets: draw", train["draw"], "the split train has persons beside it", "persons" in train

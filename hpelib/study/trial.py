@@ -33,7 +33,7 @@ def try_runs(params: dict) -> None:
         try:
             for split in SPLITS:
                 form.files(run.dataset, split)
-            if (persons := _persons(run)) is not None:
+            if (persons := run.dataset.splits["train"].get("persons")) is not None:
                 run.require_persons(persons)
             if isinstance(run.pretrained, str) and not Path(run.pretrained).is_file():
                 raise ValueError(f"there is no file of pretrained weights {run.pretrained}")
@@ -49,13 +49,6 @@ def try_runs(params: dict) -> None:
         except (ValueError, TypeError, RuntimeError, LookupError) as error:  # what layers say of a wrong number
             raise ValueError(f"params.yaml: {name} cannot train: {error}") from error
     warn_of_idle_settings(params)
-
-
-def _persons(run: Run) -> int | None:
-    """How many persons the training split has, as far as it was counted already."""
-    if run.dataset.manifest.is_file():
-        return json.loads(run.dataset.manifest.read_text())["train"]["persons"]
-    return run.dataset.splits["train"].get("persons")
 
 
 @torch.no_grad()

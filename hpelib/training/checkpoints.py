@@ -11,8 +11,7 @@ from torch import nn
 from hpelib.data.files import write_whole
 
 HEADER = "hpelib"  # the entry of a safetensors header that holds what `save_weights` was told
-# what a training goes on from
-NEEDED = {"model", "optimizer", "history", "epoch", "step", "updates", "step_size", "loss_sum", "random"}
+NEEDED = {"model", "optimizer", "history", "epoch", "step", "updates", "step_size", "loss_sum", "random"}  # to go on
 
 
 def save_weights(model: nn.Module, path: Path, header: dict) -> None:

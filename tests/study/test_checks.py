@@ -51,8 +51,8 @@ def test_imagenet_weights_are_fetched_once_each_before_anything_is_computed(monk
     ("kinds", "first", "told"),
     [
         ({"train", "ablate"}, {"datasets": ["coco"], "all_datasets": ["coco", "lsp"]}, "ablations of .* need mpii"),
-        ({"stress_hits"}, {"datasets": ["coco"], "all_datasets": ["coco", "lsp"]}, "stage stress_hits need mpii"),
-        ({"start"}, {"datasets": ["mpii"], "all_datasets": ["mpii", "lsp"]}, "stage start need coco"),
+        ({"stress_hits"}, {"datasets": ["coco"], "all_datasets": ["coco", "lsp"]}, "stage stress_hits needs mpii"),
+        ({"start"}, {"datasets": ["mpii"], "all_datasets": ["mpii", "lsp"]}, "stage start needs coco"),
         ({"train", "tables"}, {"datasets": ["mpii"], "all_datasets": ["mpii", "lsp"]}, None),
         ({"ablate", "stress_hits", "start"}, {}, None),
     ],
@@ -122,8 +122,12 @@ def test_a_profile_that_is_chosen_by_hand_without_its_study_is_told(capsys):
         ),
         ("augmentation", {"rotation_deg": 60, "rotation_probability": 0.5}, None),
         ("augmentation", {"sampling": "truncated"}, "sampling is truncated, which acts only where scale_factor or rot"),
-        ("augmentation", {"half_body_probability": 0.5, "half_body_min_keypoints": 17}, "where a skeleton has more"),
-        ("recipe", {"optimizer": "adamw"}, "optimizer is adamw, which acts only as another than adam where weight_de"),
+        (
+            "augmentation",
+            {"half_body_probability": 0.5, "half_body_min_keypoints": 17},
+            "and a skeleton has more keypoints",
+        ),
+        ("recipe", {"optimizer": "adamw"}, "optimizer is adamw, which acts only where weight_decay is above 0"),
         ("recipe", {"milestones": [1]}, "milestones is (1,), which acts only where schedule is step"),
         ("recipe", {"milestones": [1], "schedule": "step"}, None),
         ("test", {"nms": "soft"}, None),  # acts on COCO's format, so that MPII's may ignore it
@@ -142,7 +146,10 @@ def test_soft_nms_is_told_where_no_dataset_has_average_precision(capsys):
     params = copy.deepcopy(PARAMS) | {"datasets": ["mpii"], "all_datasets": ["mpii", "lsp"], "ablations": {}}
     params["profiles"]["quick"]["test"]["nms"] = "soft"
     warn_of_idle_settings(params)
-    assert "nms is soft, which acts only on sets in the format coco: simple_baseline on mpii" in capsys.readouterr().out
+    assert (
+        "nms is soft, which acts only where a set is in the format coco: simple_baseline on mpii"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("profile", PARAMS["profiles"])

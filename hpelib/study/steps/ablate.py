@@ -17,9 +17,14 @@ def train_rows(runs: Mapping[str, Run], key: str = "") -> pd.DataFrame:
 
     Returns the rows' histories one below the other, with the columns name and seed. Interrupted, training goes on where
     it was at the next call, and finished rows are taken from their checkpoints. `key` is as in `train`.
+
+    Raises:
+        ValueError: there are too few persons for a row. This is found before the first row trains.
     """
     first = next(iter(runs.values()))
     people = training_people(first)
+    for run in runs.values():
+        run.require_persons(len(people))
     images = ImageCache(people.image_paths, first.inputs.image_cache_mb)  # decoded when the first row asks for them
     histories = []
     for row, run in runs.items():

@@ -167,6 +167,15 @@ def test_rows_that_would_end_before_their_warmup_are_refused_before_any_row_trai
     require_persons(ablated, "mpii", 500)
 
 
+@pytest.mark.usefixtures("prepared_mpii")
+def test_a_row_that_was_edited_after_the_check_is_refused_before_any_row_trains(ablated):
+    ablated["ablations"]["hourglass"]["rows"]["full"] = {"recipe": {"warmup_steps": 99}}
+    runs = ablation_runs(ablated, "hourglass", 0)
+    with pytest.raises(ValueError, match=r"warmup_steps is 99, but the training has . steps only"):
+        train_rows(runs)
+    assert not runs["flat"].folder.exists()
+
+
 STAGE = """
 import json, os, signal, sys
 from hpelib.study.steps import train
