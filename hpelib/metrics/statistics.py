@@ -91,12 +91,12 @@ class Difference:
 
 
 @lru_cache(maxsize=4)  # most figures of a page are over the same pictures
-def redraws(pictures: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def redraws(pictures: int, draws: int = DRAWS) -> np.ndarray:
     """How often each picture is drawn in each draw, (draws, pictures)."""
-    return np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=draws)
+    return np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), size=draws)
 
 
-def redrawn_means(scores: np.ndarray, pictures: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def redrawn_means(scores: np.ndarray, pictures: np.ndarray, draws: int = DRAWS) -> np.ndarray:
     """The mean over labelled keypoints, times 100, of redrawn pictures: (draws, *leading axes of scores).
 
     Args:
@@ -110,20 +110,17 @@ def redrawn_means(scores: np.ndarray, pictures: np.ndarray, draws: int = DRAWS, 
     of_pictures = [np.zeros((count, *each.shape[1:])) for each in (sums, counts)]
     for total, each in zip(of_pictures, (sums, counts), strict=True):
         np.add.at(total, places, each)
-    times = redraws(count, draws, seed).astype(float)
+    times = redraws(count, draws).astype(float)
     total, number = (np.tensordot(times, each, axes=1) for each in of_pictures)
     return 100 * total / np.where(number > 0, number, np.nan)
 
 
-def bootstrap(
-    scores: np.ndarray, pictures: np.ndarray | None = None, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
-) -> Interval:
-    """The mean over labelled keypoints, times 100, with its percentile interval over pictures.
+def bootstrap(scores: np.ndarray, pictures: np.ndarray | None = None) -> Interval:
+    """The mean over labelled keypoints, times 100, with its 95 % percentile interval over pictures.
 
     Args:
         scores: (N, K), one row a person; hits (0 or 1) or any other figure, NaN where a keypoint is not labelled.
         pictures: (N,) any number for each person's picture; each person has their own where it is left out.
-        level: share of the redrawn means that lie in the interval.
 
     Raises:
         ValueError: no keypoint is labelled.
@@ -132,8 +129,8 @@ def bootstrap(
         raise ValueError("no labelled keypoint to take a figure of")
     pictures = np.arange(len(scores)) if pictures is None else np.asarray(pictures)
     counted = ~np.isnan(scores).all(axis=1)
-    redrawn = redrawn_means(scores[counted], pictures[counted], draws, seed)
-    low, high = np.nanquantile(redrawn, [(1 - level) / 2, (1 + level) / 2])
+    redrawn = redrawn_means(scores[counted], pictures[counted])
+    low, high = np.nanquantile(redrawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(100 * float(np.nanmean(scores)), float(low), float(high))
 
 
