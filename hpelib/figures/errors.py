@@ -20,6 +20,7 @@ KIND_STYLES = {  # colour and hatch, in the order of KINDS
     "swap": (style.PURPLE, "xxxx"),
     "miss": (style.VERMILION, None),
 }
+COLUMNS = 4  # panels side by side
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ErrorExample:
     predicted: np.ndarray  # (2,) crop px
 
 
-def share_bars(shares: pd.DataFrame, columns: int = 4) -> Figure:
+def share_bars(shares: pd.DataFrame) -> Figure:
     """One panel for each joint group, with a bar for each network: the shares of all kinds, stacked to 100 %.
 
     `shares` has the columns `joint`, `name`, `kind` and `share` (percent). Several rows of one kind, such as those of
@@ -41,7 +42,7 @@ def share_bars(shares: pd.DataFrame, columns: int = 4) -> Figure:
     joints, names = shares["joint"].unique(), shares["name"].unique()
     means = shares.pivot_table(index=["joint", "name"], columns="kind", values="share")
     with style.apply():
-        figure, grid = style.panels(len(joints), columns, 0.25 + 0.08 * len(names))
+        figure, grid = style.panels(len(joints), COLUMNS, 0.25 + 0.08 * len(names))
         for i, (axes, joint) in enumerate(zip(grid, joints, strict=True)):
             of_joint = means.loc[joint].loc[names]
             left = np.zeros(len(names))
@@ -52,14 +53,14 @@ def share_bars(shares: pd.DataFrame, columns: int = 4) -> Figure:
             axes.set(title=joint, xlim=(0, 100))
             axes.invert_yaxis()  # the first network on top
             axes.grid(axis="y", visible=False)
-            axes.tick_params(axis="y", length=0, labelleft=i % columns == 0)
-        for axes in grid[-columns:]:
+            axes.tick_params(axis="y", length=0, labelleft=i % COLUMNS == 0)
+        for axes in grid[-COLUMNS:]:
             axes.set_xlabel("keypoints (%)")
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(KIND_STYLES))
     return figure
 
 
-def error_sheet(examples: Sequence[ErrorExample], skeleton: Skeleton, columns: int = 4) -> Figure:
+def error_sheet(examples: Sequence[ErrorExample], skeleton: Skeleton) -> Figure:
     """Every example on its crop: the annotated skeleton, and the predicted keypoint tied to where it should be.
 
     Raises:
@@ -68,7 +69,7 @@ def error_sheet(examples: Sequence[ErrorExample], skeleton: Skeleton, columns: i
     if not examples:
         raise ValueError("no examples to draw: the networks make no errors here")
     with style.apply():
-        figure, grid = style.panels(len(examples), columns, examples[0].crop.picture.aspect)
+        figure, grid = style.panels(len(examples), COLUMNS, examples[0].crop.picture.aspect)
         for axes, example in zip(grid, examples, strict=True):
             crop = example.crop
             draw_person(axes, crop.picture, crop.keypoints, crop.visibility, skeleton)

@@ -71,27 +71,27 @@ def draw_heatmap(
     heatmap: np.ndarray,
     limits: tuple[float, float] = (0.0, 1.0),
     stride_px: tuple[float, float] | None = None,
-    interpolation: str = "bilinear",
 ) -> AxesImage:
     """Draw a map (h, w) in colour over `image` (H, W, 3) uint8 or a `Picture`, which is shown in grey.
 
     `limits` are the values of the lowest and the highest colour. Without `stride_px` (x, y) the map covers the whole
     image or crop. Beyond the outermost pixels of a map its border goes on to the end of the crop. The result can carry
-    a colour bar. `interpolation` "nearest" shows the map's pixels as they are.
+    a colour bar.
     """
     border = show_image(axes, image, grey=True)
-    (h, w), (width, height) = heatmap.shape, _crop_size(image)
+    (h, w), (width, height) = heatmap.shape, crop_size(image)
     x, y = stride_px or (width / w, height / h)
     # one row and one column more on each side: maps that begin at pixel 0 of the crop end before its border
     extent = (-1.5 * x, (w + 0.5) * x, (h + 0.5) * y, -1.5 * y)
-    look = {"cmap": style.HEATMAP_COLORS, "vmin": limits[0], "vmax": limits[1], "interpolation": interpolation}
+    look = {"cmap": style.HEATMAP_COLORS, "vmin": limits[0], "vmax": limits[1], "interpolation": "bilinear"}
     drawn = axes.imshow(np.pad(heatmap, 1, mode="edge"), extent=extent, **look)
     if border:
         drawn.set_clip_path(border)
     return drawn
 
 
-def _crop_size(image: np.ndarray | Picture) -> tuple[int, int]:
+def crop_size(image: np.ndarray | Picture) -> tuple[int, int]:
+    """(width, height) in px of an image (H, W, 3), or of the crop of a `Picture`."""
     return image.crop_size if isinstance(image, Picture) else (image.shape[1], image.shape[0])
 
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from hpelib.data.crops import Picture
 from hpelib.figures import style
-from hpelib.figures.heatmaps import View, add_color_bar, draw_heatmap
+from hpelib.figures.heatmaps import View, add_color_bar, crop_size, draw_heatmap
 from hpelib.figures.skeletons import show_image
 from hpelib.records import Quantity, quantity
 
@@ -250,7 +250,7 @@ def draw_panel(
     if values.ndim == 2:
         return draw_heatmap(axes, image, values, limits)
     mappable = draw_heatmap(axes, image, np.hypot(*values), limits)
-    width, height = image.crop_size if isinstance(image, Picture) else image.shape[1::-1]
+    width, height = crop_size(image)
     _, h, w = values.shape
     step = max(1, w // ARROWS)
     rows, columns = np.mgrid[step // 2 : h : step, step // 2 : w : step]

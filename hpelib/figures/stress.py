@@ -12,13 +12,15 @@ from hpelib.figures import style
 from hpelib.figures.curves import FLOOR
 from hpelib.figures.skeletons import show_image
 
+STRIPS, CURVES = 2, 5  # factors side by side on a sheet of pictures, and of curves
 
-def level_sheet(crops: Mapping[str, Mapping[float, Picture]], factors_per_row: int = 2) -> Figure:
+
+def level_sheet(crops: Mapping[str, Mapping[float, Picture]]) -> Figure:
     """One person by factor and level: a strip for each factor, with its name at the left."""
     longest = max(len(strip) for strip in crops.values())
-    rows = -(-len(crops) // factors_per_row)
+    rows = -(-len(crops) // STRIPS)
     with style.apply():
-        figure, grid = style.panels(rows * factors_per_row * longest, factors_per_row * longest, 1.0)
+        figure, grid = style.panels(rows * STRIPS * longest, STRIPS * longest, 1.0)
         strips = grid.reshape(-1, longest)
         for axes in grid:
             axes.set_axis_off()
@@ -32,7 +34,7 @@ def level_sheet(crops: Mapping[str, Mapping[float, Picture]], factors_per_row: i
 
 
 def level_curves(
-    table: pd.DataFrame, units: Mapping[str, str], label: str, floor: pd.DataFrame | None = None, columns: int = 5
+    table: pd.DataFrame, units: Mapping[str, str], label: str, floor: pd.DataFrame | None = None
 ) -> Figure:
     """One panel for each factor: the figure of each network from the easy level on the left to the hardest one.
 
@@ -51,7 +53,7 @@ def level_curves(
         raise ValueError("no network to draw the curves of")
     top = min(10 * np.ceil(table["high"].max() / 10) + 1, 100)
     with style.apply():
-        figure, grid = style.panels(len(units), columns, 1.0)
+        figure, grid = style.panels(len(units), CURVES, 1.0)
         for panel, (axes, (factor, unit)) in enumerate(zip(grid, units.items(), strict=True)):
             rows = table[table["factor"] == factor]
             levels = rows["level"].unique()
@@ -65,7 +67,7 @@ def level_curves(
             axes.set_xticks(steps, [f"{level:g}" for level in levels])
             axes.set(title=factor, xlabel=unit, ylim=(0, top))
             axes.yaxis.set_major_locator(MaxNLocator(5))
-            if panel % columns:
+            if panel % CURVES:
                 axes.tick_params(labelleft=False)
             else:
                 axes.set_ylabel(label)

@@ -36,7 +36,7 @@ def test_a_heatmap_pixel_is_centred_on_its_crop_pixel(stride_px):
     heatmap[5, 9] = 1.0
     figure = Figure(figsize=(4.8, 6.4), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
-    draw_heatmap(axes, PIXELS, heatmap, stride_px=stride_px, interpolation="nearest")
+    draw_heatmap(axes, PIXELS, heatmap, stride_px=stride_px).set_interpolation("nearest")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     rows, columns = np.nonzero(np.asarray(canvas.buffer_rgba())[..., :3].sum(-1))
