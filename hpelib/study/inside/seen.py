@@ -8,6 +8,8 @@ import pandas as pd
 from hpelib.figures.heatmaps import View
 
 MARGIN = 0.1  # of a body box on each side, as a share of its longer side
+LEAST_SD = 0.01  # over persons, below which a gate gives everybody nearly the same
+LEAST_POINTS = 0.5  # by which a part that is needed changes the score when absent
 
 
 def hidden(view: View) -> str:
@@ -86,26 +88,24 @@ def widths(density: np.ndarray, axis: np.ndarray) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def same_for_all(gates: Mapping[str, np.ndarray], least: float = 0.01) -> str:
-    """The mean standard deviation over persons of each of `gates` (persons, channels), and which are constant.
-
-    A gate below `least` gives everybody nearly the same.
-    """
+def same_for_all(gates: Mapping[str, np.ndarray]) -> str:
+    """The mean standard deviation over persons of each of `gates` (persons, channels), and which are constant."""
     moves = {name: values.std(axis=0).mean() for name, values in gates.items()}
-    judged = (f"{name} {sd:.3f}{'' if sd >= least else ', the same for everybody'}" for name, sd in moves.items())
+    judged = (f"{name} {sd:.3f}{'' if sd >= LEAST_SD else ', the same for everybody'}" for name, sd in moves.items())
     return f"sd over persons, mean over channels: {'; '.join(judged)}."
 
 
-def hardly_missed(table: pd.DataFrame, parts: Sequence[str], least: float = 0.5) -> str:
-    """Which of `parts` change the score by less than `least` points when absent, after `Lesson.switched_off`.
+def hardly_missed(table: pd.DataFrame, parts: Sequence[str]) -> str:
+    """Which of `parts` change the score by less than `LEAST_POINTS` when absent, after `Lesson.switched_off`.
 
     The table's first row is the network as trained.
     """
     scores = table.iloc[:, 0]
-    small = [part for part in parts if abs(scores[part] - scores.iloc[0]) < least]
+    small = [part for part in parts if abs(scores[part] - scores.iloc[0]) < LEAST_POINTS]
     if not small:
-        return f"every change costs or gains at least {least} points."
+        return f"every change costs or gains at least {LEAST_POINTS} points."
     changes = ", ".join(f"{part} ({scores[part] - scores.iloc[0]:+.1f})" for part in small)
     return (
-        f"less than {least} points of difference: {changes}. The trained network does not need what is changed there."
+        f"less than {LEAST_POINTS} points of difference: {changes}. The trained network does not need what is changed "
+        "there."
     )

@@ -20,10 +20,10 @@ def measure(counts: pd.DataFrame) -> pd.DataFrame:
     return sizes
 
 
-def within(rows: pd.DataFrame, column: str, percent: float = 2.0) -> tuple[int, int]:
-    """How many differences are at most so large, and how many there are."""
+def within(rows: pd.DataFrame, column: str) -> tuple[int, int]:
+    """How many differences are at most 2 %, and how many there are."""
     found = rows[column].dropna()
-    return int((found.abs() <= percent).sum()), len(found)
+    return int((found.abs() <= 2).sum()), len(found)
 
 
 def table(sizes: pd.DataFrame) -> pd.DataFrame:

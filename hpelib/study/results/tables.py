@@ -18,6 +18,9 @@ from hpelib.study.evaluation import Evaluation, Summary
 from hpelib.study.results.comparisons import Study, idle, judge, put_mean_pose, scored_people
 from hpelib.study.results.measurements import describe, interval_cells, over_seeds, p_cell
 
+WIDE = 8.0  # points, a range over seeds that is worth a sentence
+BINS = 10  # of heatmap maxima, to compare with the scores that they promise
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -277,16 +280,16 @@ class Comparison:
             f"{', '.join(unstable)}."
         )
 
-    def unsteady(self, spread: float = 8.0, most: int = 3) -> str:
-        """Where one network's seeds differ the most in a group of joints, in one sentence; empty below `spread` points.
+    def unsteady(self) -> str:
+        """Where one network's seeds differ the most in a group of joints, in one sentence; empty below `WIDE` points.
 
         Such a range often is one training that went another way, for instance one that takes left legs for right ones.
         """
         groups = self.figures[self.figures["metric"].isin(self.summary.form.skeleton.groups)]
         of_groups = groups.pivot(index=["network", "metric"], columns="seed", values="value")
         ranges = of_groups.max(axis=1) - of_groups.min(axis=1)
-        widest = ranges[ranges > spread].sort_values(ascending=False)
-        widest = widest[~widest.index.get_level_values("network").duplicated()].head(most)
+        widest = ranges[ranges > WIDE].sort_values(ascending=False)
+        widest = widest[~widest.index.get_level_values("network").duplicated()].head(3)
         each = [
             f"{name}, {joint}: {', '.join(f'{v:.1f}' for v in of_groups.loc[(name, joint)])}"
             for name, joint in widest.index
@@ -332,11 +335,11 @@ def histories(params: dict, dataset: str) -> pd.DataFrame:
     return pd.concat(parts, names=["name", "seed", None]).reset_index(["name", "seed"]).reset_index(drop=True)
 
 
-def calibrated(maxima: np.ndarray, scores: np.ndarray, bins: int = 10) -> dict[str, float]:
+def calibrated(maxima: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Expected against observed keypoint scores; shapes (N, K), NaN scores do not count."""
     counted = ~np.isnan(scores)
     expected, observed = maxima[counted].clip(0, 1), scores[counted]
-    of_bins = pd.DataFrame({"bin": (expected * bins).astype(int).clip(max=bins - 1), "gap": expected - observed})
+    of_bins = pd.DataFrame({"bin": (expected * BINS).astype(int).clip(max=BINS - 1), "gap": expected - observed})
     gaps = of_bins.groupby("bin")["gap"].agg(["mean", "size"])
     return {
         "heatmap maximum": float(expected.mean()),

@@ -36,7 +36,7 @@ from hpelib.study.tools.arguments import require_apart
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SURE = 0.2  # heatmap maximum above which a keypoint counts in a person's score, as in the official rescoring
-DETECTOR_PERSON = 1  # torchvision's label
+DETECTOR_PERSON, DETECTOR_SURE = 1, 0.5  # torchvision's label, and the score from which a person counts
 
 Boxes = Mapping[str, np.ndarray]  # by path of the picture: (M, 5) x, y, w, h in px and the score
 
@@ -153,8 +153,8 @@ def read_boxes(path: Path, pictures: list[Path]) -> Boxes:
 
 
 @torch.no_grad()
-def detect_people(paths: list[Path], min_score: float = 0.5) -> Boxes:
-    """People whom torchvision's Faster R-CNN (MobileNetV3, trained on COCO) finds with a score of at least `min_score`.
+def detect_people(paths: list[Path]) -> Boxes:
+    """People whom torchvision's Faster R-CNN (MobileNetV3, trained on COCO) finds with a score of 0.5 or more.
 
     Raises:
         OSError: its weights (74 MB, fetched on first use) cannot be had.
@@ -169,7 +169,7 @@ def detect_people(paths: list[Path], min_score: float = 0.5) -> Boxes:
     for path in paths:
         pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1) / 255  # (3, H, W)
         found = detector([pixels])[0]
-        chosen = (found["labels"] == DETECTOR_PERSON) & (found["scores"] >= min_score)
+        chosen = (found["labels"] == DETECTOR_PERSON) & (found["scores"] >= DETECTOR_SURE)
         low, high = found["boxes"][chosen].split(2, dim=1)
         boxes[str(path)] = torch.cat([low, high - low, found["scores"][chosen, None]], 1).double().numpy()
     return boxes

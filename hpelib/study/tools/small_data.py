@@ -23,6 +23,8 @@ from hpelib.study.steps.train import build_network, make_validation, training_pe
 from hpelib.training.fit import fit
 from hpelib.training.objectives import make_objective
 
+LOOKS = 4  # at the figure on val, in a training
+
 
 def make_case(params: dict, network: str, dataset: str, changes: dict, persons: int, seed: int) -> Run:
     """The run with `changes` laid over the network's entry, on `persons` of the training split, drawn by its seed.
@@ -57,8 +59,8 @@ class Trial:
     The runs differ from the first in anything but the dataset's test split and how persons are cut out and tested.
     """
 
-    def __init__(self, first: Run, kept: Path, looks: int = 4):
-        self.form, self.people, self.kept, self.looks = first.dataset.form, test_people(first), kept, looks
+    def __init__(self, first: Run, kept: Path):
+        self.form, self.people, self.kept = first.dataset.form, test_people(first), kept
         self.annotations = require_prepared(first.dataset)["annotations_sha256"]
         self.images = ImageCache(training_people(first).image_paths, first.inputs.image_cache_mb)
         self.predict = make_predictor(first, self.people)
@@ -67,15 +69,15 @@ class Trial:
     def __call__(self, run: Run) -> dict[str, np.ndarray]:
         """`last` and `best`: scores (N, K) on test after the last epoch and after the best one by val.
 
-        `looks` (L, 2): the epochs after which val was measured, about as many as the trial makes, and the figure there.
+        `looks` (L, 2): the epochs after which val was measured, about `LOOKS` of them, and the figure there.
         """
-        made_of = json.dumps([run.digest, self.annotations, dataclasses.asdict(run.test), self.looks])
+        made_of = json.dumps([run.digest, self.annotations, dataclasses.asdict(run.test), LOOKS])
         path = self.kept / f"{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.npz"
         looks, best, epochs = [], {}, iter(range(1, run.recipe.epochs + 1))
 
         def look(network: nn.Module) -> dict[str, float]:
             epoch = next(epochs)
-            if epoch % max(1, run.recipe.epochs // self.looks) and epoch < run.recipe.epochs:
+            if epoch % max(1, run.recipe.epochs // LOOKS) and epoch < run.recipe.epochs:
                 return {}
             looks.append((epoch, *self.validate(network).values()))
             if looks[-1] == max(looks, key=lambda look: look[1]):
