@@ -17,7 +17,6 @@ from hpelib.study.engine import NotRunError
 from hpelib.study.inside.views import Gallery, fixed_people, ranked_people
 from hpelib.study.steps.weights import find_weights
 
-PERSONS = 200  # of the test split, on whom parts are switched off
 Parts = Mapping[str, tuple[Sequence[nn.Module], Callable[[Tensor], Tensor] | None]]
 
 
@@ -69,29 +68,29 @@ class Lesson:
         return int((away_px[others].min(axis=0, initial=np.inf) < away_px[~others][0]).sum())
 
     def hidden_and_visible(self) -> pd.DataFrame:
-        """The mean keypoint score of visible and of hidden joints of `PERSONS` test persons, of every network here."""
+        """The `Gallery.scores_by_visibility` of every network here."""
         rows = {}
         for name in reversed(self.gallery.runs):
-            scores = self.gallery.scores_by_visibility(name, PERSONS)
+            scores = self.gallery.scores_by_visibility(name)
             rows[name] = {f"{kind}, % (of {count})": score for kind, (score, count) in scores.items()}
         return pd.DataFrame(rows).T.round(1)
 
     def switched_off(self, parts: Parts) -> pd.DataFrame:
-        """The mean keypoint score of `PERSONS` test persons, with each of `parts` changed, without the flip test.
+        """The mean keypoint score, as `Gallery.mean_score` has it, with each of `parts` changed.
 
         `parts` gives for a name the modules and what becomes of their output, as `altered` takes it. Networks that
         stand beside this one in the gallery follow with their own scores.
 
         Example: `lesson.switched_off({"no gate": ([network.gate], torch.ones_like)})`.
         """
-        scores = {f"{self.run.network}, as trained": self.gallery.mean_score(self.run.network, PERSONS)}
+        scores = {f"{self.run.network}, as trained": self.gallery.mean_score(self.run.network)}
         for name, (modules, change) in parts.items():
             with ExitStack() as stack:
                 for module in modules:
                     stack.enter_context(altered(module, change))
-                scores[name] = self.gallery.mean_score(self.run.network, PERSONS)
+                scores[name] = self.gallery.mean_score(self.run.network)
         others = [name for name in self.gallery.runs if name != self.run.network]
-        scores |= {f"{name}, beside it": self.gallery.mean_score(name, PERSONS) for name in others}
+        scores |= {f"{name}, beside it": self.gallery.mean_score(name) for name in others}
         return pd.Series(scores, name="mean keypoint score, %").round(1).to_frame()
 
 

@@ -42,6 +42,7 @@ ORDERS = {  # the numbers (N,) by which the people of a gallery are sorted, lowe
 }
 NOTHING = np.zeros((1, 1), bool)  # a mask that hides nothing of a crop of any size
 FEW = 60  # persons to look at where no study was run
+PERSONS = 200  # of the test split, the first ones, whom quick scores are taken of
 GREY = 128  # what is hidden, 8 bit
 
 
@@ -87,16 +88,16 @@ class Gallery:
             self._networks[name] = load_network(self.runs[name], self.people)
         return self._networks[name]
 
-    def mean_score(self, name: str, count: int = 200) -> float:
-        """The mean keypoint score of the first `count` persons in percent, as in the tables, but without flip test."""
-        return 100 * float(np.nanmean(self._found(name, count)))
+    def mean_score(self, name: str) -> float:
+        """The mean keypoint score of the first `PERSONS` in percent, as in the tables, but without flip test."""
+        return 100 * float(np.nanmean(self._found(name, PERSONS)))
 
-    def scores_by_visibility(self, name: str, count: int = 200) -> dict[str, tuple[float, int]]:
-        """The mean keypoint score in percent of visible and of hidden joints of the first persons, and their number.
+    def scores_by_visibility(self, name: str) -> dict[str, tuple[float, int]]:
+        """The mean keypoint score in percent of visible and of hidden joints of the first `PERSONS`, and their number.
 
         As in `mean_score`. A joint is hidden where its annotation says so (visibility 1).
         """
-        found, visibility = self._found(name, count), self.people.visibility[:count]
+        found, visibility = self._found(name, PERSONS), self.people.visibility[:PERSONS]
         shown = {
             "visible": found[(visibility == 2) & ~np.isnan(found)],
             "hidden": found[(visibility == 1) & ~np.isnan(found)],

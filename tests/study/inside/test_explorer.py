@@ -119,11 +119,11 @@ def test_scores_are_those_of_the_seeds_that_are_there(trained):
 
 def test_the_mean_score_is_that_of_a_test_without_flip(trained):
     explorer = Explorer(trained, "coco")
-    run, people = explorer.runs[RUN], explorer.people.take([0, 1])
-    found = [explorer.look(RUN, i)[0].found for i in (0, 1)]
-    matrices = np.stack([explorer.look(RUN, i)[0].crop.matrix for i in (0, 1)])
-    scores = FORMATS[run.dataset.format].keypoint_scores(people, to_image(np.stack(found), matrices))
-    assert explorer.mean_score(RUN, count=2) == pytest.approx(100 * np.nanmean(scores), abs=1e-3)
+    run, people = explorer.runs[RUN], explorer.people
+    views = [explorer.look(RUN, i)[0] for i in range(len(people))]
+    found, matrices = (np.stack(each) for each in zip(*((view.found, view.crop.matrix) for view in views), strict=True))
+    scores = FORMATS[run.dataset.format].keypoint_scores(people, to_image(found, matrices))
+    assert explorer.mean_score(RUN) == pytest.approx(100 * np.nanmean(scores), abs=1e-3)
 
 
 def test_a_figure_shows_picture_heatmap_change_and_layer(trained):
