@@ -159,13 +159,8 @@ def answer(found: pd.DataFrame) -> str:
     untested = [f"{counted[NOT_TESTABLE]} cannot be judged{_reasons(rows)}"] if counted[NOT_TESTABLE] else []
     if missing := counted[NOT_RUN]:
         untested.append(f"{missing} {'compares' if missing == 1 else 'compare'} networks that were not run")
-    return (
-        ". ".join([f"{_who(found)} {_how_many(total, len(_of_accuracy(found)))}; {result}", *_joined(untested)]) + "."
-    )
-
-
-def _joined(parts: list[str]) -> list[str]:
-    return ["; ".join(parts)] if parts else []
+    sentences = [f"{_who(found)} {_how_many(total, len(_of_accuracy(found)))}; {result}", "; ".join(untested)]
+    return ". ".join(filter(None, sentences)) + "."
 
 
 def _how_many(measured: int, claimed: int) -> str:
@@ -279,12 +274,11 @@ def page(found: pd.DataFrame) -> str:
     groups |= {f"Controls of ours: {each}": found[controls & (found["verdict"] == each)] for each in VERDICTS}
     parts = []
     for title, rows in groups.items():
-        cells = table(rows).replace("", np.nan).dropna(axis=1, how="all").fillna("")
         if len(rows):
+            cells = table(rows).replace("", np.nan).dropna(axis=1, how="all").fillna("")
             meaning = MEANINGS.get(rows["verdict"].iloc[0], "")
-            parts += [f"### {title}", *filter(None, [meaning])]
-            parts.append(f"{cells.to_markdown(index=False, disable_numparse=True)}")
-    return "\n\n".join(parts)
+            parts += [f"### {title}", meaning, cells.to_markdown(index=False, disable_numparse=True)]
+    return "\n\n".join(filter(None, parts))
 
 
 def seed_spread(study: Study) -> pd.DataFrame:

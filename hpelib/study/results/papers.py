@@ -66,9 +66,9 @@ class Paper:
         sizes = f" {claims.size_answer(self.ledger)}" if self.ledger["metric"].isin(COUNTS).any() else ""
         title = f"**Answer, profile `{self.study.params['profile']}`.**"
         parts = [f"{title} {headlines.measured(self.study, self.name)}", f"{claims.answer(self.ledger)}{sizes}"]
-        papers = [name for name in self.study.params["ablations"] if name == self.name]
-        together = ablations.whole(self.study.params, ablations.measure(self.study, papers)) if papers else ""
-        return "\n\n".join(filter(None, [*parts, together, claims.detectable(self.ledger)]))
+        if self.name in self.study.params["ablations"]:
+            parts.append(ablations.whole(self.study.params, ablations.measure(self.study, [self.name])))
+        return "\n\n".join(filter(None, [*parts, claims.detectable(self.ledger)]))
 
     @_of_a_study
     def claims(self) -> str:
@@ -180,14 +180,11 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
             cells[f"{metric}, paper"] = f"*{printed}*" if quoted and printed else printed
             cells |= {} if quoted else {f"{name}, ours": _ours(name, figure) for name in ours[metric]}
         notes = [note for note in part["note"].unique() if note]
-        notes += [f"ours: {size} for both inputs, see above" for size in _repeated(part)["input_here"].unique()]
+        repeated = part.loc[part["state"] == ABOVE, "input_here"].unique()
+        notes += [f"ours: {size} for both inputs, see above" for size in repeated]
         rows.append(cells | {"note": "; ".join(notes)})
     figures = [[f"{metric}, paper", *(f"{name}, ours" for name in names)] for metric, names in ours.items()]
     return pd.DataFrame(rows, columns=["row", *chain(*figures), "note"]).fillna("")
-
-
-def _repeated(part: pd.DataFrame) -> pd.DataFrame:
-    return part[part["state"] == ABOVE]
 
 
 def _other_inputs(part: pd.DataFrame) -> list[str]:

@@ -148,7 +148,7 @@ def story_table(hits: Hits, hidden: np.ndarray, floor: np.ndarray) -> pd.DataFra
     table = pd.DataFrame(rows, columns=columns)
     for p, corrected in (("change_p", "p_holm"), ("hard_p", "p_hard_holm")):
         tested = table[p].where(~table[FLOOR].astype(bool))
-        table[corrected] = tested.groupby(table["network"]).transform(lambda values: holm(values))
+        table[corrected] = tested.groupby(table["network"]).transform(holm)
     return table
 
 

@@ -216,11 +216,11 @@ class Comparison:
             reasons = f" ({'; '.join(part['reason'].unique())})" if word == NOT_TESTABLE else ""
             if cells or word == SEEN:
                 parts.append(f"{title}: {', '.join(cells) or 'none'}{reasons}.")
-        parts += [self.correction()] if self.correction() else []
         first, *others = self.seeds_won.index
         ahead = all(self.seeds_won.loc[first, other] == len(self.main) for other in others)
         unsure = "" if ahead else ", but not under every seed"
-        return " ".join([*parts, f"The highest mean {self.summary.form.main_metric} is that of {first}{unsure}."])
+        highest = f"The highest mean {self.summary.form.main_metric} is that of {first}{unsure}."
+        return " ".join(filter(None, [*parts, self.correction(), highest]))
 
     def floor_statement(self) -> str:
         """How far the networks are above what needs no learning, in one sentence; empty without a floor."""
