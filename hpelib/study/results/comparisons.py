@@ -53,7 +53,7 @@ class Study:
         self.params = params
         self.find = cache(self._find)
         self.redrawn = cache(self._redrawn)
-        self.floor = cache(self._floor)
+        self.references = cache(self._references)
 
     def runs(self, entry: str, dataset: str) -> list[Run]:
         """The runs of an entry, one for each seed; none if the profile does not train it on this dataset."""
@@ -89,13 +89,13 @@ class Study:
         low, high = np.nanquantile(found[0].mean(axis=0), (0.025, 0.975))
         return Interval(float(np.mean(self.find(entry, dataset).values(metric))), float(low), float(high))
 
-    def _floor(self, dataset: str, metric: str) -> tuple[str, float] | None:
-        """The best of `references`, by its name."""
+    def floor(self, dataset: str, metric: str) -> tuple[str, float] | None:
+        """The best of `references`, by its name; None if they have no such figure."""
         found = self.references(dataset)
-        found = found[found["metric"] == metric]
+        found = found[found["metric"] == metric].dropna()
         return None if found.empty else tuple(found.loc[found["value"].idxmax(), ["network", "value"]])
 
-    def references(self, dataset: str) -> pd.DataFrame:
+    def _references(self, dataset: str) -> pd.DataFrame:
         """What a figure is worth that needs no learning from pictures: columns network, metric, value.
 
         `mean pose` puts the mean pose of the training persons into every box. `shuffled labels` is the control.

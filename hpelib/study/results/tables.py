@@ -111,8 +111,9 @@ class Comparison:
             for found in self.evaluations.values()
         )
         table = self.over_seeds(self.summary.form.columns).join(costs.set_axis([*self.evaluations])).fillna(NOT_RUN)
-        references = self.references.pivot(index="network", columns="metric", values="value")
-        cells = references.reindex(columns=self.summary.form.columns).map("{:.1f}".format, na_action="ignore")
+        references = self.study.references(self.summary.dataset)
+        values = references.pivot(index="network", columns="metric", values="value")
+        cells = values.reindex(columns=self.summary.form.columns).map("{:.1f}".format, na_action="ignore")
         return pd.concat([table, cells]).fillna("")
 
     def difference_table(self) -> pd.DataFrame:
@@ -138,15 +139,10 @@ class Comparison:
             cells["not acting"] = off
         return pd.DataFrame(cells).fillna("")
 
-    @cached_property
-    def references(self) -> pd.DataFrame:
-        """As `Study.references`."""
-        return self.study.references(self.summary.dataset)
-
     def floor(self, metric: str) -> float | None:
-        """The best of the references, in percent; None if they have no such figure."""
-        found = self.references.loc[self.references["metric"] == metric, "value"]
-        return None if found.empty else float(found.max())
+        """The value of `Study.floor`, in percent; None if there is none."""
+        found = self.study.floor(self.summary.dataset, metric)
+        return None if found is None else found[1]
 
     @cached_property
     def floor_curve(self) -> pd.DataFrame:
