@@ -15,6 +15,7 @@ from hpelib.skeletons import make_skeleton
 from hpelib.study.config import make_dataset, make_run
 from hpelib.study.evaluation import load, save
 from hpelib.study.inside.explorer import Explorer
+from hpelib.study.results.comparisons import mean_pose, put_mean_pose, scored_people
 from hpelib.study.steps.evaluate import evaluate
 from hpelib.study.steps.prepare import prepare, read_split
 from hpelib.study.steps.train import build_network, train, training_people
@@ -87,6 +88,13 @@ def test_a_network_is_trained_scored_explored_and_exported(hands, network, tmp_p
     assert scored.set_index("metric").loc["OKS", "value"] == pytest.approx(loaded.values("OKS")[0], abs=1e-4)
     if network == "hourglass":  # DITN's maps are flat after one epoch, and then any pixel is a maximum
         assert export(run, tmp_path / "hand.onnx")["scores"] < 1e-4
+
+
+def test_the_mean_pose_is_of_the_own_skeleton(hands):
+    dataset = make_dataset(hands, "coco")
+    people = scored_people(dataset)
+    assert put_mean_pose(dataset, people).shape == (len(people), 21, 2)
+    assert "Thumb 1" in mean_pose(hands, "coco")
 
 
 def test_a_set_without_sigmas_says_what_it_takes(hands, tmp_path, caplog):

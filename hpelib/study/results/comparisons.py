@@ -9,7 +9,6 @@ import pandas as pd
 
 from hpelib.data.crops import crop_regions
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.metrics.coco import FIGURES
 from hpelib.metrics.statistics import (
     NOT_RUN,
@@ -252,7 +251,7 @@ def mean_pose(params: dict, dataset: str) -> dict[str, float]:
     chosen = make_dataset(params, dataset)
     people = scored_people(chosen)
     keypoints = put_mean_pose(chosen, people)
-    return FORMATS[chosen.format].figures(chosen, people, keypoints, np.ones(keypoints.shape[:2]))
+    return chosen.form.figures(chosen, people, keypoints, np.ones(keypoints.shape[:2]))
 
 
 def scored_people(dataset: Dataset, split: str = "test") -> People:
@@ -261,9 +260,8 @@ def scored_people(dataset: Dataset, split: str = "test") -> People:
     Raises:
         FileNotFoundError: no study was run here; the message says what to run.
     """
-    form = FORMATS[dataset.format]
     try:
-        return form.scored(form.read(dataset, split))
+        return dataset.form.scored(dataset.form.read(dataset, split))
     except FileNotFoundError as error:
         if dataset.manifest.is_file():
             raise
@@ -275,7 +273,7 @@ def scored_people(dataset: Dataset, split: str = "test") -> People:
 
 def put_mean_pose(dataset: Dataset, people: People) -> np.ndarray:
     """The mean pose of the training persons in the box of each of `people`: (N, K, 2) px of their pictures."""
-    train = FORMATS[dataset.format].read(dataset, "train")
+    train = dataset.form.read(dataset, "train")
     heights = [crop_regions(each.centers, each.sizes_px, (3, 4))[:, 1, None, None] for each in (train, people)]
     places = np.where(train.visibility[..., None] > 0, train.keypoints - train.centers[:, None], np.nan)
     mean = np.nanmean(places / heights[0], axis=0)  # (K, 2) in heights of the box

@@ -15,7 +15,6 @@ import pandas as pd
 from hpelib.data.crops import crop_person
 from hpelib.data.loader import InputSettings
 from hpelib.data.people import People
-from hpelib.formats import FORMATS
 from hpelib.mannequins.stress import EASY, LEVELS, LIMBS, pictures
 from hpelib.metrics.statistics import (
     LEVEL,
@@ -63,7 +62,7 @@ def level_crops(people: People, person: int, side_px: int) -> dict[str, dict[flo
 
 def mean_pose_hits(dataset: Dataset, people: People) -> np.ndarray:
     """The hits (1, P, F, 16) of the mean pose of the training persons of `dataset`, put into every region shown."""
-    scores = FORMATS[dataset.format].keypoint_scores(people, put_mean_pose(dataset, people))
+    scores = dataset.form.keypoint_scores(people, put_mean_pose(dataset, people))
     return scores.reshape(1, -1, len(pictures()), scores.shape[-1])
 
 
