@@ -22,7 +22,7 @@ LARGEST_MB = 12.0  # of all files of a profile: they stay in the history of the 
 
 
 def ship(runs: list[Run]) -> float:
-    """Copy the weights of `runs` to their places below `SHIPPED`; returns their size in MB.
+    """Copy the weights of `runs`, all of one profile, to their places below `SHIPPED`; returns their size in MB.
 
     Kernels become half precision. Vectors, such as those of batch norms, stay as they are: they are small, and a
     variance may exceed what half precision can hold. The header goes along.
@@ -31,17 +31,14 @@ def ship(runs: list[Run]) -> float:
         FileNotFoundError: a run was not trained.
         ValueError: all files together would be larger than `LARGEST_MB`.
     """
-    files = [(run, *_halved(weights_path(run))) for run in runs]
-    size_mb = sum(tensor.nbytes for _, weights, _ in files for tensor in weights.values()) / 1e6
-    replaced = {SHIPPED / run.profile / run.dataset.name / f"{run.network}.safetensors" for run in runs}
-    others = [
-        path for run in runs[:1] for path in (SHIPPED / run.profile).rglob("*.safetensors") if path not in replaced
-    ]
+    folder = SHIPPED / runs[0].profile
+    files = {folder / run.dataset.name / f"{run.network}.safetensors": _halved(weights_path(run)) for run in runs}
+    size_mb = sum(tensor.nbytes for weights, _ in files.values() for tensor in weights.values()) / 1e6
+    others = [path for path in folder.rglob("*.safetensors") if path not in files]
     all_mb = size_mb + sum(path.stat().st_size for path in others) / 1e6
     if all_mb > LARGEST_MB:
         raise ValueError(f"the profile's weights would take {all_mb:.1f} MB, the repository takes {LARGEST_MB} at most")
-    for run, weights, header in files:
-        path = SHIPPED / run.profile / run.dataset.name / f"{run.network}.safetensors"
+    for path, (weights, header) in files.items():
         write_whole(path, partial(save_file, weights, metadata=header))
     return size_mb
 
