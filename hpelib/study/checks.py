@@ -156,12 +156,8 @@ def _conditional(run: Run) -> Iterator[tuple[str, object, str, bool]]:
             yield f"augmentation: {name}", value, f"{other} is above 0", getattr(drawn, other) > 0
     share, fewest = drawn.half_body_probability, drawn.half_body_min_keypoints
     if share:
-        yield (
-            "augmentation: half_body_probability",
-            share,
-            "the skeleton has an upper_body",
-            bool(form.skeleton.upper_body),
-        )
+        has_upper_body = bool(form.skeleton.upper_body)
+        yield "augmentation: half_body_probability", share, "the skeleton has an upper_body", has_upper_body
     if share or fewest != default.half_body_min_keypoints:
         met = bool(share) and form.skeleton.num_keypoints > fewest
         condition = "half_body_probability is above 0 and a skeleton has more keypoints"

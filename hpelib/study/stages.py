@@ -30,12 +30,8 @@ def stages(params: dict) -> Iterator[Stage]:
             yield f"evaluate/{name}-{network}", ("hpelib.study.steps.evaluate",), tested, _loaded(*runs)
         form = (f"hpelib.formats.{runs[0]['dataset']['format']}",)
         yield f"prepare/{name}", ("hpelib.study.steps.prepare",), runs[0]["dataset"], form
-        yield (
-            f"data/{name}",
-            ("notebooks/data.ipynb",),
-            {"dataset": runs[0]["dataset"], "inputs": runs[0]["inputs"]},
-            (),
-        )
+        shown = {section: runs[0][section] for section in ("dataset", "inputs")}
+        yield f"data/{name}", ("notebooks/data.ipynb",), shown, ()
         yield f"tables/{name}", ("notebooks/tables.ipynb",), study, ()
         yield f"heatmaps/{name}", ("notebooks/heatmaps.ipynb",), study, ()
         if name in params["datasets"]:
