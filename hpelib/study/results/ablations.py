@@ -85,8 +85,9 @@ def answer(measured: pd.DataFrame) -> str:
     smallest = tested["detectable"].median()
     return (
         f"Of {len(rows)} rows with parts switched on or off, {len(tested)} can be compared with the first row of their "
-        f"backbone. Better beyond chance: {better or 'none'}. Worse: {worse or 'none'}. {untested} Half of the "
-        f"comparisons need a true gain of {smallest:.1f} points or more to show it {how_often(tested['seeds'])}."
+        f"backbone. Better beyond chance: {better or 'none'}. Worse: {worse or 'none'}. {untested} In half of "
+        f"the comparisons a true gain must be at least {smallest:.1f} points to be detected "
+        f"{how_often(tested['seeds'])}."
     )
 
 

@@ -46,7 +46,7 @@ TIME = "time (ms)"  # of one picture; a matter of machines, which this study doe
 VAL_PERSONS = {"coco": 6352, "mpii": 2958, "lsp": 1000}  # annotated, in val2017, MPII's usual val split, LSP's test
 MEANINGS = {
     SMALLER: "A true gain as large as claimed would probably have shown otherwise. There may even be a loss: see the "
-    "sign of *ours*. Papers stand near 75 AP or 90 PCKh; where ours stand far below, a point is not the same thing."
+    "sign of *ours*. Papers report about 75 AP or 90 PCKh. If ours are far below, a point does not mean the same."
 }
 COUNT_VERDICTS = COUNTED, COUNTED_OTHERWISE = "as counted here", "not as counted here"
 
@@ -207,7 +207,8 @@ def detectable(found: pd.DataFrame) -> str:
         f"{how_often(rows['seeds'])}; in the most exact one {smallest.min():.1f}. {_who(found)} "
         f"{claimed.median():.1f} points in the median, and {(claimed < smallest[claimed.index]).sum()} of "
         f"{len(claimed)} printed gains are too small to be detected here. What can be detected depends on how many "
-        "comparisons are corrected together: here the tested ones of a paper, in the tables of a dataset its networks."
+        "comparisons are corrected together. Here these are the tested ones of a paper; in the tables of a dataset "
+        "they are those of its networks."
     )
 
 

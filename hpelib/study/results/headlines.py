@@ -13,7 +13,7 @@ ONE_SEED = "One seed gives no verdict."
 INTERVALS = "Brackets are the 95 % interval of the difference, of this comparison alone."
 BOXES = (
     f"{ANNOTATED} puts each network into the annotated boxes, {DETECTED} into those of a detector. These are less "
-    "exact, and some hold nobody. A network that minds this more than another can change its place in the order."
+    "exact, and some hold nobody. If this harms one network more than another, the order of networks can change."
 )
 
 

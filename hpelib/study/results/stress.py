@@ -204,10 +204,11 @@ def story_answer(stories: pd.DataFrame) -> str:
     named = "".join(f"; {row.network}, {row.story}" for row in stories[more].itertuples())
     tested = stories[~stories[FLOOR]]
     return (
-        f"Of {len(tested)} comparisons, a paper's network is better than its baseline where it is hard in "
-        f"{better.sum()}, and gains more there than where it is easy in {more.sum()}{named}. Half of the comparisons "
-        f"need a true gain of {tested['hard_detectable'].median():.1f} points or more to show it more often than not. "
-        f"{stories[FLOOR].sum()} more stand at the floor, where no difference can be told."
+        f"{len(tested)} comparisons were tested. In {better.sum()} of them a paper's network is better than its "
+        f"baseline where it is hard. In {more.sum()} of them it also gains more there than where it is easy{named}. In "
+        f"half of the comparisons a true gain must be at least {tested['hard_detectable'].median():.1f} points to be "
+        f"detected more often than not. {stories[FLOOR].sum()} more stand at the floor, where no difference can be "
+        "told."
     )
 
 

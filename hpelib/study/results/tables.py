@@ -168,8 +168,8 @@ class Comparison:
         each = ", ".join(f"{size:.1f} ({name})" for name, size in zip(rows["name"], found, strict=True))
         return (
             f"The smallest true difference from the baseline that is seen {how_often(rows['seeds'])}, in points: "
-            f"{each}. It depends on how many comparisons are corrected together: here {len(rows)}; the page of claims "
-            "corrects for the tested claims of a paper, so there the same two networks have another size, p and "
+            f"{each}. It depends on how many comparisons are corrected together: here {len(rows)}; on the page of "
+            "claims all tested claims of a paper. So the same two networks have another size and p there, and "
             "sometimes another verdict."
         )
 
@@ -187,9 +187,9 @@ class Comparison:
             return ""
         each = ", ".join(f"{row.name} (p {p_cell(row.p_holm)})" for row in rows.itertuples(index=False))
         return (
-            f"The interval excludes 0, but after the correction for all comparisons this is not enough: {each}. An "
+            f"These differences have an interval that excludes 0, but they are not told from chance: {each}. An "
             f"interval is that of one comparison alone. The verdict is corrected for {found['p_holm'].notna().sum()} "
-            "comparisons (Holm), because among several one excludes 0 by chance more often."
+            "comparisons (Holm): the more comparisons there are, the more often one excludes 0 by chance."
         )
 
     def idle(self, network: str) -> str:

@@ -163,4 +163,4 @@ def test_less_worse_is_not_better(hard, change, better, bold):
     assert f"{hard - change:+.1f} → {hard:+.1f} [" in page, "both gains are shown"
     unsure = stress.story_page(row.assign(p_holm=0.2, p_hard_holm=0.2))
     assert "better: " not in unsure
-    assert f"where it is hard in {int(better)}, " in stress.story_answer(row)
+    assert f"In {int(better)} of them a paper's network is better" in stress.story_answer(row)
