@@ -105,14 +105,14 @@ def whole(params: dict, measured: pd.DataFrame) -> str:
     if not cells:
         return ""
     beside = _beside(params, rows["paper"].iloc[0])
-    return f"All parts together against none of them{beside}, in the ablation: {'; '.join(cells)}."
+    return f"All parts together against none of them, in the ablation: {'; '.join(cells)}.{beside}"
 
 
 def _beside(params: dict, paper: str) -> str:
-    """What the first row of a paper has otherwise than its parts, such as ", where `loss` is `mse` as well"."""
+    """What else is changed in the first row of a paper: " The row with none of them also has: `loss` is `mse`."."""
     first = next(iter(params["ablations"][paper]["rows"].values()))
     changes = {name: value for section in ("recipe", "inputs") for name, value in first.get(section, {}).items()}
-    return f", where {', '.join(_switches(changes))} as well" if changes else ""
+    return f" The row with none of them also has: {', '.join(_switches(changes))}." if changes else ""
 
 
 def switches(params: dict, paper: str) -> dict[str, str]:

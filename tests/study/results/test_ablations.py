@@ -61,8 +61,7 @@ def test_all_parts_together_are_told_with_their_interval(rows):
     assert ablations.whole(params, found.assign(low=np.nan)).endswith(": +40.0 PCKh@0.5 on mpii (2 seeds).")
     assert ablations.whole(params, found.assign(ours=np.nan)) == ""
     params["ablations"]["hourglass"]["rows"]["none"]["recipe"] = {"loss": "mse"}  # another loss is no part
-    told = ablations.whole(params, found)
-    assert told.startswith("All parts together against none of them, where `loss` is `mse` as well, in the ablation: +")
+    assert ablations.whole(params, found).endswith("(2 seeds). The row with none of them also has: `loss` is `mse`.")
 
 
 def test_rows_of_one_seed_and_rows_that_were_not_run_have_no_verdict(rows):
