@@ -6,12 +6,13 @@
 RECIPE is a file such as data/mannequins.yaml. TARGET is the folder to write. If it is as this command has left it, it
 is replaced; any other file stops the command. How many persons, and the seed, are in the section `mannequins` or
 `stress` of the profile. `mannequins` has an entry for each level of the recipe that the profile draws; each comes into
-a folder of its name. The stress set is of `everyday`.
+a folder of its name. The stress set is of `everyday`. TARGET/.hpelib.json lists the SHA-256 of every file.
 """
 
 import os
 from pathlib import Path
 
+from hpelib.data.folders import seal
 from hpelib.layers.choices import require_choice
 from hpelib.mannequins.scenes import read_recipe
 from hpelib.mannequins.writing import write_mannequins, write_stress
@@ -34,6 +35,7 @@ def main(kind: str, recipe: str, target: str) -> None:
         for level, asked in asked_of.items():
             written = write_mannequins(Path(target) / level, recipes[level], asked["persons"], asked["seed"], processes)
             made |= {f"{level}, {split}": counts for split, counts in written.items()}
+        seal(Path(target))
     for name, counts in made.items():
         print(f"{name}: {counts['persons']} persons in {counts.get('images', counts.get('pictures'))} pictures")
 
