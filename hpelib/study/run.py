@@ -54,7 +54,7 @@ class Study:
         self.params = load_params()
         self.costs = profile_params(self.params).get("stage_s", {})  # CPU s of a stage of each kind
         self.cpu = work_folder(self.params) / "cpu.csv"
-        self.expected_s = self.taken_s = 0.0  # by the stages that this call has run
+        self.expected_s = self.taken_s = 60.0  # by the stages that this call has run; a short first one says little
         if len(tempfile.gettempdir()) > 60:  # the name of the forkserver's socket would be too long
             tempfile.tempdir = "/tmp"
         self.context = multiprocessing.get_context("forkserver")
@@ -116,8 +116,7 @@ class Study:
         """Such as "; about 12 min left": by the profile's table, at the pace of the stages that this call has run."""
         if not self.costs:
             return ""
-        pace = self.taken_s / self.expected_s if self.expected_s else 1.0
-        minutes = pace * sum(map(self._cost_s, stages)) / self.jobs / 60
+        minutes = self.taken_s / self.expected_s * sum(map(self._cost_s, stages)) / self.jobs / 60
         return f"; about {minutes / 60:.1f} hours left" if minutes > 120 else f"; about {minutes:.0f} min left"
 
     def _needs_running(self, stage: Stage) -> bool:

@@ -55,3 +55,9 @@ def test_the_index_links_only_to_what_is_there(page, params, tmp_path):
     photographs.parent.mkdir(parents=True)
     photographs.write_text("")
     assert "(lspet/tables/tables.ipynb)" in page()
+
+
+def test_one_seed_is_said_to_give_no_verdict(page, params):
+    assert "One seed gives no verdict" not in page()
+    params["seeds"] = [0]
+    assert "One seed gives no verdict" in page()
