@@ -47,11 +47,10 @@ Upstream = dict[Stage, set[Stage]]  # for each stage those that it waits for
 class Study:
     """One call of `make study`."""
 
-    def __init__(self, jobs: int):
-        self.jobs, self.repo = jobs, Repo(_wait_for_lock=True)
+    def __init__(self, params: dict, jobs: int):
+        self.params, self.jobs, self.repo = params, jobs, Repo(_wait_for_lock=True)
         self.running: dict[int, tuple[multiprocessing.Process, Stage, float]] = {}  # by what tells that it has ended
         self.decided: dict[Stage, dict[str, str]] = {}  # by what, for each that runs
-        self.params = load_params()
         self.costs = profile_params(self.params).get("stage_s", {})  # CPU s of a stage of each kind
         self.cpu = work_folder(self.params) / "cpu.csv"
         self.expected_s = self.taken_s = 60.0  # by the stages that this call has run; a short first one says little
@@ -203,9 +202,9 @@ def latest_score(stage: str) -> str:
     return f" (epoch {record['epoch']}, {metric} {value:.1f})"
 
 
-def default_jobs() -> int:
+def default_jobs(params: dict) -> int:
     """One job for each core that has 2 GiB of free memory; a single one where trainings share a GPU."""
-    if profile_params(load_params()).get("recipe", {}).get("device") == "cuda":
+    if profile_params(params).get("recipe", {}).get("device") == "cuda":
         return 1
     free_gib = psutil.virtual_memory().available / 2**30
     return max(1, min(len(psutil.Process().cpu_affinity()), int(free_gib / GIB_A_JOB)))
@@ -219,13 +218,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.jobs is not None and given.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {given.jobs}")
-    checks.require_no_link(given.profile or load_params()["profile"])
     LOGS.mkdir(exist_ok=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores interrupts
     logging.getLogger("dvc").setLevel(logging.WARNING)  # nothing of every line in dvc.lock
     with another(given.profile):
-        checks.warn_of_study(load_params())
-        study = Study(given.jobs or default_jobs())
+        params = load_params()
+        checks.require_no_link(params["profile"])
+        checks.warn_of_study(params)
+        study = Study(params, given.jobs or default_jobs(params))
         try:
             study.run(given.stages)
         except (StageNotFound, StageFileDoesNotExistError) as error:

@@ -95,7 +95,7 @@ def test_without_a_network_the_study_ends_before_its_data_are_prepared(monkeypat
 
 def test_a_profile_that_is_chosen_by_hand_without_its_study_is_told(capsys):
     warn_of_study(PARAMS | {"profile": "evening"})
-    assert "made for other ablation_seeds: make study PROFILE=evening sets them" in capsys.readouterr().out
+    assert "made for other seeds, ablation_seeds: make study PROFILE=evening sets them" in capsys.readouterr().out
     warn_of_study(PARAMS | {"profile": "evening"} | PARAMS["profiles"]["evening"]["study"])
     warn_of_study(PARAMS)
     assert not capsys.readouterr().out

@@ -42,7 +42,7 @@ ACTS = "acts"  # the state of a mechanism in `Evaluation.liveness`
 OF_NETWORK = {"heatmap_size", "sigma", "loss", "loss_options"}
 OF_MACHINE = {"seed", "workers", "image_cache_mb", "checkpoint_steps", "compile", "device", "processes"}
 OF_DIFFERENCE = ("low", "high", "p", "detectable", "picture_sd", "seed_sd", "freedom")
-ONE_SEED = "one seed: it does not show what another seed would change"
+ONE_SEED = "one seed"
 
 
 class Study:

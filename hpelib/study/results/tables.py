@@ -200,6 +200,7 @@ class Comparison:
     def conclusion(self) -> str:
         """Which networks are better than their baselines and which are not, in a few sentences."""
         parts, found = [], self.differences
+        tested = len(found) and (found["verdict"] != NOT_TESTABLE).any()
         titles = {SEEN: "Better than the baseline beyond chance", OPPOSITE: "Worse beyond chance"}
         for word in (SEEN, OPPOSITE, NOTHING, NOT_TESTABLE) if len(found) else ():
             part = found[found["verdict"] == word]
@@ -210,7 +211,7 @@ class Comparison:
             ]
             title = titles.get(word, word[0].upper() + word[1:])
             reasons = f" ({'; '.join(part['reason'].unique())})" if word == NOT_TESTABLE else ""
-            if cells or word == SEEN:
+            if cells or (word == SEEN and tested):
                 parts.append(f"{title}: {', '.join(cells) or 'none'}{reasons}.")
         first, *others = self.seeds_won.index
         ahead = all(self.seeds_won.loc[first, other] == len(self.main) for other in others)
