@@ -10,6 +10,7 @@ RATIOS.csv says whether the networks of the current profile stand to each other 
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def count_ratios(params: dict) -> pd.DataFrame:
         network = pair[1].partition(":")[0]
         if {pair[0], network} <= profile_params(params)["networks"].keys():
             px = make_run(params, network, "coco", 0).inputs.input_size  # of both
-            params_here, macs_here = np.divide(*(_size(*_built_here(params, entry), px) for entry in pair))
+            params_here, macs_here = np.divide(*(_size(*_built_here(params, entry), tuple(px)) for entry in pair))
             params_full, macs_full = np.divide(*(_size(*full_size(params, entry), (192, 256)) for entry in pair))
             ratios = {"params": params_here, "params, full": params_full, "MACs": macs_here, "MACs, full": macs_full}
             rows.append({"network": pair[0], "than": pair[1]} | ratios)
@@ -153,9 +154,14 @@ def _built_here(params: dict, entry: str) -> tuple[str, dict]:
 
 
 def _size(model: str, options: dict, size: tuple[int, int]) -> np.ndarray:
+    return np.array(_counted(model, json.dumps(options), size), float)
+
+
+@cache  # a network is a side of several pairs
+def _counted(model: str, options: str, size: tuple[int, int]) -> tuple[int, int]:
     with torch.device("meta"):
-        cost = complexity(create_model(model, **options), size)
-    return np.array([cost.params, cost.macs], float)
+        cost = complexity(create_model(model, **json.loads(options)), size)
+    return cost.params, cost.macs
 
 
 def main(counts: str, ratios: str) -> None:

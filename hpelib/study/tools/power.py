@@ -1,8 +1,9 @@
 """What it takes to see a gain: from the variances that the study measured.
 
-    python -m hpelib.study.tools.power 0.3 --dataset coco --metric AP_det
+    python -m hpelib.study.tools.power 0.3 --dataset coco --metric AP_det --profile evening
 
-says how many test persons and seeds show a true gain of 0.3 points four times in five, two-sided at 5 %.
+says how many test persons and seeds show a true gain of 0.3 points four times in five, two-sided at 5 %. It reads
+reports/PROFILE/claims/claims.csv, by default of the profile in params.yaml. A profile of one seed measures no variance.
 """
 
 import argparse
@@ -29,7 +30,10 @@ def power(ledger: pd.DataFrame, claimed: float, dataset: str, metric: str) -> pd
     if rows.empty:
         known = tested[["metric", "dataset"]].drop_duplicates()
         pairs = ", ".join(f"{row.metric} on {row.dataset}" for row in known.itertuples())
-        raise ValueError(f"no difference of {metric} on {dataset} was tested; tested are: {pairs or 'none'}")
+        raise ValueError(
+            f"no difference of {metric} on {dataset} was tested; tested are: {pairs or 'none'}; `--profile` names "
+            "another profile with recorded results"
+        )
     return claims.power_table(rows.assign(claimed=claimed, kind="claim"))
 
 
@@ -38,8 +42,9 @@ if __name__ == "__main__":
     parser.add_argument("gain", type=float, help="percentage points")
     parser.add_argument("--dataset", default="coco")
     parser.add_argument("--metric", default="AP_det")
+    parser.add_argument("--profile", default=load_params()["profile"])
     given = parser.parse_args()
-    path = Path("reports") / load_params()["profile"] / "claims/claims.csv"
+    path = Path("reports") / given.profile / "claims/claims.csv"
     table = power(pd.read_csv(path), given.gain, given.dataset, given.metric)
     shown = table.replace(np.inf, np.nan).T
     print(shown.to_string(header=False, float_format="{:.4g}".format, na_rep="no number is enough"))
